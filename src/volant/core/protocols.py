@@ -1,0 +1,315 @@
+"""The extension points: one small protocol each. `volant.testing.check_<point>` is each one's contract.
+
+Shape legend: B batch, L length in tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from volant.core.artifact import Model
+from volant.core.outside import OutsideFile
+from volant.core.run import Run
+from volant.core.sample import Sample, Source
+from volant.core.score import Direction, Score
+
+# --- spaces: what a codec turns examples into ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Sequences of up to `length` integers below `vocab`."""
+
+    vocab: int
+    length: int
+    type: Literal["tokens"] = "tokens"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Arrays of `channels` x `dims`, values in [-1, 1]."""
+
+    channels: int
+    dims: tuple[int, ...]
+    type: Literal["grid"] = "grid"
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Table columns: name to `numeric`, `integer`, `categorical`, `date` or `id`."""
+
+    columns: Mapping[str, str]
+    type: Literal["mixed"] = "mixed"
+
+
+Space: TypeAlias = Tokens | Grid | Mixed
+
+
+def space_json(space: Space) -> dict[str, Any]:
+    """The space as `volant.json` holds it."""
+    return asdict(space)
+
+
+# --- modality: what an example is -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One encoded example: token ids, and which of them the loss counts (same length; True = answer)."""
+
+    ids: list[int]
+    mask: list[bool]
+
+
+class Codec(Protocol):
+    """Turns samples into a space and back. It is fitted once and travels with the model."""
+
+    space: Space
+
+    def encode(self, sample: Sample) -> Encoded:
+        """A sample as ids with its loss mask."""
+
+    def encode_prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Chat messages as the ids that a model continues (generation prompt added)."""
+
+    def encode_text(self, text: str) -> list[int]:
+        """Plain text as ids, without template or special tokens."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids as text, special tokens left out."""
+
+    def save(self, folder: Path) -> None:
+        """Write the codec's files beside the model's, in the ecosystem's format."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A record that could not be used, and why."""
+
+    where: str
+    reason: str
+
+
+class Modality(Protocol):
+    """What an example of this kind is."""
+
+    name: str
+    version: int
+    media_type: str
+    shapes: tuple[str, ...]
+
+    def load(self, file: OutsideFile, source: Source, **options: Any) -> Iterator[Sample | Refusal]:
+        """Samples of one file, in order; a bad record becomes a Refusal and the rest goes on."""
+
+    def check(self, sample: Sample) -> list[str]:
+        """What is wrong with a sample, in words; empty when it may be used."""
+
+    def fingerprint(self, sample: Sample) -> Sequence[int]:
+        """A near-duplicate signature of fixed length: equal entries / length estimates Jaccard similarity."""
+
+    def spaces(self) -> tuple[str, ...]:
+        """The types of the spaces that its codecs offer, preferred first."""
+
+    def codec(self, samples: Iterable[Sample], **options: Any) -> Codec:
+        """Fit a codec on samples."""
+
+    def open_codec(self, folder: Path) -> Codec:
+        """The codec that travels with a model."""
+
+    def features(self, samples: Sequence[Sample]) -> Any:
+        """Samples as a float32 matrix [n, d] for drift, search and slices; deterministic, needs no fit."""
+
+    def preview(self, samples: Sequence[Sample]) -> str:
+        """A few samples as an HTML fragment, escaped."""
+
+    def deliver(self, samples: Sequence[Sample], form: str) -> bytes:
+        """Samples in a format that people use (`markdown`, `html`, `json`); readable by `load` again."""
+
+    def baselines(self) -> Mapping[str, tuple[str, dict[str, Any]]]:
+        """Trivial rivals by name: the family and its size (`{"ngram": ("ngram", {"order": 5})}`)."""
+
+    def scorers(self) -> Sequence[str]:
+        """The scorers that judge it, by name."""
+
+    def api(self) -> Mapping[str, str]:
+        """Routes that the server offers for it: path to handler kind (`{"/v1/chat/completions": "chat"}`)."""
+
+
+# --- family: how to learn ---------------------------------------------------------------------
+
+
+class Family(Protocol):
+    """How to learn tensors of a kind of space. `net` is whatever `build` returns."""
+
+    name: str
+    version: int
+    accepts: tuple[str, ...]
+
+    def build(self, space: Space, *, seed: int, **size: Any) -> Any:
+        """A fresh network (or estimator) for the space; same seed, same weights."""
+
+    def loss(self, net: Any, batch: Any) -> Any:
+        """The mean training loss of a batch, differentiable where the family is."""
+
+    def sample(self, net: Any, prompts: Sequence[Sequence[int]], *, seed: int, **controls: Any) -> list[list[int]]:
+        """Continuations of the prompts; the same seed gives the same ones."""
+
+    def logp(self, net: Any, batch: Any) -> Any:
+        """Log-probability in nats of each position's next token [B, L-1], or None where the family has none."""
+
+    def export(self) -> tuple[str, ...]:
+        """The formats that `compress` can turn it into."""
+
+    def save(self, net: Any, folder: Path) -> None:
+        """Write weights and configuration (safetensors)."""
+
+    def load(self, folder: Path) -> Any:
+        """Read them back, bit-exactly."""
+
+
+# --- engine: how to run a model ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    """One generation. Exactly one of `messages` and `prompt` is set. Every bound was checked before.
+
+    Attributes:
+        prompt: plain text to continue (no template).
+        temperature: 0 is greedy.
+        stop: strings that end the text; they are not part of it.
+        schema: a JSON Schema that the output has to follow, where the engine supports it.
+        history: generated ids are not repeated more than this penalty allows; 1.0 is none.
+    """
+
+    id: str = ""
+    messages: tuple[Mapping[str, str], ...] = ()
+    prompt: str | None = None
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of one request's output; the last one of a request has `finish` set and carries the counts."""
+
+    id: str
+    text: str
+    finish: Literal["", "stop", "length", "cancelled", "error"] = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str = ""
+
+
+@dataclass
+class Output:
+    """A finished generation, for scorers and delivery."""
+
+    text: str
+    request: Request = field(default_factory=Request)
+    finish: str = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Session(Protocol):
+    """A model opened by an engine. `generate` may be called from one thread at a time; `cancel` from any."""
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Chunk]:
+        """Run the requests together; yields chunks of all of them as they come."""
+
+    def logprobs(self, pairs: Sequence[tuple[Request, str]]) -> list[list[float]]:
+        """For each (request, continuation): log-probability in nats of each token of the continuation.
+
+        Raises:
+            NotImplementedError: the engine cannot tell (a remote service).
+        """
+
+    def cancel(self, id: str) -> None:
+        """End a running request at the next token and free its slot."""
+
+    def close(self) -> None:
+        """Free memory and threads."""
+
+
+class Engine(Protocol):
+    """How to run a trained model. `tolerance` is the largest log-probability difference to torch, in nats."""
+
+    name: str
+    version: int
+    tolerance: float
+
+    def open(self, model: Model, *, threads: int = 1, device: str = "cpu") -> Session:
+        """Load the model. Raises `ArtifactError` for one that this engine cannot run."""
+
+
+# --- scorer: how to judge ---------------------------------------------------------------------
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Judges outputs; serves as filter, reward, benchmark, monitor and gate.
+
+    Attributes:
+        ladder: what it has to rank in this order in its contract test: one of `fidelity` (real >
+            baseline > noise), `memorisation` (fresh > half copied > copied), `diversity` (real >
+            half collapsed > collapsed), `planted` (neutral > planted 10 % > planted 50 %).
+    """
+
+    name: str
+    version: int
+    unit: str
+    direction: Direction
+    ladder: str
+
+    def values(self, outputs: Sequence[Output], references: Sequence[Sample]) -> list[float]:
+        """One value an example, in the order given; what the paired tests work on."""
+
+    def score(self, outputs: Sequence[Output], references: Sequence[Sample]) -> list[Score]:
+        """The figures with intervals. Raises `DataError` for n = 0."""
+
+
+# --- runner and channel -----------------------------------------------------------------------
+
+
+class Handle(Protocol):
+    """Submitted work."""
+
+    def result(self) -> Any:
+        """Wait; returns what the call returned or raises what it raised."""
+
+
+class Runner(Protocol):
+    """Where work happens."""
+
+    name: str
+
+    def submit(self, call: Any, run: Run, *arguments: Any) -> Handle:
+        """Start `call(run, *arguments)`."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a channel says of one sample: delivered where, or refused why."""
+
+    id: str
+    where: str = ""
+    refused: str = ""
+
+
+class Channel(Protocol):
+    """Where content goes. Sending the same sample again delivers nothing twice."""
+
+    name: str
+
+    def send(self, sample: Sample) -> Receipt:
+        """Deliver one sample."""

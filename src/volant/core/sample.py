@@ -1,0 +1,112 @@
+"""The noun of nouns: one example, with where it came from and what became of it.
+
+One schema for every modality. `core` has no Arrow, so the schema is a table of names and
+plain type words here; `store/dataset.py` turns it into the Arrow schema of the Parquet files.
+
+Text tasks use the shapes of the field; `shape` says which one a sample has:
+
+| shape        | fields that carry it                                          |
+|--------------|---------------------------------------------------------------|
+| `text`       | `content`                                                     |
+| `completion` | `condition` = prompt, `target` = completion                   |
+| `messages`   | `content` = the JSON list of `{role, content}`                |
+| `preference` | `condition` = prompt, `target` = chosen, `rejected`           |
+| `media`      | `media` = the bytes; `condition` = caption or class, if any   |
+| `row`        | `content` = the JSON object of the columns                    |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Shape = Literal["text", "completion", "messages", "preference", "media", "row"]
+Origin = Literal["human", "generated", "feedback"]
+
+
+class Source(BaseModel):
+    """Where a sample came from and on what terms."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: str
+    licence: str = Field(description="SPDX expression, or LicenseRef-... for one that SPDX does not list")
+    consent: str = Field(default="not-personal", description="not-personal, given, contract, public, or withheld")
+    collected_at: str = Field(default="", description="ISO date; empty where the source states none")
+    origin: Origin = "human"
+
+
+class Label(BaseModel):
+    """One judgement on a sample, by a person or a program."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    value: str
+    by: str
+
+
+class Sample(BaseModel):
+    """One example. `drop` is empty while it is kept, else `rule: value against threshold`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    shape: Shape
+    source: Source
+    content: str | None = None
+    media: bytes | None = None
+    condition: str | None = None
+    target: str | None = None
+    rejected: str | None = None
+    split: Split = "train"
+    group: str = ""
+    parents: list[str] = Field(default_factory=list)
+    labels: list[Label] = Field(default_factory=list)
+    attrs: dict[str, Any] = Field(default_factory=dict)
+    drop: str = ""
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The sample as chat messages; a `completion` becomes one user and one assistant turn."""
+        if self.shape == "messages":
+            parsed: list[dict[str, str]] = json.loads(self.content or "[]")
+            return parsed
+        if self.shape in ("completion", "preference"):
+            turns = [{"role": "user", "content": self.condition or ""}]
+            return [*turns, {"role": "assistant", "content": self.target}] if self.target is not None else turns
+        return [{"role": "user", "content": self.text}]
+
+    @property
+    def text(self) -> str:
+        """All text of the sample in reading order, for rules, duplicates and leakage gates."""
+        if self.shape == "messages":
+            return "\n".join(str(m.get("content", "")) for m in self.messages)
+        return "\n".join(part for part in (self.condition, self.content, self.target, self.rejected) if part)
+
+
+def sample_id(*parts: str | bytes) -> str:
+    """A stable id from what the sample says (sha256, first 20 hex digits): the same text, the same id."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()[:20]
+
+
+def split_of(group: str, *, test: int = 1, validation: int = 1, parts: int = 10) -> Split:
+    """The split of a group by hash, never by row: sha256(group) mod `parts`.
+
+    The first `test` residues are test, the next `validation` ones validation, the rest train, so
+    that with the defaults residue 0 is test and residue 1 is validation.
+    """
+    residue = int.from_bytes(hashlib.sha256(group.encode()).digest(), "big") % parts
+    if residue < test:
+        return "test"
+    return "validation" if residue < test + validation else "train"

@@ -1,0 +1,184 @@
+"""The project file as values: goal, steps, loop. Parsing YAML is `project/spec_file.py`'s work.
+
+The file has no templates, no expressions and no import strings: what is conditional is Python.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_TARGET = re.compile(r"^\s*(>=|<=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*$")
+
+
+class Target(BaseModel):
+    """A bar that a figure has to clear: `>= 0.55`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sign: Literal[">=", "<=", ">", "<"]
+    bar: float
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read `>= 0.55`.
+
+        Raises:
+            ValueError: the text is no comparison with a number.
+        """
+        match = _TARGET.match(text)
+        if not match:
+            raise ValueError(f"{text!r} is no target; write a sign and a number, as in '>= 0.55'")
+        return cls.model_validate({"sign": match[1], "bar": float(match[2])})
+
+    def met_by(self, value: float) -> bool:
+        """Whether `value` clears the bar."""
+        return bool(_COMPARE[self.sign](value, self.bar))
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.bar:g}"
+
+
+class Risk(BaseModel):
+    """What may go wrong, who owns it, and what is done about it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    risk: str
+    owner: str = "unassigned"
+    mitigation: str = "none yet"
+
+
+class Goal(BaseModel):
+    """What is being built, for whom, and what counts as good.
+
+    Attributes:
+        accept: metric name to target (`{"relevance": ">= 0.55"}`).
+        metric: the one fixed task metric that no step may make significantly worse.
+        use: what the result is for; `collect` refuses licences that forbid it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    problem: str = ""
+    audience: str = ""
+    modality: str = "text"
+    metric: str = "relevance"
+    accept: dict[str, str] = Field(default_factory=dict)
+    baseline: str = "nearest_neighbour"
+    use: Literal["commercial", "research", "personal"] = "commercial"
+    risks: list[Risk] = Field(default_factory=list)
+
+    @field_validator("accept")
+    @classmethod
+    def _targets_parse(cls, accept: dict[str, str]) -> dict[str, str]:
+        for text in accept.values():
+            Target.parse(text)
+        return accept
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """The targets by metric, parsed."""
+        return {name: Target.parse(text) for name, text in self.accept.items()}
+
+
+class Step(BaseModel):
+    """One step: which method, with which seed, and everything else by parameter name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    use: str
+    seed: int = 0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Inputs (as step names) and settings, as written."""
+        return dict(self.model_extra or {})
+
+
+class Promote(BaseModel):
+    """When a candidate becomes champion.
+
+    Attributes:
+        metric: compared on the sealed test split, paired by example.
+        p: the level of the paired test; the k-th opening of one test version needs p / k.
+        gain: the smallest difference that counts, in the metric's unit.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    metric: str = "relevance"
+    p: float = Field(default=0.05, gt=0, lt=1)
+    gain: float = Field(default=0.0, ge=0)
+
+
+class Loop(BaseModel):
+    """How the wheel turns: harvested data goes into a step's inputs; the result is compared and promoted.
+
+    Attributes:
+        source: the method that makes the new data (`from` in the file).
+        into: the step whose inputs are extended with it.
+        workload: the served workload to harvest (`*`: all).
+        candidate: the step that makes the model which is compared; the model of `deploy.serve` by default.
+        alias: which alias moves.
+        cap: the largest share of the extended step's records that one feedback client may contribute.
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    source: str = Field(default="improve.harvest", alias="from")
+    into: str
+    workload: str = "*"
+    candidate: str = ""
+    alias: str = "champion"
+    cap: float = Field(default=0.2, gt=0, le=1)
+    promote: Promote = Field(default_factory=Promote)
+
+
+class Spec(BaseModel):
+    """A whole project file.
+
+    Attributes:
+        lines: the line of each key path in the file (`("steps", "tuned", "rank")` to 8), for messages.
+        file: the file's name as the user gave it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    volant: Literal[1] = 1
+    name: str
+    goal: Goal = Field(default_factory=Goal)
+    steps: dict[str, Step] = Field(default_factory=dict)
+    loop: Loop | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int = Field(default=0, ge=0, description="0: as many as the machine has cores")
+    records: str = Field(default="", description="SQLAlchemy URL; empty for SQLite in .volant/")
+    file: str = Field(default="", exclude=True)
+    lines: dict[tuple[str, ...], int] = Field(default_factory=dict, exclude=True)
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+            raise ValueError(f"name {name!r} has other characters than letters, digits, '.', '_' and '-'")
+        return name
+
+    @field_validator("steps")
+    @classmethod
+    def _plain_steps(cls, steps: dict[str, Step]) -> dict[str, Step]:
+        for name in steps:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
+                raise ValueError(f"step name {name!r} has other characters than letters, digits and '_'")
+        return steps
+
+    def where(self, *path: str) -> str:
+        """`spec.yaml:8 tuned` for the key path, or its nearest known parent."""
+        shown = path[1] if len(path) > 1 and path[0] == "steps" else ".".join(path)
+        for depth in range(len(path), -1, -1):
+            if path[:depth] in self.lines:
+                return f"{self.file}:{self.lines[path[:depth]]} {shown}".rstrip()
+        return f"{self.file} {shown}".strip()
