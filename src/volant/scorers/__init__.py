@@ -1,0 +1,83 @@
+"""How to judge: scorers by name, the one measuring loop (`measure`), the one comparison (`compare`).
+
+Outputs of a model and reference samples enter; values an example and scores with intervals leave. A
+scorer serves as benchmark, filter, reward, monitor and gate alike. Pick by question:
+
+| question                              | scorer                                       |
+|---------------------------------------|----------------------------------------------|
+| does it say what the reference says?  | `relevance`                                  |
+| the same, strictly; or by words       | `exact_match`; `token_precision`, `token_recall`, `token_f1` |
+| is it about the prompt, of one piece? | `coherence`                                  |
+| is it well-formed language?           | `grammar` (lint rate)                        |
+| does it read like the references?     | `perplexity`                                 |
+| does it repeat itself over examples?  | `diversity`                                  |
+| is it copied from the training data?  | `memorisation`                               |
+| does it treat groups alike?           | `bias_gap`                                   |
+| does it leak or harm?                 | `safety`                                     |
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+
+from volant.core.artifact import Model
+from volant.core.errors import SettingError, did_you_mean
+from volant.core.method import Scorers
+from volant.core.protocols import Scorer
+
+# Scorer name to the module of `volant.scorers` that holds a factory of that name.
+NAMES = {
+    "relevance": "relevance",
+    "coherence": "coherence",
+    "grammar": "grammar",
+    "exact_match": "exact_match",
+    "token_precision": "tokens",
+    "token_recall": "tokens",
+    "token_f1": "tokens",
+    "perplexity": "perplexity",
+    "diversity": "diversity",
+    "memorisation": "memorisation",
+    "bias_gap": "bias",
+    "safety": "safety",
+}
+
+
+def build(names: Scorers, models: Mapping[str, Model | None] = {}) -> dict[str, Scorer]:
+    """Scorers by name, made with their settings.
+
+    Args:
+        names: a list of names, or names with settings (`{"grammar": {"vocabulary": [...]}}`).
+        models: artifacts that scorers may ask for by parameter name (`judge`).
+
+    Raises:
+        SettingError: an unknown scorer or setting; the message names the nearest one.
+    """
+    chosen = names if isinstance(names, dict) else {name: {} for name in names}
+    built: dict[str, Scorer] = {}
+    for name, settings in chosen.items():
+        factory = _factory(name)
+        known = inspect.signature(factory).parameters
+        for setting in settings or {}:
+            if setting not in known:
+                fix = did_you_mean(setting, known)
+                raise SettingError(f"scorer {name!r} has no setting {setting!r}.", where="scorers", fix=fix)
+        wanted = {key: model for key, model in models.items() if key in known and model is not None}
+        built[name] = factory(**{**wanted, **(settings or {})})
+    return built
+
+
+def _factory(name: str) -> Callable[..., Scorer]:
+    """A built-in factory, or `module:function` of a plug-in."""
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            factory: Callable[..., Scorer] = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise SettingError(f"cannot import scorer {name!r}: {error}.", where="scorers") from error
+        return factory
+    if name not in NAMES:
+        raise SettingError(f"there is no scorer {name!r}.", where="scorers", fix=did_you_mean(name, NAMES))
+    found: Callable[..., Scorer] = getattr(importlib.import_module(f"volant.scorers.{NAMES[name]}"), name)
+    return found
