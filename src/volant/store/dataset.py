@@ -1,0 +1,286 @@
+"""Samples in and out of Parquet: the interface of a Dataset artifact.
+
+Enters: samples, one at a time. Leaves: a directory that `datasets`, `polars` and `duckdb` open, and
+samples again. One shard set a split, so that the test split can be left out of a view by its files:
+
+    data/train-00000-of-00001.parquet            kept samples
+    dropped/dropped-train-00000-of-00001.parquet what a rule dropped, with the reason in `drop`
+    dataset.json  croissant.json  README.md      counts; metadata for machines; card for `load_dataset`
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from volant.core.artifact import Dataset
+from volant.core.errors import ArtifactError, DataError
+from volant.core.sample import SPLITS, Sample, Split
+from volant.store.croissant import croissant
+
+_TEXT = pa.string()
+SOURCE = pa.struct([(name, _TEXT) for name in ("uri", "licence", "consent", "collected_at", "origin")])
+LABEL = pa.struct([(name, _TEXT) for name in ("name", "value", "by")])
+SCHEMA = pa.schema(
+    [
+        pa.field("id", _TEXT, nullable=False),
+        pa.field("shape", _TEXT, nullable=False),
+        pa.field("content", _TEXT),
+        pa.field("media", pa.binary()),
+        pa.field("condition", _TEXT),
+        pa.field("target", _TEXT),
+        pa.field("rejected", _TEXT),
+        pa.field("split", _TEXT, nullable=False),
+        pa.field("group", _TEXT, nullable=False),
+        pa.field("source", SOURCE, nullable=False),
+        pa.field("parents", pa.list_(_TEXT), nullable=False),
+        pa.field("labels", pa.list_(LABEL), nullable=False),
+        pa.field("attrs", _TEXT, nullable=False),
+        pa.field("drop", _TEXT, nullable=False),
+    ]
+)
+_ROWS_A_GROUP = 2048
+_BYTES_A_GROUP = 16 << 20
+_BYTES_A_SHARD = 512 << 20
+
+
+class _Shards:
+    """The shard files of one split while they are written; the `-of-N` in their names comes at the end."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self.folder, self.stem = folder, stem
+        self.rows: list[dict[str, Any]] = []
+        self.group_bytes = self.shard_bytes = 0
+        self.files: list[Path] = []
+        self.open: pq.ParquetWriter | None = None
+
+    def add(self, row: dict[str, Any], size: int) -> None:
+        self.rows.append(row)
+        self.group_bytes += size
+        if len(self.rows) >= _ROWS_A_GROUP or self.group_bytes >= _BYTES_A_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.open is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.files.append(self.folder / f"{self.stem}-{len(self.files):05d}.part")
+            self.open = pq.ParquetWriter(self.files[-1], SCHEMA, compression="zstd")
+        self.open.write_table(pa.Table.from_pylist(self.rows, schema=SCHEMA))
+        self.shard_bytes += self.group_bytes
+        self.rows, self.group_bytes = [], 0
+        if self.shard_bytes >= _BYTES_A_SHARD:
+            self.close_shard()
+
+    def close_shard(self) -> None:
+        if self.open is not None:
+            self.open.close()
+        self.open, self.shard_bytes = None, 0
+
+    def finish(self) -> None:
+        if self.rows:
+            self.flush()
+        self.close_shard()
+        for index, part in enumerate(self.files):
+            part.rename(self.folder / f"{self.stem}-{index:05d}-of-{len(self.files):05d}.parquet")
+
+
+class Writer:
+    """Writes samples into a directory; use as a context manager, the metadata comes at its end."""
+
+    def __init__(self, folder: Path, modality: str) -> None:
+        self.folder, self.modality = folder, modality
+        self._shards: dict[str, _Shards] = {}
+        self._kept: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._licences: Counter[str] = Counter()
+        self._shapes: Counter[str] = Counter()
+        self._origins: Counter[str] = Counter()
+
+    def write(self, sample: Sample) -> None:
+        """Add one sample: to its split, or to the dropped ones if its `drop` names a reason.
+
+        Raises:
+            DataError: the sample holds what cannot be stored (half a surrogate pair, a NaN in `attrs`).
+        """
+        row, size = _row(sample)
+        if sample.drop:
+            self._dropped[sample.drop.split(":")[0].strip()] += 1
+            self._shard("dropped", f"dropped-{sample.split}").add(row, size)
+            return
+        self._kept[sample.split] += 1
+        self._licences[sample.source.licence] += 1
+        self._shapes[sample.shape] += 1
+        self._origins[sample.source.origin] += 1
+        self._shard("data", sample.split).add(row, size)
+
+    def write_all(self, samples: Iterable[Sample]) -> None:
+        """Add samples in their order."""
+        for sample in samples:
+            self.write(sample)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What `dataset.json` says of the samples written so far."""
+        return {
+            "splits": {split: self._kept[split] for split in SPLITS},
+            "dropped": self._dropped.total(),
+            "dropped_by_rule": dict(sorted(self._dropped.items())),
+            "licences": dict(sorted(self._licences.items())),
+            "shapes": dict(sorted(self._shapes.items())),
+            "origins": dict(sorted(self._origins.items())),
+            "modality": self.modality,
+        }
+
+    def close(self) -> None:
+        """Finish the shards and write the metadata."""
+        if not self._kept:  # an empty shard keeps the schema, so that the directory still opens
+            self._shard("data", "train").flush()
+        for shards in self._shards.values():
+            shards.finish()
+        about = self.about
+        _write_json(self.folder / "dataset.json", about)
+        _write_json(self.folder / "croissant.json", croissant(about, _columns()))
+        (self.folder / "README.md").write_text(_readme(about), encoding="utf-8")
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        for shards in self._shards.values():  # leave no open file behind; the directory is thrown away
+            shards.rows = []
+            shards.close_shard()
+
+    def _shard(self, place: str, stem: str) -> _Shards:
+        if stem not in self._shards:
+            self._shards[stem] = _Shards(self.folder / place, stem)
+        return self._shards[stem]
+
+
+def writer(folder: Path, *, modality: str = "text") -> Writer:
+    """Open a directory for writing samples; `dataset.json`, the shards and the cards are there when it closes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Writer(folder, modality)
+
+
+def rows(data: Dataset, split: Split | None = None) -> Iterator[Sample]:
+    """The kept samples of a split, or of every split that is there, in the order written.
+
+    Raises:
+        DataError: the split is empty, absent or sealed; the message says how to mend it.
+        ArtifactError: a shard is damaged.
+    """
+    if split is not None:
+        _check_split(data, split)
+    splits = SPLITS if split is None else (split,)
+    return _read([file for name in splits for file in sorted((data.path / "data").glob(f"{name}-*.parquet"))])
+
+
+def dropped(data: Dataset) -> Iterator[Sample]:
+    """The samples that a rule dropped, each with its reason in `drop`."""
+    return _read(sorted((data.path / "dropped").glob("dropped-*.parquet")))
+
+
+def batches(data: Dataset, split: Split, size: int) -> Iterator[list[Sample]]:
+    """The samples of a split in lists of `size`; the last one may be shorter.
+
+    Raises:
+        DataError: as `rows`.
+    """
+    assert size >= 1, size
+    return _batched(rows(data, split), size)
+
+
+def count(data: Dataset, split: Split) -> int:
+    """How many kept samples the split has, read from `dataset.json`."""
+    return int(data.about["splits"].get(split, 0))
+
+
+def _batched(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+    batch: list[Sample] = []
+    for sample in samples:
+        batch.append(sample)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _check_split(data: Dataset, split: Split) -> None:
+    where = f"dataset {data.card.step or data.card.digest[:12]}" if data.card else data.path.name
+    if any((data.path / "data").glob(f"{split}-*.parquet")) and count(data, split):
+        return
+    if count(data, split):
+        what = f"the {split} split is sealed: its {count(data, split)} samples are opened by evaluate.* only"
+        raise DataError(f"{what}.", where=where, fix="Measure on 'validation'.")
+    have = ", ".join(f"{name} {n}" for name, n in data.about["splits"].items() if n) or "no samples at all"
+    fix = "Add a collect.split step, or more groups of records." if have[0] != "n" else "Check the files and rules."
+    raise DataError(f"the dataset has no {split!r} split (it has {have}).", where=where, fix=fix)
+
+
+def _row(sample: Sample) -> tuple[dict[str, Any], int]:
+    row = sample.model_dump()
+    try:
+        row["attrs"] = json.dumps(sample.attrs, ensure_ascii=False, sort_keys=True, allow_nan=False)
+        size = sum(len(row[name].encode()) for name in ("content", "condition", "target", "rejected") if row[name])
+        size += len(row["attrs"].encode())
+    except (ValueError, TypeError) as error:  # UnicodeEncodeError is a ValueError
+        raise DataError(
+            f"sample {sample.id} cannot be stored: {error}.", where=sample.source.uri, fix="Clean or drop it."
+        ) from error
+    return row, size + len(sample.media or b"") + 256
+
+
+def _read(files: list[Path]) -> Iterator[Sample]:
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as table:
+                for batch in table.iter_batches(batch_size=1024):
+                    for row in batch.to_pylist():
+                        row["attrs"] = json.loads(row["attrs"])
+                        yield Sample.model_validate(row)
+        except (pa.ArrowException, OSError, ValidationError, KeyError, ValueError) as error:
+            first = str(error).split("\n", maxsplit=1)[0]
+            raise ArtifactError(
+                f"the shard cannot be read: {first}", where=str(file), fix="Run `volant verify`."
+            ) from error
+
+
+def _columns() -> list[tuple[str, bool, list[str]]]:
+    found = []
+    for field in SCHEMA:
+        inner = field.type.value_type if pa.types.is_list(field.type) else field.type
+        parts = [part.name for part in inner] if pa.types.is_struct(inner) else []
+        found.append((field.name, pa.types.is_list(field.type), parts))
+    return found
+
+
+def _readme(about: dict[str, Any]) -> str:
+    present = [split for split in SPLITS if about["splits"][split]] or ["train"]
+    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in present)
+    licences = " AND ".join(sorted(about["licences"])) or "none"
+    counts = "\n".join(f"| {split} | {about['splits'][split]} |" for split in present)
+    return (
+        f"---\nlicense: other\nlicense_name: {json.dumps(licences)}\nconfigs:\n- config_name: default\n"
+        f"  data_files:\n{files}---\n\n# A {about['modality']} dataset made with Volant\n\n"
+        f"| split | samples |\n|---|---|\n{counts}\n\n"
+        f"{about['dropped']} samples were dropped, each with its reason, in `dropped/`. "
+        "Every sample carries its source and licence in the column `source`.\n"
+    )
+
+
+def _write_json(file: Path, value: Any) -> None:
+    file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
