@@ -105,27 +105,29 @@ class Method:
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
         return create_model(f"{self.name} settings", __config__=config, **fields)
 
-    def bind(self, arguments: Mapping[str, Any], *, where: str = "") -> Bound:
+    def bind(self, arguments: Mapping[str, Any], *, where: str = "", places: Mapping[str, str] | None = None) -> Bound:
         """Check named arguments: artifacts (or step names in their place) and settings.
 
         Args:
             arguments: parameter name to value; an input takes one value or a list of them.
-            where: put before every message (`spec.yaml:8 tuned`).
+            where: put before every message (`spec.yaml:7 tuned`).
+            places: a nearer place for single arguments (`{"rnak": "spec.yaml:8 tuned"}`).
 
         Raises:
             SettingError: an unknown, missing or ill-typed argument; the message names the nearest known one.
         """
         inputs: dict[str, list[Any]] = {}
-        rest = dict(arguments)
+        rest, near = dict(arguments), places or {}
         for parameter in self.inputs:
             given = rest.pop(parameter.name, None)
             values = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
-            self._check_count(parameter, values, where)
+            self._check_count(parameter, values, near.get(parameter.name, where))
             inputs[parameter.name] = values
         known = [*self.fields, *(p.name for p in self.inputs)]
         for name in rest:
             if name not in self.fields:
-                raise SettingError(f"{self.name} has no setting {name!r}.", where=where, fix=did_you_mean(name, known))
+                what = f"{self.name} has no setting {name!r}."
+                raise SettingError(what, where=near.get(name, where), fix=did_you_mean(name, known))
         try:
             checked = self.settings.model_validate(rest)
         except ValidationError as error:
@@ -136,7 +138,7 @@ class Method:
             else:
                 what = f"{self.name} does not take {first['input']!r} for {place!r}: {first['msg']}."
                 mend = self.setting_docs.get(str(first["loc"][0]), "")
-            raise SettingError(what, where=where, fix=mend) from error
+            raise SettingError(what, where=near.get(str(first["loc"][0]), where), fix=mend) from error
         return Bound(inputs, {name: getattr(checked, name) for name in self.fields})
 
     def _check_count(self, parameter: Input, values: list[Any], where: str) -> None:
@@ -213,7 +215,9 @@ def method_of(function: Callable[..., Artifact], name: str = "") -> Method:
             )  # fmt: skip
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (hint, FieldInfo(default=default) if default is not ... else FieldInfo())
-        outside.update({parameter.name: m.kind for m in getattr(hint, "__metadata__", ()) if isinstance(m, Outside)})
+        marks = [m.kind for m in getattr(hint, "__metadata__", ()) if isinstance(m, Outside)]
+        if marks:
+            outside[parameter.name] = marks[0]
     return Method(name, function, tuple(inputs), fields, outside, returns)
 
 

@@ -42,11 +42,11 @@ class Resolver:
             raise PathError(
                 f"{path} lies outside of the project {self.root}",
                 where=str(name),
-                fix=f"Copy it into the project, or allow its folder: VOLANT_ALLOW={path if path.is_dir() else path.parent}",
+                fix=f"Copy it into the project, or allow it: VOLANT_ALLOW={path if path.is_dir() else path.parent}",
             )
         return path
 
     def glob(self, pattern: str) -> list[Path]:
         """The plain files that match, sorted; directories are left out, links are checked where they lead."""
-        found = globbing.glob(str(self.root / Path(pattern).expanduser()), recursive=True)
+        found = globbing.glob(str(self.root / Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 (absolute patterns)
         return sorted({self.resolve(name) for name in found if Path(name).is_file()})

@@ -83,7 +83,7 @@ class RecordsReader(Protocol):
     """What methods may read of the records: rows up to a snapshot's high-water marks, never later ones."""
 
     def requests(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-        """Requests of the workload, oldest first: id, at, workload, client, request, response, consent, model, prompt_digest."""
+        """Requests of the workload, oldest first: id, at, workload, client, request, response, consent, model."""
 
     def feedback(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         """Feedback with its request: id, at, client, rating, correction, consent, request, response, model."""

@@ -1,0 +1,301 @@
+"""Runs one checked call: fresh from the store, or the method in a scratch directory, sealed and recorded.
+
+A kill at any moment leaves the old state or the new one: the artifact appears by a rename, the run
+becomes `done` after that, and a call that finds a finished artifact of a dead run simply runs again
+(its checkpoints in `work/` make that short).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import resource
+import shutil
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
+
+import volant
+from volant.core.artifact import Artifact, Dataset, Model
+from volant.core.errors import DataError, Interrupted, MachineError, VolantError
+from volant.core.method import Bound, Method
+from volant.core.outside import Snapshot
+from volant.core.run import Run
+from volant.core.spec import Goal
+from volant.project.fingerprint import Code, inputs_key, key_parts
+from volant.project.watching import RecordingWatcher
+from volant.runners.local import runner
+
+if TYPE_CHECKING:
+    from volant.project.project import Project
+
+SEES_TEST = {"collect", "evaluate"}
+"""Stages whose methods see the test split: `collect` makes and guards it, `evaluate` opens it."""
+
+SHOWN_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "trl",
+    "numpy",
+    "scikit-learn",
+    "pyarrow",
+    "ctranslate2",
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call ready to be looked up or run: checked arguments, snapshots, and the two keys."""
+
+    step: str
+    method: Method
+    bound: Bound
+    seed: int
+    outside: dict[str, Snapshot]
+    parts: dict[str, Any]
+    inputs_key: str
+    code: Code
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished call.
+
+    Attributes:
+        fresh: it was not run now.
+        older_code: it was made by other code of Volant's own than today's.
+        run: the id of the run that made it.
+    """
+
+    artifact: Artifact
+    fresh: bool
+    older_code: bool
+    run: str
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare(project: Project, step: str, method: Method, bound: Bound, seed: int, spec_steps: list[Any]) -> Call:
+    """Take the snapshots and compute the keys of a call whose inputs are all artifacts.
+
+    Raises:
+        DataError, PathError: something outside is not there.
+    """
+    outside = {}
+    for name, kind in method.outside.items():
+        value = bound.settings.get(name)
+        if value not in (None, "", []):
+            snapshot = project.snapshots.take(kind, value, where=f"{step}.{name}")
+            outside[name] = project.narrow(snapshot)
+    code = project.code.of(method)
+    parts = key_parts(
+        method,
+        code,
+        settings=bound.settings,
+        inputs={name: [a.digest for a in values] for name, values in bound.inputs.items()},
+        outside=outside,
+        seed=seed,
+        goal=project.goal,
+        modality=project.goal.modality,
+        spec_steps=spec_steps,
+    )
+    return Call(step, method, bound, seed, outside, parts, inputs_key(parts), code)
+
+
+def find_fresh(project: Project, call: Call) -> Done | None:
+    """The finished artifact of an equal call, if the store still has it."""
+    row = project.records.fresh(call.inputs_key)
+    if row is None or not project.store.has(row.artifact):
+        return None
+    artifact = project.store.get(row.artifact)
+    return Done(artifact, fresh=True, older_code=row.code_key != call.code.digest, run=row.id, seconds=row.seconds)
+
+
+def execute(project: Project, call: Call, *, refresh: bool = False, spec_steps: list[Any] | None = None) -> Done:
+    """Return the fresh artifact of the call, or run the method and seal what it made.
+
+    Args:
+        refresh: run it although it is fresh.
+        spec_steps: the coming steps, for `plan.sizing`.
+    """
+    done = None if refresh else find_fresh(project, call)
+    if done:
+        return done
+    with _only_one(project.store.root / "work" / f"{call.inputs_key[:24]}.lock"):
+        # Another process may have finished the same call while this one waited for the lock.
+        done = None if refresh else find_fresh(project, call)
+        return done or _run(project, call, spec_steps or [])
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    """One process at a time works on a call; the lock is freed by the system when its holder dies."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
+    work = project.store.root / "work" / call.inputs_key[:24]
+    work.mkdir(parents=True, exist_ok=True)
+    out = project.store.scratch(call.step)
+    inputs = {name: [_as_seen(project, call.method, a) for a in values] for name, values in call.bound.inputs.items()}
+    parents = {name: [a.digest for a in values] for name, values in call.bound.inputs.items() if values}
+    run_id = project.records.start_run(
+        call.step,
+        call.method.name,
+        call.inputs_key,
+        call.code.digest,
+        to_jsonable_python(call.bound.settings),
+        call.seed,
+        parents,
+        {"pid": os.getpid(), "host": socket.gethostname(), "threads": project.threads, "parts": call.parts},
+    )
+    watcher = RecordingWatcher(project.records, run_id, project.watcher)
+    run = Run(
+        step=call.step,
+        out=out,
+        work=work,
+        seed=call.seed,
+        device=project.device,
+        threads=project.threads,
+        modality=project.goal.modality,
+        goal=project.goal,
+        resolver=project.resolver,
+        watcher=watcher,
+        records=project.reader(),
+        outside=call.outside,
+        spec_steps=spec_steps,
+        stop=project.stop,
+    )
+    clock, cpu = time.monotonic(), _cpu_seconds()
+    status, error, artifact = "failed", "", None
+    try:
+        made = runner.submit(call.method.call, run, Bound(inputs, call.bound.settings)).result()
+        artifact = _seal(project, call, run_id, made, out, parents, watcher)
+        status = "done"
+    except Interrupted:
+        status = "stopped"
+        raise
+    except VolantError as problem:
+        error = str(problem)
+        raise problem if problem.where else problem.at(call.step) from problem
+    except OSError as problem:
+        error = str(problem)
+        if problem.errno == 28:
+            raise MachineError(
+                "the disk is full.",
+                where=call.step,
+                fix="Free some space (`volant gc` helps) and run again; nothing is lost.",
+            ) from problem
+        raise
+    except BaseException:
+        error = traceback.format_exc()
+        raise
+    finally:
+        try:
+            shutil.rmtree(out, ignore_errors=True)
+            watcher.flush()
+            project.records.add_scores(run_id, watcher.scores)
+            project.records.end_run(
+                run_id,
+                status,
+                artifact=artifact.digest if artifact else "",
+                seconds=time.monotonic() - clock,
+                cpu_seconds=_cpu_seconds() - cpu,
+                peak_bytes=_peak_bytes(),
+                error=error,
+            )
+        except Exception:
+            # A full disk refuses the record too; the first error says more than this one.
+            if status == "done":
+                raise
+    shutil.rmtree(work, ignore_errors=True)
+    assert artifact is not None
+    return Done(artifact, fresh=False, older_code=False, run=run_id, seconds=time.monotonic() - clock)
+
+
+def _as_seen(project: Project, method: Method, artifact: Artifact) -> Artifact:
+    """The artifact as the method may see it: without the test split outside of `collect` and `evaluate`."""
+    if isinstance(artifact, Dataset) and method.stage not in SEES_TEST:
+        return project.store.view(artifact)
+    return artifact
+
+
+def _seal(
+    project: Project,
+    call: Call,
+    run_id: str,
+    made: Artifact,
+    out: Path,
+    parents: dict[str, list[str]],
+    watcher: RecordingWatcher,
+) -> Artifact:
+    if not isinstance(made, call.method.returns) or made.path != out:
+        raise DataError(
+            f"{call.method.name} returned {made!r}.",
+            where=call.step,
+            fix=f"Return {call.method.returns.kind}(run.out).",
+        )
+    artifact = project.store.seal(
+        call.method.returns,
+        out,
+        method=call.method.name,
+        step=call.step,
+        settings=to_jsonable_python(call.bound.settings),
+        seed=call.seed,
+        parents=parents,
+        licences=_licences(made, [a for values in call.bound.inputs.values() for a in values]),
+        scores=watcher.scores,
+        run=run_id,
+        versions=_versions(),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    project.records.add_artifact(artifact.digest, artifact.kind, artifact.card.size_bytes if artifact.card else 0)
+    return artifact
+
+
+def _licences(made: Artifact, inputs: list[Artifact]) -> list[str]:
+    own: set[str] = set()
+    if isinstance(made, Dataset):
+        own |= set(made.about["licences"])
+    if isinstance(made, Model):
+        own |= {str(made.about.extra["licence"])} if made.about.extra.get("licence") else set()
+    return sorted(own.union(*(a.licences for a in inputs)))
+
+
+def _versions() -> dict[str, str]:
+    """The versions of the loaded packages that shape results."""
+    found = {"volant": volant.__version__, "python": sys.version.split()[0]}
+    for name in SHOWN_PACKAGES:
+        if name.replace("scikit-learn", "sklearn") in sys.modules:
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def _peak_bytes() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def goal_or_empty(goal: Goal | None) -> Goal:
+    """A project without a file has an empty goal."""
+    return goal or Goal()

@@ -1,0 +1,220 @@
+"""Fresh or stale is two keys.
+
+`inputs`: settings, snapshots, input digests, seed, the parts of the goal that the method reads, and
+the names and versions of the families, modalities, scorers and engines it uses. Different: it runs.
+
+`code`: the syntax trees, without docstrings, of the method and of the files of nets, scorers,
+modalities and engines that it imports. Different in the user's own method: it runs. Different in
+Volant's own files: shown as *fresh, made by older code*, and run with `--refresh`.
+
+Both are read from the source without importing it, and kept by size and mtime.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+import volant
+from volant.core.method import Method
+from volant.core.outside import Snapshot
+from volant.core.spec import Goal
+
+PARTS = ("nets", "scorers", "modalities", "engines")
+ROOT = Path(volant.__file__).parent
+
+
+@dataclass
+class FileFacts:
+    """What one source file contributes: its tree's hash, what it imports, its version, what it reads of the run."""
+
+    tree: str
+    imports: list[str]
+    version: str
+    goal: list[str]
+    reads: list[str]
+    packages: list[str]
+
+
+@dataclass
+class Code:
+    """A method's code: the digest over all its files, versions by module, and what it reads of the run."""
+
+    digest: str
+    versions: dict[str, str] = field(default_factory=dict)
+    goal: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+    packages: list[str] = field(default_factory=list)
+
+
+class CodeReader:
+    """Reads code facts, remembering them by size and mtime."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        self._changed = False
+        self._codes: dict[str, Code] = {}
+
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        try:
+            known: dict[str, Any] = json.loads(self.cache.read_text())
+        except (OSError, ValueError):
+            return {}
+        return known
+
+    def of(self, method: Method) -> Code:
+        """The code of a method; read once in the life of this reader."""
+        if method.name not in self._codes:
+            self._codes[method.name] = self._read(method)
+        return self._codes[method.name]
+
+    def _read(self, method: Method) -> Code:
+        start = Path(inspect.getfile(method.function))
+        todo, seen = [start], {}
+        while todo:
+            path = todo.pop()
+            if path in seen:
+                continue
+            seen[path] = self._facts(path)
+            todo += [found for name in seen[path].imports if (found := _module_file(name)) is not None]
+        total = hashlib.sha256()
+        names = {path: _shown(path) for path in seen}
+        for path in sorted(seen, key=lambda p: names[p]):
+            total.update(f"{names[path]}\0{seen[path].tree}\n".encode())
+        return Code(
+            digest=total.hexdigest(),
+            versions={names[path]: facts.version for path, facts in sorted(seen.items()) if facts.version},
+            goal=sorted({name for facts in seen.values() for name in facts.goal}),
+            reads=sorted({name for facts in seen.values() for name in facts.reads}),
+            packages=sorted({name for facts in seen.values() for name in facts.packages}),
+        )
+
+    def _facts(self, path: Path) -> FileFacts:
+        stat = path.stat()
+        mark = [stat.st_size, stat.st_mtime_ns]
+        known = self._known.get(str(path))
+        if known and known["mark"] == mark:
+            return FileFacts(**known["facts"])
+        facts = read_facts(path.read_text(encoding="utf-8"))
+        self._known[str(path)] = {"mark": mark, "facts": vars(facts)}
+        self._changed = True
+        return facts
+
+    def save(self) -> None:
+        """Write the cache if it changed."""
+        if self._changed:
+            self.cache.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.cache.with_name(f"{self.cache.name}.{os.getpid()}")
+            temporary.write_text(json.dumps(self._known))
+            temporary.replace(self.cache)
+            self._changed = False
+
+
+def read_facts(source: str) -> FileFacts:
+    """The facts of one source text; docstrings and comments do not count."""
+    tree = ast.parse(source)
+    imports: set[str] = set()
+    goal: set[str] = set()
+    reads: set[str] = set()
+    version = ""
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(getattr(t, "id", "") in ("version", "VERSION") for t in targets) and node.value is not None:
+                version += ast.unparse(node.value) + ";"
+        elif isinstance(node, ast.Attribute) and node.attr == "goal":
+            above = parents.get(node)
+            goal.add(above.attr if isinstance(above, ast.Attribute) else "*")
+        elif isinstance(node, ast.Attribute) and node.attr == "spec_steps":
+            reads.add(node.attr)
+        _drop_docstring(node)
+    packages = {name.split(".")[0] for name in imports} - set(sys.stdlib_module_names) - {"volant"} - _optional(tree)
+    imports = {name for name in imports if name.startswith(tuple(f"volant.{part}" for part in PARTS))}
+    tree_hash = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return FileFacts(tree_hash, sorted(imports), version, sorted(goal), sorted(reads), sorted(packages))
+
+
+def _optional(tree: ast.Module) -> set[str]:
+    """Packages imported under `try`: the code copes without them."""
+    found: set[str] = set()
+    for attempt in (node for node in ast.walk(tree) if isinstance(node, ast.Try)):
+        for node in ast.walk(attempt):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+def _drop_docstring(node: ast.AST) -> None:
+    if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.body:
+        first = node.body[0]
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            node.body = node.body[1:] or [ast.Pass()]
+
+
+def _module_file(name: str) -> Path | None:
+    """The file of `volant.nets.loop`, without importing it; None for a name inside a module."""
+    path = ROOT.joinpath(*name.split(".")[1:])
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+
+
+def key_parts(
+    method: Method,
+    code: Code,
+    *,
+    settings: dict[str, Any],
+    inputs: dict[str, list[str]],
+    outside: dict[str, Snapshot],
+    seed: int,
+    goal: Goal,
+    modality: str,
+    spec_steps: list[Any],
+) -> dict[str, Any]:
+    """What the inputs key hashes, part by part, so that a stale step can say which part changed."""
+    wanted = goal.model_dump(mode="json")
+    parts: dict[str, Any] = {
+        "method": method.name,
+        "settings": to_jsonable_python(settings),
+        "inputs": inputs,
+        "outside": {name: snapshot.digest for name, snapshot in sorted(outside.items())},
+        "seed": seed,
+        "modality": modality,
+        "versions": code.versions,
+        # A property (`goal.targets`) or the goal as a whole stands for all of it.
+        "goal": {name: wanted[name] for name in code.goal} if set(code.goal) <= set(wanted) else wanted,
+        "python": list(sys.version_info[:3]) if method.stage == "collect" else [],
+    }
+    if "spec_steps" in code.reads:
+        parts["steps"] = to_jsonable_python(spec_steps)
+    if not method.builtin:
+        parts["code"] = code.digest
+    return parts
+
+
+def inputs_key(parts: dict[str, Any]) -> str:
+    """The inputs key of a call."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

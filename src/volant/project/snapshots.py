@@ -1,0 +1,137 @@
+"""Resolves what a method's settings name outside into snapshots, before the call.
+
+File hashes are kept in `.volant/cache/hashes.json` by size, mtime and inode, so that an unchanged
+file is not read again; a changed one changes the snapshot's digest and makes its step stale.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from volant.core.artifact import file_sha256
+from volant.core.errors import DataError
+from volant.core.outside import OutsideFile, OutsideKind, Snapshot
+from volant.core.paths import Resolver
+from volant.store.records import Records
+
+SKIPPED_FOLDERS = {".git", ".volant", "__pycache__", ".cache"}
+
+
+class Hashes:
+    """sha256 of files, remembered by size, mtime and inode."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        self._known: dict[str, list[Any]] | None = None
+        self._changed = False
+
+    def sha256(self, path: Path) -> tuple[int, str]:
+        """Size in bytes and sha256 of a file."""
+        if self._known is None:
+            try:
+                self._known = json.loads(self.cache.read_text())
+            except (OSError, ValueError):
+                self._known = {}
+        assert self._known is not None
+        stat = path.stat()
+        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        known = self._known.get(str(path))
+        if known and known[:3] == mark:
+            return stat.st_size, str(known[3])
+        digest = file_sha256(path)
+        self._known[str(path)] = [*mark, digest]
+        self._changed = True
+        return stat.st_size, digest
+
+    def save(self) -> None:
+        """Write the cache if it changed; losing it costs time only, so it is not fsynced."""
+        if self._changed:
+            self.cache.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.cache.with_name(f"{self.cache.name}.{os.getpid()}")
+            temporary.write_text(json.dumps(self._known))
+            temporary.replace(self.cache)
+            self._changed = False
+
+
+class Snapshots:
+    """Takes snapshots for one project."""
+
+    def __init__(self, resolver: Resolver, hashes: Hashes, records: Records) -> None:
+        self.resolver, self.hashes, self.records = resolver, hashes, records
+
+    def take(self, kind: OutsideKind, value: str | list[str], *, where: str = "") -> Snapshot:
+        """The snapshot of one setting.
+
+        Raises:
+            DataError: nothing matches, or the folder does not exist.
+            PathError: it lies outside of the project.
+        """
+        if kind == "files":
+            return self._files([value] if isinstance(value, str) else value, value, where)
+        if kind == "records":
+            return Snapshot(kind, value, facts=dict(self.records.marks(str(value))))
+        if kind == "machine":
+            return Snapshot(kind, value, facts=machine_facts(self.resolver.root))
+        name = str(value)
+        if kind == "hub" and not self._is_folder(name):
+            return Snapshot(kind, value, facts={"name": name, "local": False})
+        folder = self.resolver.resolve(name)
+        if not folder.is_dir():
+            raise DataError(
+                f"there is no folder {name!r}.", where=where, fix="Check the name; it is relative to the project."
+            )
+        entries = tuple(self._entry(path, path.relative_to(folder).as_posix()) for path in self._walk(folder))
+        return Snapshot(kind, value, files=entries, facts={"name": folder.name, "local": True} if kind == "hub" else {})
+
+    def _is_folder(self, name: str) -> bool:
+        """Whether a hub setting names a directory: by its look, or because one is there."""
+        return name.startswith((".", "/", "~")) or (self.resolver.root / name).is_dir()
+
+    def _files(self, patterns: list[str], value: str | list[str], where: str) -> Snapshot:
+        found: dict[Path, str] = {}
+        for pattern in patterns:
+            if not pattern:
+                continue
+            matches = self.resolver.glob(pattern)
+            if not matches:
+                raise DataError(
+                    f"no file matches {pattern!r}.", where=where,
+                    fix=f"It is looked up in {self.resolver.root}; check the name and its ending.",
+                )  # fmt: skip
+            for path in matches:
+                base = next(b for b in (self.resolver.root, *self.resolver.allowed) if path.is_relative_to(b))
+                found[path] = path.relative_to(base).as_posix()
+        return Snapshot("files", value, files=tuple(self._entry(path, name) for path, name in found.items()))
+
+    def _walk(self, folder: Path) -> list[Path]:
+        found = []
+        for parent, folders, names in os.walk(folder):
+            folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)
+            found += [self.resolver.resolve(Path(parent) / name) for name in sorted(names)]
+        return [path for path in found if path.is_file()]
+
+    def _entry(self, path: Path, name: str) -> OutsideFile:
+        size, digest = self.hashes.sha256(path)
+        return OutsideFile(path=path, name=name, bytes=size, sha256=digest)
+
+
+def machine_facts(root: Path) -> dict[str, Any]:
+    """Cores, memory, free disk and number formats of this machine; sizes in bytes."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        flags = ""
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_bytes": int(memory.total),
+        "memory_free_bytes": int(memory.available),
+        "disk_free_bytes": int(shutil.disk_usage(root).free),
+        "bf16": "avx512_bf16" in flags or "amx_bf16" in flags,
+    }
