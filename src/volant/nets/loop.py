@@ -1,0 +1,292 @@
+"""The training loop: the same for pre-training, fine-tuning and whatever else has a differentiable loss.
+
+What enters: a run, a network, batches that are a pure function of the step, and a recipe. What
+leaves: the trained network (in place) and an `Outcome` that says why training ended. Checkpoints go
+to `run.work`; a run that finds one there carries on bit-exactly, since weights, optimiser, random
+state and guard come back and the data follow from the step. Budgets are steps, never seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from volant.core.errors import DataError
+from volant.core.run import Bar, Run
+from volant.nets import state
+from volant.nets.batches import Batch, Batches
+from volant.nets.guard import Guard
+from volant.nets.optim import Optimisers, bf16_here, trainable, wsd
+from volant.nets.recipe import Outcome as Outcome
+from volant.nets.recipe import Recipe as Recipe
+from volant.nets.transformer import token_loss
+
+Loss: TypeAlias = Callable[[Any, Any], tuple[torch.Tensor, int]]
+"""(network, batch) to (summed loss, count), so that pieces of a batch add up to the whole."""
+
+_ROLL_BACKS = 3
+
+
+def train(
+    run: Run,
+    net: torch.nn.Module,
+    batches: Batches,
+    recipe: Recipe,
+    *,
+    validation: Sequence[Batch] = (),
+    loss: Loss = token_loss,
+    name: str = "train",
+    title: str = "training",
+) -> Outcome:
+    """Train `net` in place.
+
+    Args:
+        run: gives seed, device, scratch directory, and hears progress and metrics.
+        net: its parameters with `requires_grad` are trained.
+        batches: training data.
+        recipe: how.
+        validation: batches for early stopping and for choosing the weights that are kept.
+        loss: (net, batch) to (sum, count).
+        name: of the checkpoint folder in `run.work`, where a method trains more than once.
+        title: of the progress bar.
+
+    Raises:
+        Interrupted: the user stopped it; a checkpoint was made.
+        DataError: the guard went back several times and training went wrong again.
+    """
+    torch.set_num_threads(run.threads)
+    training = _Training(run, net, batches, recipe, validation, loss, run.work / name)
+    training.resume()
+    with run.progress(title, recipe.steps) as bar:
+        return training.go(bar)
+
+
+def evaluate(net: torch.nn.Module, batches: Sequence[Batch], *, loss: Loss = token_loss, bf16: bool = False) -> float:
+    """The mean loss over all counted targets of the batches, in nats, without training.
+
+    Raises:
+        DataError: nothing is counted.
+    """
+    was, total, count = net.training, 0.0, 0
+    net.eval()
+    device = next(net.parameters()).device.type
+    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
+        for batch in batches:
+            part, n = loss(net, batch.to(device))
+            total, count = total + float(part), count + n
+    net.train(was)
+    if not count:
+        raise DataError("the validation data hold no token that the loss counts", fix="Add a validation split.")
+    return total / count
+
+
+class _Training:
+    """One training in progress: everything that a checkpoint holds, and the steps between two of them."""
+
+    def __init__(
+        self,
+        run: Run,
+        net: torch.nn.Module,
+        batches: Batches,
+        recipe: Recipe,
+        validation: Sequence[Batch],
+        loss: Loss,
+        folder: Path,
+    ) -> None:
+        self.run, self.net, self.batches, self.recipe = run, net, batches, recipe
+        self.validation, self.loss_of, self.folder = validation, loss, folder
+        self.bf16 = recipe.bf16 and bf16_here(run.device)
+        self.guard = Guard()
+        self.optimiser = Optimisers(
+            net,
+            lr=recipe.lr,
+            muon_lr=recipe.muon_lr,
+            betas=recipe.betas,
+            weight_decay=recipe.weight_decay,
+            bf16=self.bf16,
+        )
+        self.step, self.tokens, self.rate, self.roll_backs = 0, 0, 1.0, 0
+        self.losses: list[float] = []
+        self.best, self.stale, self.reason = float("inf"), 0, ""
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.points: list[tuple[str, float, int]] = []
+
+    # --- going back and carrying on -----------------------------------------------------------
+
+    def resume(self) -> None:
+        """Start from the checkpoint in the scratch directory, or make the first one."""
+        found = state.latest(self.folder)
+        if found is not None and found.facts.get("key") == self._key():
+            self._load(found)
+            self.run.say(f"carrying on from the checkpoint at step {self.step} of {self.recipe.steps}")
+            return
+        if found is not None:
+            self.run.say("a checkpoint of other settings was found and left aside")
+        state.clear(self.folder)
+        # Dropout and the like draw from torch's own generator.
+        torch.manual_seed(self.run.seed)
+        self.save()
+
+    def save(self) -> None:
+        """Make a checkpoint of this step."""
+        tensors = {f"net/{n}": p for n, p in trainable(self.net).items()}
+        tensors |= {f"optimiser/{n}": t for n, t in self.optimiser.tensors().items()}
+        tensors |= {f"random/{n}": t for n, t in state.random_state(self.run.device).items()}
+        tensors |= {f"best/{n}": t for n, t in self.best_weights.items()}
+        facts = {
+            "key": self._key(),
+            "tokens": self.tokens,
+            "rate": self.rate,
+            "roll_backs": self.roll_backs,
+            "losses": self.losses,
+            "best": None if self.best == float("inf") else self.best,
+            "stale": self.stale,
+            "reason": self.reason,
+            "guard": self.guard.facts(),
+        }
+        state.save(self.folder, self.step, tensors, facts)
+
+    def _load(self, checkpoint: state.Checkpoint) -> None:
+        with torch.no_grad():
+            kept = checkpoint.part("net")
+            for name, parameter in trainable(self.net).items():
+                parameter.copy_(kept[name])
+        self.optimiser.load(checkpoint.part("optimiser"))
+        self.optimiser.zero()
+        state.set_random_state(checkpoint.part("random"))
+        self.best_weights = checkpoint.part("best")
+        facts = checkpoint.facts
+        self.step, self.tokens, self.losses = checkpoint.step, int(facts["tokens"]), list(facts["losses"])
+        self.rate, self.roll_backs = float(facts["rate"]), int(facts["roll_backs"])
+        self.best = float("inf") if facts["best"] is None else float(facts["best"])
+        self.stale, self.reason = int(facts["stale"]), str(facts["reason"])
+        self.guard.load(facts["guard"])
+
+    def _key(self) -> str:
+        """What has to be the same for a checkpoint to be carried on from."""
+        shapes = {n: list(p.shape) for n, p in trainable(self.net).items()}
+        said = [asdict(self.recipe), shapes, self.run.seed, self.batches.steps, len(self.validation)]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    def _roll_back(self, why: str) -> None:
+        found = state.latest(self.folder)
+        if found is None or self.roll_backs >= _ROLL_BACKS:
+            what = f"training went wrong at step {self.step}: {why}; {self.roll_backs} times back did not help"
+            raise DataError(what, where=self.run.step, fix="Lower `lr`, or look for broken samples in the data.")
+        backs, rate = self.roll_backs + 1, self.rate / 2
+        failed = self.step
+        self._load(found)
+        self.roll_backs, self.rate = backs, rate
+        self.run.say(f"step {failed}: {why}; back to step {self.step} with {rate:g} times the rate")
+
+    # --- going on -----------------------------------------------------------------------------
+
+    def go(self, bar: Bar) -> Outcome:
+        """All steps that are left, then the best weights."""
+        clock = _Clock(self.step, self.recipe.steps)
+        bar.advance(self.step)
+        self.net.train()
+        while not self.reason and self.step < self.recipe.steps:
+            if self.run.stopping:
+                self._flush()
+                self.save()
+                self.run.interrupt()
+            before = self.step
+            self._one_step()
+            bar.advance(self.step - before, loss=self.losses[-1] if self.losses else 0.0, **clock.fields(self))
+            if self.step % 25 == 0:
+                self._flush()
+        return self._finish()
+
+    def _one_step(self) -> None:
+        batch = self.batches.batch(self.step)
+        value = self._gradients(batch)
+        weights = [p for p in trainable(self.net).values() if p.grad is not None]
+        norm = float(torch.nn.utils.clip_grad_norm_(weights, self.recipe.clip))
+        why = self.guard.check(value, norm)
+        if why:
+            self.optimiser.zero()
+            self._roll_back(why)
+            return
+        recipe = self.recipe
+        self.optimiser.step(self.rate * wsd(self.step, recipe.steps, warmup=recipe.warmup, decay=recipe.decay))
+        self.optimiser.zero()
+        self.step += 1
+        self.tokens += batch.tokens
+        self.losses = [*self.losses[-15:], value]
+        self.points.append(("loss", value, self.step))
+        last = self.step == recipe.steps
+        if self.validation and (last or (recipe.evaluate_every and self.step % recipe.evaluate_every == 0)):
+            self._look()
+        due = bool(recipe.checkpoint_every) and self.step % recipe.checkpoint_every == 0
+        if last or self.reason or (due and self.guard.calm):
+            self.save()
+
+    def _gradients(self, batch: Batch) -> float:
+        """Leave the gradient of the batch's mean loss in the weights; returns that loss."""
+        rows, width = batch.ids.shape
+        size = max(1, self.recipe.piece_tokens // width)
+        pieces = [batch.rows(s, s + size) for s in range(0, rows, size)]
+        count = max(1, int(batch.mask[:, 1:].sum()))
+        total = 0.0
+        for piece in pieces:
+            with torch.autocast(self.run.device, torch.bfloat16, enabled=self.bf16):
+                part, _ = self.loss_of(self.net, piece.to(self.run.device))
+            torch.autograd.backward(part / count)
+            total += float(part.detach())
+        return total / count
+
+    def _look(self) -> None:
+        """Measure the validation loss, remember the best weights, and see whether it is time to stop."""
+        value = evaluate(self.net, self.validation, loss=self.loss_of, bf16=self.bf16)
+        self.points.append(("validation_loss", value, self.step))
+        if value < self.best:
+            self.best, self.stale = value, 0
+            self.best_weights = {n: p.detach().clone() for n, p in trainable(self.net).items()}
+            return
+        self.stale += 1
+        if self.recipe.patience and self.stale >= self.recipe.patience:
+            self.reason = f"the validation loss has not improved for {self.stale} looks (best {self.best:.3f})"
+
+    def _finish(self) -> Outcome:
+        self._flush()
+        reason = self.reason or f"all {self.recipe.steps} steps are done"
+        if self.best_weights:
+            with torch.no_grad():
+                for name, parameter in trainable(self.net).items():
+                    parameter.copy_(self.best_weights[name])
+        self.net.eval()
+        loss = sum(self.losses) / len(self.losses) if self.losses else float("nan")
+        best = self.best if self.best_weights else None
+        self.run.say(f"training ended at step {self.step}: {reason}")
+        return Outcome(self.step, self.tokens, loss, best, reason, self.roll_backs)
+
+    def _flush(self) -> None:
+        for name, value, at in self.points:
+            self.run.metric(name, value, at)
+        self.points.clear()
+
+
+class _Clock:
+    """Tokens a second and time left, for the bar only; nothing of it is kept."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        self._start, self._first, self._steps, self._tokens = time.monotonic(), step, steps, -1
+
+    def fields(self, training: _Training) -> dict[str, float | str]:
+        """What the bar shows."""
+        if self._tokens < 0:
+            self._tokens, self._start, self._first = training.tokens, time.monotonic(), training.step
+            return {}
+        spent = max(1e-6, time.monotonic() - self._start)
+        done = max(1, training.step - self._first)
+        left = round(spent / done * (self._steps - training.step))
+        rate = (training.tokens - self._tokens) / spent
+        return {"tokens_s": round(rate), "left": f"{left // 60}:{left % 60:02d}"}

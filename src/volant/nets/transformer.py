@@ -1,0 +1,284 @@
+"""Decoder-only transformers, in a shape that the ecosystem runs: Qwen3 of transformers.
+
+What enters: a space of tokens and one dial, `depth`. What leaves: a `Qwen3ForCausalLM` (QK norm,
+rotary positions, RMS norm, gated MLP, tied embeddings) whose directory opens with transformers
+alone, and with every runtime that knows Qwen3. `load` opens any causal language model of
+transformers, so that fine-tuning and engines treat a base from elsewhere the same.
+
+Shape legend: B rows, L length in tokens, V vocabulary, D width, N counted targets.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from volant.core.errors import ArtifactError
+from volant.core.protocols import Space, Tokens
+from volant.nets.batches import Batch
+
+# Logits above this are made in pieces and made again in the backward pass, to bound memory.
+_LOGITS_BYTES = 192 * 2**20
+# Models whose logits are plainly head(last hidden state); others go through their own forward.
+_PLAIN_HEADS = {"qwen3", "qwen2", "llama", "mistral"}
+
+
+@dataclass(frozen=True)
+class Size:
+    """What follows from `depth`.
+
+    Attributes:
+        width: of the residual stream; 48 a layer, in whole heads of 64.
+        lr: AdamW's rate for embeddings and norms; falls with the square root of the width.
+        muon_lr: Muon's rate for the matrices; the same at every size, which is its point.
+        batch_tokens: tokens in one step.
+    """
+
+    depth: int
+    width: int
+    heads: int
+    mlp: int
+    lr: float
+    muon_lr: float
+    batch_tokens: int
+
+    def parameters(self, vocab: int) -> int:
+        """Weights of a network of this size with tied embeddings."""
+        block = 4 * self.width**2 + 3 * self.width * self.mlp + 2 * self.width + 2 * (self.width // self.heads)
+        return vocab * self.width + self.depth * block + self.width
+
+
+def size_of(depth: int) -> Size:
+    """The size that a depth gives."""
+    heads = max(1, round(depth * 48 / 64))
+    width = heads * 64
+    mlp = 64 * math.ceil(width * 8 / 3 / 64)
+    tokens = 2048 * max(1, round(depth / 4))
+    return Size(depth, width, heads, mlp, 0.006 * (256 / width) ** 0.5, 0.02, tokens)
+
+
+class Transformer:
+    """The family of decoder-only transformers."""
+
+    name = "transformer"
+    version = 1
+    accepts = ("tokens",)
+
+    def build(self, space: Space, *, seed: int, **size: Any) -> Any:
+        """A fresh network.
+
+        Args:
+            space: tokens; its length is the context.
+            seed: same seed, same weights.
+            **size: `depth` (4), and to override what follows from it `width`, `heads`, `mlp`;
+                `eos`, `pad` (ids), `dtype`.
+        """
+        from transformers import Qwen3Config, Qwen3ForCausalLM
+
+        if not isinstance(space, Tokens):
+            raise ArtifactError(f"a transformer takes tokens, not {space.type}", fix="Choose another family.")
+        chosen = size_of(int(size.get("depth", 4)))
+        width, heads = int(size.get("width", chosen.width)), int(size.get("heads", chosen.heads))
+        eos, pad = size.get("eos"), size.get("pad")
+        config = Qwen3Config(
+            vocab_size=space.vocab,
+            hidden_size=width,
+            intermediate_size=int(size.get("mlp", chosen.mlp)),
+            num_hidden_layers=chosen.depth,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            head_dim=width // heads,
+            max_position_embeddings=space.length,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            bos_token_id=eos,
+            eos_token_id=eos,
+            pad_token_id=pad,
+        )
+        config._attn_implementation = "sdpa"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = Qwen3ForCausalLM(config)
+            _initialise(net)
+        return net.to(size.get("dtype", torch.float32))
+
+    def loss(self, net: Any, batch: Any) -> torch.Tensor:
+        """The mean cross-entropy in nats over the counted targets.
+
+        Args:
+            net: from `build` or `load`.
+            batch: a `Batch`, or ids [B, L] as a tensor or lists, all counted.
+        """
+        total, count = token_loss(net, as_batch(batch))
+        return total / max(1, count)
+
+    def logp(self, net: Any, batch: Any) -> torch.Tensor:
+        """Log-probability in nats of each next token [B, L-1]."""
+        whole = as_batch(batch)
+        logits_BLV = net(input_ids=whole.ids, attention_mask=_attention(whole)).logits[:, :-1].float()
+        logp_BL: torch.Tensor = -F.cross_entropy(logits_BLV.transpose(1, 2), whole.ids[:, 1:], reduction="none")
+        return logp_BL
+
+    @torch.no_grad()
+    def sample(self, net: Any, prompts: Sequence[Sequence[int]], *, seed: int, **controls: Any) -> list[list[int]]:
+        """Continuations, one row at a time with a key-value cache; `engines.torch` is the fast way.
+
+        Args:
+            net: from `build` or `load`.
+            prompts: token ids; each at least one.
+            seed: same seed, same continuations.
+            **controls: `max_tokens` (32), `temperature` (1.0; 0 is greedy), `stop_ids` (none).
+        """
+        steps, heat = int(controls.get("max_tokens", 32)), float(controls.get("temperature", 1.0))
+        stop = set(controls.get("stop_ids", ()))
+        was = net.training
+        net.eval()
+        found = []
+        for row, prompt in enumerate(prompts):
+            random = torch.Generator().manual_seed(seed * 1_000_003 + row)
+            cache, feed, out = None, torch.tensor([list(prompt)], device=net.device), list[int]()
+            for _ in range(steps):
+                reply = net(input_ids=feed, past_key_values=cache, use_cache=True)
+                cache, logits_V = reply.past_key_values, reply.logits[0, -1].float().cpu()
+                chances = (logits_V / heat).softmax(-1) if heat else None
+                chosen = int(logits_V.argmax() if chances is None else torch.multinomial(chances, 1, generator=random))
+                if chosen in stop:
+                    break
+                out.append(chosen)
+                feed = torch.tensor([[chosen]], device=net.device)
+            found.append(out)
+        net.train(was)
+        return found
+
+    def export(self) -> tuple[str, ...]:
+        """The formats that `compress` can turn it into."""
+        return ("ctranslate2",)
+
+    def save(self, net: Any, folder: Path) -> None:
+        """Write `config.json`, `generation_config.json` and `model.safetensors`; opens with transformers alone."""
+        folder.mkdir(parents=True, exist_ok=True)
+        net.config.name_or_path = ""
+        net.save_pretrained(folder, safe_serialization=True)
+        _forget_places(folder / "config.json")
+
+    def load(self, folder: Path, *, dtype: Any = torch.float32) -> Any:
+        """Any causal language model of transformers, from safetensors only, never with the repository's own code.
+
+        Args:
+            folder: with `config.json` and `*.safetensors`.
+            dtype: of the weights in memory; float32 on a CPU, where it is exact and not slower.
+
+        Raises:
+            ArtifactError: files are missing or damaged, or the model would bring its own code.
+        """
+        check_files(folder)
+        from transformers import AutoModelForCausalLM
+
+        try:
+            return AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                attn_implementation="sdpa",
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise ArtifactError(
+                f"transformers cannot open the model: {first}", where=str(folder), fix="Run `volant verify`."
+            ) from error
+
+
+def token_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, int]:
+    """(sum of the cross-entropies in nats, number of counted targets); what the training loop minimises.
+
+    Only counted positions reach the output head, which is most of the cost with a large vocabulary.
+    """
+    counted_BL = batch.mask[:, 1:]
+    count = int(counted_BL.sum())
+    targets_N = batch.ids[:, 1:][counted_BL]
+    plain = getattr(net, "get_base_model", lambda: net)()
+    if getattr(plain.config, "model_type", "") not in _PLAIN_HEADS:
+        logits_BLV = net(input_ids=batch.ids, attention_mask=_attention(batch), use_cache=False).logits
+        return F.cross_entropy(logits_BLV[:, :-1][counted_BL].float(), targets_N, reduction="sum"), count
+    reply = plain.model(input_ids=batch.ids, attention_mask=_attention(batch), use_cache=False)
+    hidden_ND = reply.last_hidden_state[:, :-1][counted_BL]
+    piece = max(64, _LOGITS_BYTES // (4 * plain.config.vocab_size))
+    if hidden_ND.size(0) <= piece:
+        return _head_loss(plain.lm_head, hidden_ND, targets_N), count
+    total = hidden_ND.new_zeros((), dtype=torch.float32)
+    for start in range(0, hidden_ND.size(0), piece):
+        part, wanted = hidden_ND[start : start + piece], targets_N[start : start + piece]
+        total = total + torch.utils.checkpoint.checkpoint(_head_loss, plain.lm_head, part, wanted, use_reentrant=False)
+    return total, count
+
+
+def _head_loss(head: Callable[[torch.Tensor], torch.Tensor], hidden_ND: torch.Tensor, wanted_N: torch.Tensor) -> Any:
+    return F.cross_entropy(head(hidden_ND).float(), wanted_N, reduction="sum")
+
+
+def as_batch(batch: Any) -> Batch:
+    """A `Batch` as it is; a tensor or equally long lists of ids as one whose every id counts."""
+    if isinstance(batch, Batch):
+        return batch
+    ids_BL = batch if isinstance(batch, torch.Tensor) else torch.tensor([list(row) for row in batch])
+    return Batch(ids_BL.long(), torch.ones_like(ids_BL, dtype=torch.bool))
+
+
+def _attention(batch: Batch) -> torch.Tensor | None:
+    return None if batch.real is None else batch.real.long()
+
+
+@torch.no_grad()
+def _initialise(net: Any) -> None:
+    """Matrices with variance 1/fan-in, outputs of every block zero, so that training starts from the embedding."""
+    width = net.config.hidden_size
+    for name, weight in net.named_parameters():
+        if weight.ndim != 2:
+            continue
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            weight.zero_()
+        elif "embed_tokens" in name:
+            weight.normal_(0.0, width**-0.5)
+        else:
+            weight.normal_(0.0, weight.size(1) ** -0.5)
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a model directory that lacks weights in safetensors or would bring its own code.
+
+    Raises:
+        ArtifactError: with what is missing, or which key of `config.json` names code.
+    """
+    config = folder / "config.json"
+    try:
+        body = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"no readable config.json: {error}", where=str(folder), fix="Name a transformers model directory."
+        ) from error
+    if not isinstance(body, dict) or "auto_map" in body:
+        what = "config.json asks for code of its own (`auto_map`), which Volant never runs"
+        raise ArtifactError(what, where=str(config), fix="Use a model of an architecture that transformers has.")
+    if not list(folder.glob("*.safetensors")):
+        pickled = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
+        what = f"no weights in safetensors{f'; {pickled[0]} is a pickle, which can run code' if pickled else ''}"
+        raise ArtifactError(what, where=str(folder), fix="Convert it where you trust it, then name the result.")
+
+
+def _forget_places(config: Path) -> None:
+    """Take the name of the directory that a model was loaded from out of its configuration."""
+    body = json.loads(config.read_text(encoding="utf-8"))
+    if body.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+family = Transformer()
