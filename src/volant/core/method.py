@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from volant.core.artifact import KINDS, Artifact
@@ -100,8 +100,8 @@ class Method:
         docs = self.setting_docs
         fields: dict[str, Any] = {}
         for name, (annotation, info) in self.fields.items():
-            info.description = info.description or docs.get(name)
-            fields[name] = (annotation, info)
+            default = ... if info.is_required() else info.default
+            fields[name] = (annotation, Field(default=default, description=docs.get(name)))
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
         return create_model(f"{self.name} settings", __config__=config, **fields)
 

@@ -1,0 +1,41 @@
+import pytest
+
+from volant.core.errors import PathError
+from volant.core.paths import Resolver
+
+
+@pytest.fixture
+def project(tmp_path):
+    root = tmp_path / "project"
+    (root / "data").mkdir(parents=True)
+    (root / "data" / "a.txt").write_text("a")
+    (root / "data" / "b.txt").write_text("b")
+    (tmp_path / "secret.txt").write_text("s")
+    return root
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "data/../../secret.txt", "/etc/passwd", "~root/x", "a\0b"])
+def test_what_leaves_the_project_is_refused(project, name):
+    with pytest.raises(PathError) as caught:
+        Resolver.for_project(project).resolve(name)
+    assert caught.value.fix
+
+
+def test_a_link_is_judged_by_where_it_leads(project):
+    (project / "data" / "link.txt").symlink_to(project.parent / "secret.txt")
+    with pytest.raises(PathError):
+        Resolver.for_project(project).resolve("data/link.txt")
+    with pytest.raises(PathError):
+        Resolver.for_project(project).glob("data/*.txt")
+
+
+def test_the_user_may_open_a_folder(project, monkeypatch):
+    monkeypatch.setenv("VOLANT_ALLOW", str(project.parent))
+    assert Resolver.for_project(project).resolve("../secret.txt").name == "secret.txt"
+
+
+def test_globs_are_sorted_and_leave_folders_out(project):
+    (project / "data" / "sub").mkdir()
+    found = Resolver.for_project(project).glob("data/**")
+    assert [path.name for path in found] == ["a.txt", "b.txt"]
+    assert Resolver.for_project(project).glob("nothing/*") == []
