@@ -1,0 +1,174 @@
+"""The modality text: prose, chats, prompt and completion pairs, preferences.
+
+Everything that stages need to know of text, by name, behind the protocol of `core.protocols.Modality`.
+The work is in the files beside this one: `text_files` (reading), `text_shapes` (records),
+`text_codec` and `text_tokenizer` (ids and masks), `minhash` and `words` (likeness), `text_delivery`
+(handing out). No file here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volant.core.errors import DataError
+from volant.core.outside import OutsideFile
+from volant.core.protocols import Refusal
+from volant.core.sample import Sample, Source
+from volant.modalities import minhash, text_delivery, text_files
+from volant.modalities.text_codec import TextCodec
+from volant.modalities.text_shapes import BadRecord, sample_of, text_problem
+from volant.modalities.text_tokenizer import fit_codec, open_codec
+from volant.modalities.words import words_of
+
+FEATURES = 1024
+_DOCUMENTS = (".txt", ".md", ".markdown", ".html", ".htm")
+
+
+class Text:
+    """Text, behind the protocol of a modality."""
+
+    name = "text"
+    version = 1
+    media_type = "text/plain"
+    shapes: tuple[str, ...] = ("text", "completion", "messages", "preference")
+
+    def load(self, file: OutsideFile, source: Source, **options: Any) -> Iterator[Sample | Refusal]:
+        """Samples of one file, in order; a bad record becomes a Refusal and the rest goes on.
+
+        Args:
+            file: a file of a snapshot.
+            source: terms of every record; its `uri` is completed with the record's place.
+            options: `encoding` (default UTF-8), `fields` (canonical field name to the file's own),
+                `group` (a field that groups records), `piece_chars` (documents are cut into pieces
+                of at most that many characters, at blank lines; 0 keeps them whole).
+        """
+        piece_chars = int(options.get("piece_chars", 0))
+        document = file.name.lower().endswith(_DOCUMENTS)
+        for found in text_files.records(file, encoding=str(options.get("encoding", ""))):
+            if isinstance(found, Refusal):
+                yield found
+                continue
+            place, record = found
+            pieces = list(_pieces(record, piece_chars)) if document and piece_chars else [record]
+            for number, piece in enumerate(pieces):
+                where = f"{place}#{number}" if len(pieces) > 1 else place
+                own = source.model_copy(update={"uri": f"{source.uri}{where}"})
+                try:
+                    yield sample_of(
+                        piece,
+                        own,
+                        fields=None if document else options.get("fields"),
+                        group_field="" if document else str(options.get("group", "")),
+                        group=file.name if document else "",
+                    )
+                except BadRecord as reason:
+                    yield Refusal(where, str(reason))
+
+    def check(self, sample: Sample) -> list[str]:
+        """What is wrong with a sample, in words; empty when it may be used."""
+        if sample.shape not in self.shapes:
+            return [f"its shape {sample.shape!r} is not one of text's: {', '.join(self.shapes)}"]
+        needed = {"text": ("content",), "messages": ("content",), "completion": ("condition", "target")}
+        fields = needed.get(sample.shape, ("condition", "target", "rejected"))
+        problems = [f"its {name} is missing" for name in fields if not (getattr(sample, name) or "").strip()]
+        values = (sample.content, sample.condition, sample.target, sample.rejected)
+        for text in filter(None, values):
+            problem = text_problem(text)
+            if problem and problem != "is empty":
+                problems.append(f"it {problem}")
+        if sample.shape == "messages" and not problems:
+            problems += _chat_problems(sample)
+        return problems
+
+    def fingerprint(self, sample: Sample) -> Sequence[int]:
+        """MinHash over 5-word shingles: 128 numbers, of which equal ones / 128 estimates Jaccard similarity."""
+        return minhash.fingerprint(sample.text)
+
+    def spaces(self) -> tuple[str, ...]:
+        """Text is tokens."""
+        return ("tokens",)
+
+    def codec(self, samples: Iterable[Sample], **options: Any) -> TextCodec:
+        """Train a byte-level BPE codec (`vocab`, `length`, `max_chars`)."""
+        return fit_codec(samples, **options)
+
+    def open_codec(self, folder: Path) -> TextCodec:
+        """The codec in a model directory, Volant's own or Hugging Face's."""
+        return open_codec(folder)
+
+    def features(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
+        """Hashed words (with sublinear counts, unit length) as float32 [n, 1024]; needs no fit."""
+        matrix = np.zeros((len(samples), FEATURES), np.float32)
+        words = words_of([sample.text for sample in samples])
+        for row in range(len(samples)):
+            hashes = words.of(row)
+            # One bit of the hash gives the sign, so that collisions cancel instead of adding up.
+            signs = np.where(hashes >> np.uint64(63), 1.0, -1.0)
+            unique, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+            slots = (unique % np.uint64(FEATURES)).astype(np.int64)
+            np.add.at(matrix[row], slots, (1 + np.log(counts)) * signs[first])
+        norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+        matrix /= np.where(norms > 0, norms, np.float32(1))
+        return matrix
+
+    def preview(self, samples: Sequence[Sample]) -> str:
+        """A few samples as an HTML fragment, escaped."""
+        return text_delivery.preview(samples)
+
+    def deliver(self, samples: Sequence[Sample], form: str) -> bytes:
+        """Samples as `markdown`, `html`, `json` or `jsonl`; readable by `load` again."""
+        return text_delivery.deliver(samples, form)
+
+    def baselines(self) -> Mapping[str, tuple[str, dict[str, Any]]]:
+        """An n-gram model and the nearest training prompt's answer."""
+        return {"ngram": ("ngram", {}), "nearest_neighbour": ("neighbour", {})}
+
+    def scorers(self) -> Sequence[str]:
+        """The scorers that judge text, the most telling first."""
+        return (
+            "relevance", "coherence", "grammar", "exact_match", "token_precision", "token_recall", "token_f1",
+            "bias_gap", "memorisation",
+        )  # fmt: skip
+
+    def api(self) -> Mapping[str, str]:
+        """The OpenAI-compatible routes."""
+        return {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
+
+
+def _chat_problems(sample: Sample) -> list[str]:
+    try:
+        messages = sample.messages
+    except ValueError:
+        return ["its messages are no JSON"]
+    roles = {m.get("role") for m in messages}
+    problems = [f"it has the role {role!r}" for role in sorted(map(str, roles - {"system", "user", "assistant"}))]
+    return problems if "assistant" in roles else [*problems, "it has no assistant turn"]
+
+
+def _pieces(record: dict[str, Any], most: int) -> Iterator[dict[str, Any]]:
+    for piece in cut(record["text"], most):
+        yield {**record, "text": piece}
+
+
+def cut(text: str, most: int) -> list[str]:
+    """A text as pieces of at most `most` characters, cut at blank lines, else at line ends, else anywhere.
+
+    Nothing but the white space at the cuts is lost.
+    """
+    if most < 1:
+        raise DataError(f"pieces of {most} characters cannot be made.", fix="Take 1 or more.")
+    pieces: list[str] = []
+    rest = text.strip("\n")
+    while len(rest) > most:
+        at = max(rest.rfind("\n\n", most // 4, most), 0) or max(rest.rfind("\n", most // 4, most), 0) or most
+        pieces.append(rest[:at].rstrip())
+        rest = rest[at:].lstrip("\n")
+    return [piece for piece in [*pieces, rest.rstrip()] if piece.strip()]
+
+
+modality = Text()

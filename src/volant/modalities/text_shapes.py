@@ -1,0 +1,234 @@
+"""Records of the shapes that the field uses, as Samples, and back.
+
+In goes one parsed record (a JSON object, a CSV or Parquet row); out comes a Sample of one of four
+core shapes, or a Refusal that says what was wrong with it. The shape is read from the fields:
+
+| fields of the record                     | known as             | sample shape |
+|------------------------------------------|----------------------|--------------|
+| `messages` [{role, content}]             | OpenAI chat          | `messages`   |
+| `conversations` [{from, value}]          | ShareGPT             | `messages`   |
+| `prompt`, `chosen`, `rejected`           | preference           | `preference` |
+| `chosen`, `rejected` (both chats)        | implicit prompt      | `preference` |
+| `instruction`, `input`, `output`         | Alpaca               | `completion` |
+| `prompt`, `completion` (or `response`)   | completion           | `completion` |
+| `text` (or `content`)                    | text                 | `text`       |
+
+Groups keep records of one prompt in one split: the group is the prompt's id unless a field is named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from volant.core.sample import Sample, Source, sample_id, split_of
+
+MAX_CHARS = 10_000_000
+_ROLES = {
+    "system": "system", "developer": "system",
+    "user": "user", "human": "user",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant",
+}  # fmt: skip
+_EXPECTED = (
+    "messages; conversations; prompt+chosen+rejected; instruction+output; prompt+completion; text. "
+    "Name yours with the setting `fields`, as in {prompt: question, completion: answer}"
+)
+
+
+class BadRecord(ValueError):
+    """Why a record is not usable; becomes a Refusal."""
+
+
+def sample_of(
+    record: Any, source: Source, *, fields: Mapping[str, str] | None = None, group_field: str = "", group: str = ""
+) -> Sample:
+    """One record as a Sample, its split set by the hash of its group.
+
+    Args:
+        record: the parsed record.
+        source: where it came from; its `uri` should name file and line.
+        fields: canonical field name to the record's own (`{"prompt": "question"}`).
+        group_field: a field whose value groups records that belong together (an author, a document).
+        group: the group of all records, where there is one.
+
+    Raises:
+        BadRecord: the record has none of the known shapes, or is broken.
+    """
+    if not isinstance(record, Mapping):
+        raise BadRecord(f"is a {type(record).__name__}, not an object")
+    view = dict(record)
+    for canonical, own in (fields or {}).items():
+        if own not in record:
+            raise BadRecord(f"has no field {own!r}, which `fields` names as {canonical}")
+        view[canonical] = record[own]
+    parts = _parts(view)
+    problem = text_problem("\n".join(str(parts.get(k) or "") for k in ("condition", "content", "target", "rejected")))
+    if problem:
+        raise BadRecord(problem)
+    if group_field:
+        if record.get(group_field) in (None, ""):
+            raise BadRecord(f"has no value in the group field {group_field!r}")
+        group = str(record[group_field])
+    body = [parts.get(k) or "" for k in ("shape", "condition", "content", "target", "rejected")]
+    name = sample_id(*body)
+    group = group or _group(parts, name)
+    return Sample(id=name, source=source, group=group, split=split_of(group), **parts)
+
+
+def record_of(sample: Sample) -> dict[str, Any]:
+    """A sample as the record that `sample_of` reads; the inverse up to the choice of names."""
+    if sample.shape == "messages":
+        return {"messages": sample.messages}
+    if sample.shape == "completion":
+        return {"prompt": sample.condition or "", "completion": sample.target or ""}
+    if sample.shape == "preference":
+        chosen, rejected = sample.target or "", sample.rejected or ""
+        return {"prompt": sample.condition or "", "chosen": chosen, "rejected": rejected}
+    return {"text": sample.content or ""}
+
+
+def text_problem(text: str) -> str:
+    """What makes a text unusable (empty, NUL, lone surrogate, too long), or nothing."""
+    if not text.strip():
+        return "is empty"
+    if "\0" in text:
+        return "holds a NUL byte"
+    if len(text) > MAX_CHARS:
+        return f"has {len(text):,} characters; at most {MAX_CHARS:,} are read"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"holds a lone surrogate (U+{ord(text[error.start]):04X}), which is no character"
+    return ""
+
+
+def _parts(view: Mapping[str, Any]) -> dict[str, Any]:
+    if "messages" in view:
+        return _chat(view["messages"], "messages", "role", "content")
+    if "conversations" in view:
+        turns = view["conversations"]
+        first = turns[0] if isinstance(turns, list) and turns else {}
+        keys = ("role", "content") if isinstance(first, Mapping) and "role" in first else ("from", "value")
+        return _chat(turns, "conversations", *keys)
+    if "chosen" in view and "rejected" in view:
+        return _preference(view)
+    if "instruction" in view and ("output" in view or "response" in view):
+        context = _text(view, "input") if view.get("input") else ""
+        instruction = _text(view, "instruction")
+        prompt = f"{instruction}\n\n{context}" if context.strip() else instruction
+        return _completion(prompt, _text(view, "output" if "output" in view else "response"))
+    if "prompt" in view:
+        for key in ("completion", "response"):
+            if key in view:
+                return _prompted(view["prompt"], view[key], key)
+        raise BadRecord("has a prompt without completion, response, or chosen and rejected")
+    for key in ("text", "content"):
+        if key in view:
+            return {"shape": "text", "content": _text(view, key)}
+    found = ", ".join(sorted(map(str, view))[:8]) or "no fields"
+    raise BadRecord(f"has the fields {found}, none of the known shapes: {_EXPECTED}")
+
+
+def _completion(prompt: str, answer: str) -> dict[str, Any]:
+    for value, name in ((prompt, "prompt"), (answer, "completion")):
+        if not value.strip():
+            raise BadRecord(f"has an empty {name}")
+    return {"shape": "completion", "condition": prompt, "target": answer}
+
+
+def _prompted(prompt: Any, answer: Any, key: str) -> dict[str, Any]:
+    if isinstance(prompt, list) and isinstance(answer, list):  # TRL's conversational form
+        return _chat([*prompt, *answer], "prompt", "role", "content")
+    return _completion(_text({"prompt": prompt}, "prompt"), _text({key: answer}, key))
+
+
+def _preference(view: Mapping[str, Any]) -> dict[str, Any]:
+    chosen, rejected, prompt = view["chosen"], view["rejected"], view.get("prompt")
+    if isinstance(chosen, list) and isinstance(rejected, list):
+        common = 0
+        while common < min(len(chosen), len(rejected)) and chosen[common] == rejected[common]:
+            common += 1
+        if prompt is None:
+            prompt, chosen, rejected = chosen[:common], chosen[common:], rejected[common:]
+        chosen, rejected = _only_turn(chosen, "chosen"), _only_turn(rejected, "rejected")
+    if isinstance(prompt, list):
+        prompt = _only_turn(prompt, "prompt")
+    if prompt is None:
+        raise BadRecord("has chosen and rejected without a prompt")
+    texts = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    parts = {name: _text(texts, name) for name in texts}
+    for name, value in parts.items():
+        if not value.strip():
+            raise BadRecord(f"has an empty {name}")
+    if parts["chosen"] == parts["rejected"]:
+        raise BadRecord("has the same text as chosen and as rejected")
+    return {
+        "shape": "preference",
+        "condition": parts["prompt"],
+        "target": parts["chosen"],
+        "rejected": parts["rejected"],
+    }
+
+
+def _only_turn(turns: list[Any], name: str) -> str:
+    messages = _messages(turns, name, "role", "content")
+    if len(messages) != 1:
+        raise BadRecord(f"has {len(messages)} turns in {name}; pairs of one user and one assistant turn are read")
+    return messages[0]["content"]
+
+
+def _chat(turns: Any, field: str, role_key: str, content_key: str) -> dict[str, Any]:
+    messages = _messages(turns, field, role_key, content_key)
+    if not any(m["role"] == "assistant" and m["content"].strip() for m in messages):
+        raise BadRecord(f"has no assistant turn in {field}, so there is nothing to learn")
+    return {"shape": "messages", "content": json.dumps(messages, ensure_ascii=False)}
+
+
+def _messages(turns: Any, field: str, role_key: str, content_key: str) -> list[dict[str, str]]:
+    if isinstance(turns, str):  # a JSON string in a CSV or Parquet cell
+        try:
+            turns = json.loads(turns)
+        except (ValueError, RecursionError):
+            raise BadRecord(f"has {field} that is text, not a list") from None
+    if not isinstance(turns, list) or not turns:
+        raise BadRecord(f"has {field} that is no list of turns")
+    messages = []
+    for at, turn in enumerate(turns):
+        if not isinstance(turn, Mapping) or role_key not in turn:
+            raise BadRecord(f"has a turn {at} in {field} without {role_key!r}")
+        role = _ROLES.get(str(turn[role_key]).lower())
+        if role is None:
+            raise BadRecord(f"has the role {turn[role_key]!r} in {field}; system, user and assistant are known")
+        messages.append({"role": role, "content": _content(turn.get(content_key), field, at)})
+        problem = text_problem(messages[-1]["content"] or " ")
+        if problem and problem != "is empty":
+            raise BadRecord(f"has a turn {at} in {field} that {problem}")
+    return messages
+
+
+def _content(value: Any, field: str, at: int) -> str:
+    if isinstance(value, list):  # OpenAI content parts
+        parts = []
+        for part in value:
+            if not isinstance(part, Mapping) or part.get("type") != "text":
+                raise BadRecord(f"has a turn {at} in {field} with content other than text")
+            parts.append(str(part.get("text", "")))
+        return "\n".join(parts)
+    if not isinstance(value, str):
+        raise BadRecord(f"has a turn {at} in {field} whose content is {type(value).__name__}, not text")
+    return value
+
+
+def _text(view: Mapping[str, Any], key: str) -> str:
+    value = view.get(key)
+    if not isinstance(value, str):
+        raise BadRecord(f"has {key!r} of type {type(value).__name__}, not text")
+    return value
+
+
+def _group(parts: Mapping[str, Any], name: str) -> str:
+    if parts["shape"] == "messages":
+        turns = json.loads(parts["content"])
+        return sample_id(next((m["content"] for m in turns if m["role"] == "user"), name))
+    return sample_id(parts["condition"]) if parts.get("condition") else name
