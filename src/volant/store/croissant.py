@@ -100,7 +100,7 @@ def croissant(about: Mapping[str, Any], columns: Sequence[tuple[str, bool, Seque
                 "@id": f"{split}-shards",
                 "name": f"{split}-shards",
                 "description": f"Parquet shards of the {split} split.",
-                "encodingFormat": "application/vnd.apache.parquet",
+                "encodingFormat": "application/x-parquet",
                 "includes": f"data/{split}-*.parquet",
             }
             for split in shards
