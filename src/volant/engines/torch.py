@@ -107,6 +107,8 @@ class TorchSession:
                         yield row.finished("cancelled")
                     else:
                         fresh.append(row)
+                if not (fresh or table.rows):
+                    continue
                 with torch.inference_mode():
                     if fresh:
                         table.admit(fresh)

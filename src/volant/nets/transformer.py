@@ -164,6 +164,7 @@ class Transformer:
     def save(self, net: Any, folder: Path) -> None:
         """Write `config.json`, `generation_config.json` and `model.safetensors`; opens with transformers alone."""
         folder.mkdir(parents=True, exist_ok=True)
+        _silence()
         net.config.name_or_path = ""
         net.save_pretrained(folder, safe_serialization=True)
         _forget_places(folder / "config.json")
@@ -179,22 +180,30 @@ class Transformer:
             ArtifactError: files are missing or damaged, or the model would bring its own code.
         """
         check_files(folder)
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
 
+        _silence()
         try:
-            return AutoModelForCausalLM.from_pretrained(
+            net, found = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
                 trust_remote_code=False,
                 use_safetensors=True,
                 local_files_only=True,
                 attn_implementation="sdpa",
+                output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
             first = str(error).strip().split("\n")[0]
             raise ArtifactError(
                 f"transformers cannot open the model: {first}", where=str(folder), fix="Run `volant verify`."
             ) from error
+        # transformers fills what it does not find with random numbers and only warns.
+        if found["missing_keys"]:
+            what = f"the weights lack {len(found['missing_keys'])} tensors, {sorted(found['missing_keys'])[0]} for one"
+            raise ArtifactError(what, where=str(folder), fix="Fetch or make the model again.")
+        return net
 
 
 def token_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, int]:
@@ -272,6 +281,13 @@ def check_files(folder: Path) -> None:
         pickled = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
         what = f"no weights in safetensors{f'; {pickled[0]} is a pickle, which can run code' if pickled else ''}"
         raise ArtifactError(what, where=str(folder), fix="Convert it where you trust it, then name the result.")
+
+
+def _silence() -> None:
+    """Keep transformers' bars for a single small file off the terminal; ours shows what takes long."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _forget_places(config: Path) -> None:

@@ -1,0 +1,218 @@
+"""The training loop: it learns, resumes bit-exactly, goes back when it goes wrong, and says why it ended."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import pytest
+import torch
+
+from volant.core.errors import DataError, Interrupted
+from volant.core.protocols import Encoded, Tokens
+from volant.core.run import Run
+from volant.nets import state
+from volant.nets.batches import Packed
+from volant.nets.loop import Recipe, evaluate, train
+from volant.nets.transformer import family, token_loss
+
+SPACE = Tokens(vocab=40, length=16)
+RECIPE = Recipe(steps=12, lr=0.01, muon_lr=0.02, warmup=2, decay=6, checkpoint_every=4, piece_tokens=64)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the code under test catches it."""
+
+
+def text():
+    rule = [0]
+    for i in range(1500):
+        rule.append((rule[-1] * 3 + i % 2 + 1) % 40)
+    return [Encoded(rule, [True] * len(rule))]
+
+
+def batches(seed=0):
+    return Packed(text(), length=16, rows=8, seed=seed)
+
+
+def fresh(dropout=0.0):
+    net = family.build(SPACE, seed=1, depth=1)
+    for layer in net.model.layers:
+        layer.self_attn.attention_dropout = dropout
+    return net
+
+
+def make_run(folder, **more):
+    (folder / "out").mkdir(parents=True, exist_ok=True)
+    return Run(step="t", out=folder / "out", work=folder / "work", threads=1, **more)
+
+
+def digest(net):
+    return state.tensors_digest(dict(net.named_parameters()))
+
+
+def test_learns_and_tells(tmp_path):
+    run, net = make_run(tmp_path), fresh()
+    outcome = train(run, net, batches(), replace(RECIPE, steps=60), validation=[batches(9).batch(0)])
+    losses = [v for n, v, _ in run.watcher.metrics if n == "loss"]
+    assert len(losses) == 60 and losses[0] > 3.0 and outcome.loss < 1.0
+    assert outcome.validation == pytest.approx(evaluate(net, [batches(9).batch(0)], bf16=True), abs=0.05)
+    assert outcome.tokens == 60 * 8 * 16 and outcome.reason == "all 60 steps are done"
+    assert any("training ended" in line for line in run.watcher.lines)
+
+
+def test_same_seed_same_weights(tmp_path):
+    nets = [fresh(0.1) for _ in range(2)]
+    for place, net in enumerate(nets):
+        train(make_run(tmp_path / str(place), seed=5), net, batches(), RECIPE)
+    assert digest(nets[0]) == digest(nets[1])
+
+
+@pytest.mark.parametrize("at", [0, 3, 4, 9, 11])
+def test_a_kill_at_any_step_resumes_bit_exactly(tmp_path, at):
+    looks = [batches(9).batch(0)]
+    recipe = replace(RECIPE, evaluate_every=3, patience=50)
+    whole = fresh(0.1)
+    reference = train(make_run(tmp_path / "whole"), whole, batches(), recipe, validation=looks)
+    calls = 0
+
+    def deadly(net, batch):
+        nonlocal calls
+        calls += net.training
+        if calls > at * 2:
+            raise Killed
+        return token_loss(net, batch)
+
+    # Two pieces a step, and validation is not counted: the kill falls into step `at`.
+    with pytest.raises(Killed):
+        train(make_run(tmp_path / "cut"), fresh(0.1), batches(), recipe, validation=looks, loss=deadly)
+    torch.manual_seed(777)
+    again, run = fresh(0.1), make_run(tmp_path / "cut")
+    outcome = train(run, again, batches(), recipe, validation=looks)
+    assert any("carrying on" in line for line in run.watcher.lines)
+    assert digest(again) == digest(whole)
+    assert outcome == reference
+
+
+def test_a_finished_training_is_not_done_again(tmp_path):
+    first = fresh()
+    train(make_run(tmp_path), first, batches(), RECIPE)
+    run, second = make_run(tmp_path), fresh()
+    train(run, second, batches(), RECIPE)
+    assert digest(first) == digest(second)
+    assert not run.watcher.metrics
+
+
+def test_a_checkpoint_of_other_settings_is_left_aside(tmp_path):
+    train(make_run(tmp_path), fresh(), batches(), RECIPE)
+    run, net, clean = make_run(tmp_path), fresh(), fresh()
+    train(run, net, batches(), replace(RECIPE, lr=0.02))
+    train(make_run(tmp_path / "clean"), clean, batches(), replace(RECIPE, lr=0.02))
+    assert any("left aside" in line for line in run.watcher.lines)
+    assert digest(net) == digest(clean)
+
+
+def test_ctrl_c_makes_a_checkpoint_and_the_next_run_ends_the_same(tmp_path):
+    whole = fresh()
+    train(make_run(tmp_path / "whole"), whole, batches(), RECIPE)
+    run = make_run(tmp_path / "cut")
+
+    def stop_at_six(net, batch):
+        if len(run.watcher.metrics) or state.latest(run.work / "train").step >= 4:
+            run.stop.set()
+        return token_loss(net, batch)
+
+    with pytest.raises(Interrupted) as caught:
+        train(run, fresh(), batches(), RECIPE, loss=stop_at_six)
+    assert caught.value.exit_code == 130
+    assert state.latest(run.work / "train").step == 5
+    net = fresh()
+    train(make_run(tmp_path / "cut"), net, batches(), RECIPE)
+    assert digest(net) == digest(whole)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_nan_goes_back_to_the_last_good_checkpoint_with_half_the_rate(tmp_path, bad):
+    run, net, spoilt = make_run(tmp_path), fresh(), []
+
+    def once(net, batch):
+        total, n = token_loss(net, batch)
+        done = state.latest(run.work / "train").step
+        if done == 8 and not spoilt:
+            spoilt.append(done)
+            return total * bad, n
+        return total, n
+
+    outcome = train(run, net, batches(), RECIPE, loss=once)
+    assert outcome.roll_backs == 1 and outcome.steps == 12 and math.isfinite(outcome.loss)
+    assert any("back to step 8 with 0.5 times the rate" in line for line in run.watcher.lines)
+    assert all(bool(p.isfinite().all()) for p in net.parameters())
+
+
+def test_a_loss_that_stays_nan_ends_with_a_reason(tmp_path):
+    with pytest.raises(DataError, match="3 times back did not help"):
+        train(make_run(tmp_path), fresh(), batches(), RECIPE, loss=lambda n, b: (token_loss(n, b)[0] * math.nan, 1))
+
+
+def test_early_stopping_keeps_the_best_weights(tmp_path):
+    other = Packed([Encoded([7, 9, 11, 30] * 40, [True] * 160)], length=16, rows=4, seed=0)
+    run, net = make_run(tmp_path), fresh()
+    recipe = replace(RECIPE, steps=200, evaluate_every=2, patience=3)
+    outcome = train(run, net, batches(), recipe, validation=[other.batch(0)])
+    looks = [v for n, v, _ in run.watcher.metrics if n == "validation_loss"]
+    assert outcome.steps < 200 and "not improved for 3 looks" in outcome.reason
+    assert outcome.validation == min(looks) and looks[-1] > min(looks)
+    assert evaluate(net, [other.batch(0)]) == pytest.approx(min(looks), abs=0.03)
+
+
+def test_pieces_add_up_to_the_batch(tmp_path):
+    nets = [fresh(), fresh()]
+    for place, (net, piece) in enumerate(zip(nets, (16, 4096), strict=True)):
+        train(make_run(tmp_path / str(place)), net, batches(), replace(RECIPE, steps=3, piece_tokens=piece, bf16=False))
+    for a, b in zip(*(n.parameters() for n in nets), strict=True):
+        assert torch.allclose(a, b, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments(tmp_path):
+    """A real kill -9, several times over, until the work is done; the weights are those of an undisturbed run."""
+    program = textwrap.dedent(
+        """
+        import sys, pathlib
+        sys.path[:0] = [sys.argv[2]]
+        import test_loop as t
+        from dataclasses import replace
+        from volant.nets.loop import train
+        net = t.fresh(0.1)
+        train(t.make_run(pathlib.Path(sys.argv[1])), net, t.batches(), replace(t.RECIPE, steps=400, checkpoint_every=3))
+        print(t.digest(net))
+        """
+    )
+    here = os.path.dirname(__file__)
+
+    def start(folder):
+        return subprocess.Popen(
+            [sys.executable, "-c", program, str(folder), here], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    whole = start(tmp_path / "whole").communicate(timeout=200)[0].strip()
+    assert len(whole) == 64
+    kills = 0
+    for seconds in (6.3, 7.1, 8.2, 7.7, 9.4, 200):
+        process = start(tmp_path / "cut")
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            continue
+        assert process.returncode == 0, err.decode()
+        assert out.strip() == whole
+        break
+    assert kills >= 1
