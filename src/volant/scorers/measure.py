@@ -154,10 +154,15 @@ def _scored_pair(sample: Sample) -> tuple[Request, str]:
     return request_of(sample), target_of(sample)
 
 
-def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
+def interval(values: Sequence[float], seed: int = 0, *, binary: bool = False) -> tuple[float, float, float]:
     """Mean and 95 % interval: Wilson's for yes/no values, else the bootstrap's.
 
     Wilson's, because the bootstrap of ten zeros is [0, 0], which claims what ten zeros cannot show.
+
+    Args:
+        values: one an example.
+        seed: of the bootstrap.
+        binary: the values can only be 0 or 1; without it that is inferred where both occur.
 
     Raises:
         DataError: there is no value, or one that is not finite.
@@ -168,7 +173,8 @@ def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float, floa
     if not np.isfinite(array).all():
         raise DataError("a value is not finite.", fix="Look for an example without a value.")
     mean, n = float(array.mean()), len(array)
-    if set(np.unique(array)) <= {0.0, 1.0}:
+    kinds = set(np.unique(array))
+    if kinds == {0.0, 1.0} or (binary and kinds <= {0.0, 1.0}):
         z = 1.959964
         centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
         reach = z * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n)) / (1 + z * z / n)
@@ -187,9 +193,10 @@ def mean_score(
     of: str = "model",
     note: str = "",
     seed: int = 0,
+    binary: bool = False,
 ) -> Score:
     """The mean of values as a Score with its interval."""
-    mean, low, high = interval(values, seed)
+    mean, low, high = interval(values, seed, binary=binary)
     n = len(values)
     return Score(name=name, value=mean, low=low, high=high, n=n, unit=unit, direction=direction, of=of, note=note)
 

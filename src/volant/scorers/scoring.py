@@ -29,6 +29,7 @@ class Scoring:
     Attributes:
         leans_on: further modules whose code decides the values; part of the digest.
         note: what a reader must know to read the figure.
+        binary: whether a value can only be 0 or 1.
     """
 
     name: str = ""
@@ -37,6 +38,7 @@ class Scoring:
     direction: Direction = "higher"
     ladder: str = "fidelity"
     note: str = ""
+    binary: bool = False
     leans_on: tuple[str, ...] = ("volant.scorers.texts",)
 
     @property
@@ -56,7 +58,9 @@ class Scoring:
         """
         self.check(outputs, references)
         values = self.values(outputs, references)
-        return [mean_score(self.name, values, unit=self.unit, direction=self.direction, note=self.note)]
+        return [
+            mean_score(self.name, values, unit=self.unit, direction=self.direction, note=self.note, binary=self.binary)
+        ]
 
     def check(self, outputs: Sequence[Output], references: Sequence[Sample]) -> None:
         """Refuse nothing at all, and outputs that do not belong to the references."""

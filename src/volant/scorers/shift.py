@@ -1,0 +1,220 @@
+"""How far two sets of prompts are apart: discrepancy, lengths, a classifier, unknown words.
+
+Enters: two lists of texts. Leaves: a `Shift` with scores, intervals and p-values that are corrected
+(Holm) for being several. All draws come from the seed.
+
+Shape legend: N training prompts, M requests, D features, P permutations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volant.core.sample import Sample, Source, sample_id
+from volant.core.score import Score
+
+Floats = NDArray[np.float64]
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What was measured.
+
+    Attributes:
+        tests: corrected p-values of the two deciding tests, by name.
+        new_words: words that no training prompt has, with the number of different requests that have them.
+    """
+
+    scores: list[Score]
+    tests: dict[str, float]
+    new_words: list[tuple[str, int]] = field(default_factory=list)
+
+
+def measure(
+    trained: Sequence[str],
+    asked: Sequence[str],
+    modality: str,
+    *,
+    seed: int,
+    most: int,
+    permutations: int,
+    level: float,
+) -> Shift:
+    """Compare two lists of different prompts.
+
+    Args:
+        trained: the training side.
+        asked: the other side.
+        modality: whose features are compared.
+        seed: for subsamples, permutations and folds.
+        most: subsample each side to at most this.
+        permutations: of the discrepancy test.
+        level: not used for measuring, only stated in notes.
+    """
+    from scipy.stats import ks_2samp
+
+    from volant.modalities import open_modality
+
+    random = np.random.default_rng(seed)
+    left, right = _drawn(trained, most, random), _drawn(asked, most, random)
+    x_ND = np.asarray(open_modality(modality).features(as_samples([*left, *right])), dtype=np.float64)
+    x_ND = _scaled(x_ND)
+    mmd, p_mmd = discrepancy(x_ND, len(left), random, permutations)
+    lengths = [np.array([len(text) for text in side]) for side in (left, right)]
+    p_length = float(ks_2samp(*lengths, method="asymp").pvalue)
+    tests = holm({"discrepancy": p_mmd, "length": p_length})
+    n = len(right)
+    scores = [
+        Score.exact("mmd", mmd, n=n, direction="lower", note=f"p = {p_mmd:.3g}, {permutations} permutations"),
+        classifier_auc(x_ND, len(left), seed),
+        _length_ratio(lengths, random),
+        *_unknown_words(trained, right, random),
+    ]
+    return Shift(scores, tests, _new_words(trained, right))
+
+
+def as_samples(texts: Sequence[str]) -> list[Sample]:
+    """Texts as samples that a modality can turn into features."""
+    source = Source(uri="prompt", licence="LicenseRef-unknown")
+    return [Sample(id=sample_id(text), shape="text", content=text, source=source) for text in texts]
+
+
+def prompt_of(sample: Sample) -> str:
+    """What a training sample was asked with: its condition or last user turn, or its text where it has neither."""
+    if sample.shape in ("completion", "preference"):
+        return sample.condition or ""
+    if sample.shape == "messages":
+        return next((str(m.get("content") or "") for m in reversed(sample.messages) if m.get("role") == "user"), "")
+    return sample.text
+
+
+def discrepancy(x_ND: Floats, n: int, random: np.random.Generator, permutations: int) -> tuple[float, float]:
+    """The squared maximum mean discrepancy (RBF, median distance) of rows < n against the rest, and its p.
+
+    The p is the exact permutation one, (1 + times as large) / (1 + P), so it never claims too much.
+    """
+    total = len(x_ND)
+    square = (x_ND**2).sum(1)
+    distance = np.maximum(square[:, None] + square[None, :] - 2 * x_ND @ x_ND.T, 0.0)
+    upper = distance[np.triu_indices(total, 1)]
+    width = float(np.median(upper)) or float(upper.mean()) or 1.0
+    kernel = np.exp(-distance / width)
+    np.fill_diagonal(kernel, 0.0)
+    # Signed weights make the statistic one quadratic form, so that permutations are one product.
+    m = total - n
+    sides_PN = np.zeros((permutations + 1, total))
+    sides_PN[0, :n] = 1.0
+    for row in range(1, permutations + 1):
+        sides_PN[row, random.permutation(total)[:n]] = 1.0
+    within_left = np.einsum("pn,pn->p", sides_PN @ kernel, sides_PN)
+    others_PN = 1.0 - sides_PN
+    with_others = others_PN @ kernel
+    within_right = np.einsum("pn,pn->p", with_others, others_PN)
+    between = np.einsum("pn,pn->p", with_others, sides_PN)
+    statistic = within_left / (n * (n - 1)) + within_right / (m * (m - 1)) - 2 * between / (n * m)
+    larger = int((statistic[1:] >= statistic[0] - 1e-12).sum())
+    return float(statistic[0]), (1 + larger) / (1 + permutations)
+
+
+def classifier_auc(x_ND: Floats, n: int, seed: int) -> Score:
+    """How well a logistic regression tells the sides apart on folds that it has not seen, with a bootstrap interval."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold
+
+    side = np.r_[np.zeros(n), np.ones(len(x_ND) - n)]
+    chance = np.zeros(len(side))
+    for train, held in StratifiedKFold(5, shuffle=True, random_state=seed).split(x_ND, side):
+        model = LogisticRegression(C=0.1, max_iter=500, class_weight="balanced").fit(x_ND[train], side[train])
+        # Each fold has its own offset: ranks within the fold are comparable over folds, raw figures are not.
+        values = model.decision_function(x_ND[held])
+        chance[held] = values.argsort().argsort() / max(1, len(held) - 1)
+    value = float(roc_auc_score(side, chance))
+    random = np.random.default_rng(seed)
+    draws = []
+    for _ in range(200):
+        left, right = random.integers(0, n, n), random.integers(n, len(side), len(side) - n)
+        rows = np.r_[left, right]
+        draws.append(roc_auc_score(side[rows], chance[rows]))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    note = "5 folds; 0.5: the sides cannot be told apart"
+    return Score(name="classifier_auc", value=value, low=min(float(low), value), high=max(float(high), value),
+                 n=len(side) - n, direction="lower", note=note)  # fmt: skip
+
+
+def holm(p_values: dict[str, float]) -> dict[str, float]:
+    """p-values corrected for being several (Holm), by name."""
+    corrected: dict[str, float] = {}
+    running = 0.0
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        running = max(running, min(1.0, p * (len(p_values) - rank)))
+        corrected[name] = running
+    return {name: corrected[name] for name in p_values}
+
+
+def _drawn(texts: Sequence[str], most: int, random: np.random.Generator) -> list[str]:
+    if len(texts) <= most:
+        return list(texts)
+    return [texts[i] for i in sorted(random.choice(len(texts), most, replace=False))]
+
+
+def _scaled(x_ND: Floats) -> Floats:
+    """Columns centred and brought to one scale, constant ones left out; computed on both sides together."""
+    spread = x_ND.std(0)
+    kept = spread > 1e-9
+    if not kept.any():
+        return np.zeros((len(x_ND), 1))
+    scaled: Floats = (x_ND[:, kept] - x_ND[:, kept].mean(0)) / spread[kept]
+    return scaled
+
+
+def _length_ratio(lengths: Sequence[NDArray[Any]], random: np.random.Generator) -> Score:
+    """Median length of the requests over that of the training prompts."""
+    draws = [
+        np.median(random.choice(lengths[1], len(lengths[1])))
+        / max(1.0, np.median(random.choice(lengths[0], len(lengths[0]))))
+        for _ in range(200)
+    ]
+    value = float(np.median(lengths[1]) / max(1.0, float(np.median(lengths[0]))))
+    low, high = (float(q) for q in np.quantile(draws, [0.025, 0.975]))
+    return Score(name="length_ratio", value=value, low=min(low, value), high=max(high, value), n=len(lengths[1]),
+                 direction="lower", note="1: as long as in training")  # fmt: skip
+
+
+def _unknown_words(trained: Sequence[str], asked: Sequence[str], random: np.random.Generator) -> list[Score]:
+    """Share of words that training does not have: of the requests, and of held-out training prompts beside it."""
+    order = random.permutation(len(trained))
+    fifth = max(1, len(trained) // 5)
+    held, rest = [trained[i] for i in order[:fifth]], [trained[i] for i in order[fifth:]]
+    known = {word for text in rest for word in _words(text)}
+    found = []
+    for of, texts in (("model", asked), ("training, held out", held)):
+        shares = np.array([np.mean([word not in known for word in words]) for text in texts if (words := _words(text))])
+        if not len(shares):
+            continue
+        draws = [float(random.choice(shares, len(shares)).mean()) for _ in range(200)]
+        low, high = (float(q) for q in np.quantile(draws, [0.025, 0.975]))
+        value = float(shares.mean())
+        found.append(Score(name="unknown_words", value=value, low=min(low, value), high=max(high, value),
+                           n=len(shares), direction="lower", of=of, note="share of a prompt's words"))  # fmt: skip
+    return found
+
+
+def _new_words(trained: Sequence[str], asked: Sequence[str], least: int = 3) -> list[tuple[str, int]]:
+    """Words that at least `least` requests have and training does not; rarer ones could name a person."""
+    known = {word for text in trained for word in _words(text)}
+    counts = Counter(word for text in asked for word in set(_words(text)) - known)
+    frequent = [(word, n) for word, n in counts.items() if n >= least]
+    return sorted(frequent, key=lambda pair: (-pair[1], pair[0]))[:20]
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(text)]
