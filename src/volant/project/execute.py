@@ -250,7 +250,7 @@ def _seal(
             where=call.step,
             fix=f"Return {call.method.returns.kind}(run.out).",
         )
-    artifact = project.store.seal(
+    return project.store.seal(
         call.method.returns,
         out,
         method=call.method.name,
@@ -264,8 +264,6 @@ def _seal(
         versions=_versions(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    project.records.add_artifact(artifact.digest, artifact.kind, artifact.card.size_bytes if artifact.card else 0)
-    return artifact
 
 
 def _licences(made: Artifact, inputs: list[Artifact]) -> list[str]:

@@ -67,7 +67,7 @@ class Project:
     """One project.
 
     Args:
-        root: its directory; made if it does not exist.
+        root: its directory; made with the first run if it does not exist.
         watcher: who is told what happens; nobody by default.
         device: `auto`, `cpu`, `cuda` or `mps`; the file's by default.
         threads: how many a method may use; the file's, or all cores, by default.
@@ -77,7 +77,6 @@ class Project:
         self, root: str | Path = ".", *, watcher: Watcher | None = None, device: str = "", threads: int = 0
     ) -> None:
         self.root = Path(root).expanduser().resolve()
-        self.root.mkdir(parents=True, exist_ok=True)
         self.watcher: Watcher = watcher or Silent()
         self.stop = threading.Event()
         self.feedback_after = 0
@@ -101,13 +100,14 @@ class Project:
     @cached_property
     def records(self) -> Records:
         """The records: the file's `records` URL, `VOLANT_RECORDS`, or SQLite in `.volant/`."""
+        self.store.root.mkdir(parents=True, exist_ok=True)
         url = (self.spec.records if self.spec else "") or os.environ.get("VOLANT_RECORDS", "")
         return Records.open(url or f"sqlite:///{self.store.root / 'records.db'}")
 
     @cached_property
     def snapshots(self) -> Snapshots:
         """Takes snapshots of the outside."""
-        return Snapshots(self.resolver, self.hashes, self.records)
+        return Snapshots(self.resolver, self.hashes, lambda: self.records)
 
     @property
     def threads(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,9 @@ class Hashes:
 
 
 class Snapshots:
-    """Takes snapshots for one project."""
+    """Takes snapshots for one project. `records` is a call, so that a check alone opens no database."""
 
-    def __init__(self, resolver: Resolver, hashes: Hashes, records: Records) -> None:
+    def __init__(self, resolver: Resolver, hashes: Hashes, records: Callable[[], Records]) -> None:
         self.resolver, self.hashes, self.records = resolver, hashes, records
 
     def take(self, kind: OutsideKind, value: str | list[str], *, where: str = "") -> Snapshot:
@@ -73,7 +74,7 @@ class Snapshots:
         if kind == "files":
             return self._files([value] if isinstance(value, str) else value, value, where)
         if kind == "records":
-            return Snapshot(kind, value, facts=dict(self.records.marks(str(value))))
+            return Snapshot(kind, value, facts=dict(self.records().marks(str(value))))
         if kind == "machine":
             return Snapshot(kind, value, facts=machine_facts(self.resolver.root))
         name = str(value)

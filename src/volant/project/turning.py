@@ -97,12 +97,14 @@ def rollback(project: Project, alias: str = "") -> Promotion:
     alias = alias or (_loop(project).alias if project.spec and project.spec.loop else "champion")
     history = project.records.promotions(alias)
     row = project.records.alias(alias)
-    current = next((p for p in history if row and p.digest == row.digest), None)
+    # The promotion that first made it champion, so that rolling back twice goes back two models.
+    made = [p for p in history if "rollback_of" not in p.evidence]
+    current = next((p for p in made if row and p.digest == row.digest), None)
     if row is None or current is None or not current.previous:
         raise GateRefused(
             f"{alias!r} has no earlier model.", where="rollback", fix="`volant turn` makes the first one."
         )
-    before = next((p for p in history if p.digest == current.previous), None)
+    before = next((p for p in made if p.digest == current.previous), None)
     evidence = {"rollback_of": current.id, "extensions": before.evidence.get("extensions", []) if before else []}
     key = f"rollback:{history[0].id}:{current.id}"
     return project.records.promote(alias, current.previous, expected=row.digest, key=key, evidence=evidence)
@@ -138,8 +140,8 @@ def _first(project: Project, loop: Loop, base: dict[str, Done], name: str) -> Tu
 
 def _harvest(project: Project, loop: Loop) -> tuple[Dataset | None, list[str]]:
     """New feedback as a Dataset, or None with the reason where there is none to use."""
-    turns = [e for e in project.records.events("turn") if e["body"].get("alias") == loop.alias]
-    project.feedback_after = max((int(e["body"].get("feedback_mark", 0)) for e in turns), default=0)
+    turns = [event.body for event in project.records.events("turn", limit=1000) if event.body.get("alias") == loop.alias]
+    project.feedback_after = max((int(body.get("feedback_mark", 0)) for body in turns), default=0)
     method = method_named(loop.source)
     records = next(name for name, kind in method.outside.items() if kind == "records")
     try:
