@@ -1,0 +1,162 @@
+"""`volant init`: a folder that `volant run` can run at once.
+
+Enters: a template's name, and for `finetune` one's own data and a base. Leaves: a project folder; nothing
+is written before everything was checked, and no file that is there already is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from volant.cli import present
+from volant.cli.place import FILE
+from volant.core.errors import DataError, SettingError, did_you_mean
+
+TEMPLATES = ("docstrings", "finetune")
+EXAMPLE_BASE = "Qwen/Qwen3-0.6B"
+SHAPES = (
+    ("messages", {"messages"}),
+    ("ShareGPT", {"conversations"}),
+    ("prompt/completion", {"prompt", "completion"}),
+    ("Alpaca", {"instruction", "output"}),
+)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")] = Path(),
+    template: Annotated[
+        str, typer.Option(help="docstrings (learn the wheel) or finetune (your own data).")
+    ] = "finetune",
+    data: Annotated[
+        Path | None, typer.Option(help="finetune: your JSONL; messages, prompt/completion, Alpaca or ShareGPT.")
+    ] = None,
+    base: Annotated[
+        str, typer.Option(help="finetune: a local model directory, or a name on the Hugging Face hub.")
+    ] = "",
+    licence: Annotated[
+        str, typer.Option(help="finetune: the licence of your data, as SPDX says it.")
+    ] = "LicenseRef-own",
+) -> None:
+    """Make a project folder from a template.
+
+    Examples:
+
+        volant init first --template docstrings
+
+        volant init mine --template finetune --data my.jsonl --base ./Qwen3-0.6B
+    """
+    if template not in TEMPLATES:
+        raise SettingError(f"there is no template {template!r}.", fix=did_you_mean(template, TEMPLATES))
+    if template != "finetune" and (data or base):
+        raise SettingError(
+            f"--data and --base belong to the template finetune, not to {template}.", fix="Leave them out."
+        )
+    if (folder / FILE).exists():
+        raise SettingError(f"{folder / FILE} is there already.", fix="Choose another folder.")
+    shape = check_data(data) if data else ""
+    local = Path(base).expanduser() if base else None
+    if local and not local.is_dir() and (base.startswith((".", "/", "~")) or base.count("/") != 1):
+        raise SettingError(
+            f"{base!r} is neither a folder nor a hub name like owner/model.", where="--base", fix="Check the path."
+        )
+    filled = {
+        "NAME": _plain_name(folder.resolve().name),
+        "BASE": "base" if local and local.is_dir() else base or EXAMPLE_BASE,
+        "LICENCE": licence,
+    }
+    _write(files("volant.cli") / "templates" / template, folder, filled, skip_data=bool(data))
+    if data:
+        (folder / "data").mkdir(exist_ok=True)
+        shutil.copyfile(data, folder / "data" / data.name)
+    if local and local.is_dir():
+        adopt(local, folder / "base")
+    _next_steps(folder, template, shape, base or EXAMPLE_BASE)
+
+
+def check_data(path: Path) -> str:
+    """The shape of a JSONL file, read from its first record; every line has to be a JSON object.
+
+    Raises:
+        DataError: with the line and what was expected.
+    """
+    if not path.is_file():
+        raise DataError("there is no such file.", where=str(path), fix="Check the path after --data.")
+    shape, records = "", 0
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"no JSON: {error}.", where=where, fix="One JSON object a line.") from error
+            found = _shape(record, where)
+            if shape and found != shape:
+                raise DataError(
+                    f"this record is {found}, the ones before are {shape}.", where=where, fix="Use one shape a file."
+                )
+            shape, records = found, records + 1
+    if not records:
+        raise DataError("the file holds no record.", where=str(path), fix="One JSON object a line.")
+    return f"{records:,} records, shape {shape}"
+
+
+def _shape(record: Any, where: str) -> str:
+    keys = set(record) if isinstance(record, dict) else set()
+    for name, needed in SHAPES:
+        if needed <= keys:
+            return name
+    known = "; ".join(f"{name}: {', '.join(sorted(needed))}" for name, needed in SHAPES)
+    raise DataError(
+        f"no known shape (found: {', '.join(sorted(keys)) or 'no keys'}).", where=where, fix=f"Expected {known}."
+    )
+
+
+def _plain_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "project"
+
+
+def _write(source: Traversable, target: Path, filled: dict[str, str], *, skip_data: bool) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in source.iterdir():
+        if entry.name.startswith("__"):
+            continue
+        if entry.is_dir():
+            if not (skip_data and entry.name == "data"):
+                _write(entry, target / entry.name, filled, skip_data=skip_data)
+            continue
+        text = re.sub(r"@([A-Z]+)@", lambda m: filled.get(m[1], m[0]), entry.read_text(encoding="utf-8"))
+        if not (target / entry.name).exists():
+            (target / entry.name).write_text(text, encoding="utf-8")
+
+
+def adopt(source: Path, target: Path) -> None:
+    """Bring a model directory into the project: hard links where the file system allows it, else copies.
+
+    A link would lead out of the project, which the file resolver refuses.
+    """
+    for file in sorted(f for f in source.resolve().rglob("*") if f.is_file()):
+        place = target / file.relative_to(source.resolve())
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file.resolve(), place)
+        except OSError:
+            shutil.copyfile(file, place)
+
+
+def _next_steps(folder: Path, template: str, shape: str, base: str) -> None:
+    present.say(f"Made {folder / FILE} from the template {template}.")
+    if template == "finetune":
+        present.say(f"Data: {shape or 'a few example records in data/; replace them with yours'}. Base: {base}.")
+    go = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    present.say(f"Next:  {go}volant run     then: volant status, volant chat, volant serve")

@@ -1,0 +1,92 @@
+"""Keeping the store sound: `volant verify`, `gc`, `push`, `pull`.
+
+Enters: names of artifacts, or nothing for all. Leaves: a verdict, free space, or copies elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from volant.cli import place, present
+
+Names = Annotated[list[str] | None, typer.Argument(help="Aliases, steps or digests; all by default.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def verify(names: Names = None, json: Json = False) -> None:
+    """Hash artifacts again and name every file that is not what it was. Exit code 1 if one is not.
+
+    Example:  volant verify champion
+    """
+    from volant.project import keeping
+
+    opened = place.project()
+    problems = keeping.verify(opened, names or ())
+    if json:
+        present.as_json(problems)
+    else:
+        for digest, found in problems.items():
+            for problem in found:
+                present.say(f"{digest[:12]}: {problem}")
+        checked = f"{len(names)} named" if names else f"{len(opened.store.digests())}"
+        present.say(f"{checked} artifacts hashed again: {f'{len(problems)} damaged' if problems else 'all are whole'}.")
+    if problems:
+        raise typer.Exit(1)
+
+
+def gc(
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    json: Json = False,
+) -> None:
+    """Free what no alias, no promotion, no newest run and no lineage of theirs needs.
+
+    Example:  volant gc --dry-run
+    """
+    from volant.project import keeping
+
+    freed = keeping.collect_garbage(place.project(), dry=dry)
+    if json:
+        present.as_json({"digests": freed.digests, "bytes": freed.bytes, "dry_run": dry})
+        return
+    verb = "Would free" if dry else "Freed"
+    present.say(f"{verb} {present.size(freed.bytes)} in {len(freed.digests)} artifacts.")
+
+
+def push(
+    url: Annotated[str, typer.Argument(help="Where to: a folder, or any fsspec URL (s3://bucket/path needs s3fs).")],
+    names: Names = None,
+    json: Json = False,
+) -> None:
+    """Copy artifacts with all that they were made from; what is there already is not sent again.
+
+    Examples:
+
+        volant push /mnt/backup/volant
+
+        volant push s3://bucket/models champion
+    """
+    from volant.project import keeping
+
+    digests = keeping.push(place.project(), url, names or ())
+    if json:
+        present.as_json(digests)
+        return
+    present.say(f"{len(digests)} artifacts are at {url}.")
+
+
+def pull(
+    url: Annotated[str, typer.Argument(help="Where from: what `volant push` was given.")],
+    digests: Annotated[list[str], typer.Argument(help="Whole digests, as `volant push --json` prints them.")],
+    json: Json = False,
+) -> None:
+    """Bring artifacts from another place into this project's store, hashed on arrival.
+
+    Example:  volant pull s3://bucket/models 3f9c...e1
+    """
+    got = place.project().store.pull(url, digests)
+    if json:
+        present.as_json(got)
+        return
+    present.say(f"{len(got)} artifacts came from {url}.")
