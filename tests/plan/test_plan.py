@@ -152,8 +152,6 @@ def test_survey_reads_a_brief(tmp_path):
     folder.mkdir()
     stated = {"problem": "x", "targets": [{"metric": "m", "sign": ">=", "bar": 1}]}
     (folder / "plan.json").write_text(json.dumps(stated))
-        json.dumps({"problem": "x", "targets": [{"metric": "m", "sign": ">=", "bar": 1}]})
-    )
     assert plan.survey(make_run(tmp_path), Plan(folder)).read_json("plan.json")["targets"][0]["metric"] == "m"
 
 

@@ -152,13 +152,16 @@ def beside(plan: Mapping[str, Any], past: Iterable[Mapping[str, Any]]) -> list[d
 
     Args:
         plan: `plan.json` of a sizing.
-        past: runs of the records, oldest first, as `step, status, seconds, peak_bytes`.
+        past: runs of the records, newest first, as `step, status, seconds, peak_bytes`.
 
     Returns:
         For each step `step, method, seconds, took_seconds, ratio, memory_bytes, took_bytes`; what has not
         run yet has None in place of what it took.
     """
-    latest = {str(r["step"]): r for r in past if r.get("status") == "done"}
+    latest: dict[str, Mapping[str, Any]] = {}
+    for run in past:
+        if run.get("status") == "done":
+            latest.setdefault(str(run["step"]), run)
     rows = []
     for row in plan.get("steps", []):
         real = latest.get(row["step"])

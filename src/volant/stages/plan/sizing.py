@@ -169,8 +169,9 @@ def _factor(rows: list[Estimate], past: list[dict[str, Any]]) -> float:
     """The middle ratio of real to estimated seconds over the steps that have run before."""
     import statistics
 
-    took = {str(run["step"]): float(run["seconds"]) for run in past if run.get("status") == "done"}
-    ratios = [took[row.step] / row.seconds for row in rows if took.get(row.step, 0) > 0 and row.seconds > 0]
+    from volant.stages.plan.estimates import beside
+
+    ratios = [row["ratio"] for row in beside({"steps": [row.as_json() for row in rows]}, past) if row["ratio"]]
     return min(20.0, max(0.05, statistics.median(ratios))) if ratios else 1.0
 
 

@@ -1,0 +1,133 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from volant.core.artifact import payload_digest
+from volant.core.errors import DataError
+from volant.core.outside import Snapshot
+from volant.core.run import Run, Silent
+from volant.stages.improve import harvest
+from volant.store.dataset import dropped, rows
+
+
+class FakeRecords:
+    def __init__(self, feedback):
+        self.given = feedback
+
+    def feedback(self, snapshot):
+        return (row for row in self.given if row["id"] <= snapshot.facts["feedback"])
+
+
+def said(id: int, prompt: str = "", *, correction: str = "", **fields) -> dict:
+    reply = {"choices": [{"message": {"role": "assistant", "content": f"answer {id}"}}]}
+    request = {"messages": [{"role": "user", "content": prompt or f"def f{id}(): ..."}]}
+    row = {"id": id, "at": f"2026-11-0{1 + id % 9}T10:00:00", "client": "c1", "rating": None, "correction": correction,
+           "consent": "training", "request": request, "response": reply, "model": "m" * 64}  # fmt: skip
+    return {**row, **fields}
+
+
+def harvested(folder: Path, feedback: list[dict], mark: int = 10**9, **settings):
+    out = folder / f"out{len(list(folder.iterdir()))}"
+    out.mkdir()
+    facts = {"workload": "*", "requests": 0, "feedback": mark, "ratings": 0}
+    watcher = Silent()
+    run = Run(step="h", out=out, work=folder, records=FakeRecords(feedback), watcher=watcher)
+    run.outside["feedback"] = Snapshot("records", "*", facts=facts)
+    return harvest(run, **settings), watcher
+
+
+def test_corrections_and_praise_become_pairs_with_consent_and_source(tmp_path):
+    data, watcher = harvested(tmp_path, [said(1, correction="Return one."), said(2, rating=1), said(3, rating=-1)])
+    kept = {s.source.uri: s for s in rows(data)}
+    assert kept["feedback:1"].target == "Return one." and kept["feedback:1"].condition == "def f1(): ..."
+    assert kept["feedback:2"].target == "answer 2" and kept["feedback:2"].attrs["taught_by"] == "rating"
+    assert set(kept) == {"feedback:1", "feedback:2"}
+    one = kept["feedback:1"]
+    assert (one.source.consent, one.source.origin, one.group, one.attrs["client"]) == ("given", "feedback", "c1", "c1")
+    assert [s.drop for s in dropped(data)] == ["no better answer: rating -1 against 1"]
+    assert "2 of 3 feedbacks taken (1 corrections); refused: 1 no better answer" in watcher.lines[-1]
+
+
+def test_without_consent_nothing_is_copied(tmp_path):
+    rest = [said(2, "secret plan", correction="x", consent=c) for c in ("", "none", "given")]
+    data, watcher = harvested(tmp_path, [said(1, correction="y"), *rest])
+    stored = b"".join(f.read_bytes() for f in data.path.rglob("*") if f.is_file())
+    assert b"secret plan" not in stored and len(list(rows(data))) == 1 and not list(dropped(data))
+    assert data.read_json("harvest.json")["refused"] == {"no consent to training": 3}
+
+
+def test_nothing_enters_the_test_split_and_one_request_stays_on_one_side(tmp_path):
+    feedback = [said(i, f"prompt {i % 60}", correction=f"c{i}", client=f"c{i}") for i in range(1, 121)]
+    data, _ = harvested(tmp_path, feedback)
+    splits = {}
+    for sample in rows(data):
+        splits.setdefault(sample.condition, set()).add(sample.split)
+    assert all(len(s) == 1 for s in splits.values())
+    counted = Counter(next(iter(s)) for s in splits.values())
+    assert counted["test"] == 0 and 1 <= counted["validation"] <= 18 and len(splits) == 60
+
+
+def test_personal_data_is_masked_everywhere(tmp_path):
+    data, _ = harvested(tmp_path, [said(1, "mail ann@firm.org", correction="call +49 171 123 4567 or bob@firm.org")])
+    sample = next(rows(data))
+    assert sample.condition == "mail <email>" and sample.target == "call <phone> or <email>"
+    assert sample.attrs["masked"] == {"email": 2, "phone": 1}
+
+
+def test_what_no_mask_knows_is_not_kept_and_harm_is_dropped(tmp_path):
+    feedback = [
+        said(1, correction="y"),
+        said(2, correction="pay 4111 1111 1111 1111"),
+        said(3, correction="kill yourself"),
+    ]
+    data, _ = harvested(tmp_path, feedback)
+    assert b"4111" not in b"".join(f.read_bytes() for f in data.path.rglob("*") if f.is_file())
+    assert data.read_json("harvest.json")["refused"] == {"personal data that could not be masked": 1, "unsafe": 1}
+    assert [s.drop for s in dropped(data)] == ["unsafe: call to self-harm"]
+
+
+def test_the_newest_word_counts_and_a_client_has_a_share(tmp_path):
+    feedback = [said(1, "p", correction="old"), said(2, "p", correction="new"), said(3, "q", correction="x" * 50)]
+    data, _ = harvested(tmp_path, feedback, max_characters=40)
+    assert [s.target for s in rows(data)] == ["new"]
+    assert sorted(s.drop.split(":")[0] for s in dropped(data)) == ["said again later", "too long"]
+    many = [said(i, correction=f"c{i}") for i in range(1, 6)]
+    data, _ = harvested(tmp_path, many, per_client=2)
+    assert [s.source.uri for s in rows(data)] == ["feedback:4", "feedback:5"]
+
+
+def test_conversations_and_plain_completions_are_read(tmp_path):
+    talk = {"messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": [{"text": "hi"}]}]}
+    plain = {"prompt": "Once"}
+    feedback = [
+        said(1, request=talk, correction="yo"),
+        said(2, request=plain, rating=1, response={"choices": [{"text": "upon"}]}),
+    ]
+    data, _ = harvested(tmp_path, feedback)
+    first, second = sorted(rows(data), key=lambda s: s.source.uri)
+    assert first.shape == "messages" and [m["content"] for m in json.loads(first.content)] == ["be brief", "hi", "yo"]
+    assert (second.condition, second.target) == ("Once", "upon")
+
+
+@pytest.mark.parametrize(
+    "request_body", [{}, {"messages": []}, {"prompt": ["a", "b"]}, {"messages": ["x"]}, {"prompt": 3}]
+)
+def test_unreadable_requests_are_counted(tmp_path, request_body):
+    data, _ = harvested(tmp_path, [said(1, correction="y"), said(2, request=request_body, correction="z")])
+    assert data.read_json("harvest.json")["refused"] == {"no readable request": 1}
+
+
+def test_no_usable_feedback_is_an_error_that_counts_why(tmp_path):
+    with pytest.raises(DataError, match=r"no usable feedback among 0"):
+        harvested(tmp_path, [])
+    with pytest.raises(DataError, match=r"among 2 \(refused: 1 no better answer, 1 no consent.*consent: training"):
+        harvested(tmp_path, [said(1, rating=0), said(2, consent="none")])
+
+
+def test_only_up_to_the_mark_and_always_the_same_digest(tmp_path):
+    feedback = [said(i, correction=f"c{i}") for i in range(1, 20)]
+    first, _ = harvested(tmp_path, feedback[:9], mark=9)
+    again, _ = harvested(tmp_path, [{**row, "at": "2031-01-01"} for row in feedback], mark=9)
+    assert payload_digest(first.path)[0] == payload_digest(again.path)[0]
