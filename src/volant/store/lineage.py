@@ -6,9 +6,9 @@ graph itself (one recursive query), so ten thousand runs cost milliseconds; a ci
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from volant.store.records import Records
 
@@ -24,8 +24,7 @@ _DESCENDANTS = text(
 )
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(NamedTuple):
     """`run` took `parent` as its input `role` and made `child`."""
 
     run: str
@@ -44,6 +43,6 @@ def descendants(records: Records, digest: str) -> list[Edge]:
     return _walk(records, _DESCENDANTS, digest)
 
 
-def _walk(records: Records, query: object, digest: str) -> list[Edge]:
+def _walk(records: Records, query: TextClause, digest: str) -> list[Edge]:
     with records.database.read() as connection:
-        return [Edge(*row) for row in connection.execute(query, {"digest": digest})]  # type: ignore[call-overload]
+        return [Edge._make(row) for row in connection.execute(query, {"digest": digest})]

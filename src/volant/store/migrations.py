@@ -30,8 +30,8 @@ CREATE INDEX runs_by_step ON runs (step, n);
 CREATE INDEX runs_by_method ON runs (method, n);
 CREATE TABLE edges (run TEXT NOT NULL, parent TEXT NOT NULL, child TEXT NOT NULL DEFAULT '', role TEXT NOT NULL);
 CREATE INDEX edges_by_run ON edges (run);
-CREATE INDEX edges_by_child ON edges (child, parent);
-CREATE INDEX edges_by_parent ON edges (parent, child);
+CREATE INDEX edges_by_child ON edges (child, parent, role, run);
+CREATE INDEX edges_by_parent ON edges (parent, child, role, run);
 CREATE TABLE scores (n {counter}, run TEXT NOT NULL, name TEXT NOT NULL, value DOUBLE PRECISION NOT NULL,
   low DOUBLE PRECISION NOT NULL, high DOUBLE PRECISION NOT NULL, count BIGINT NOT NULL, unit TEXT NOT NULL,
   direction TEXT NOT NULL, whose TEXT NOT NULL, note TEXT NOT NULL);
