@@ -109,3 +109,12 @@ def _repeated(words: list[str], run: int) -> float:
 
 _LETTER = re.compile(r"[^\W\d_]")
 _HASH = re.compile(r"(?<!\S)#(?=\S)")
+
+
+def broken_answer(text: str, answer: str, rules: Rules) -> str:
+    """The first rule that a task sample breaks: its whole length, and the repetition of its answer."""
+    count = len(text.split())
+    if count > rules.max_words:
+        return f"max_words: {count} against {rules.max_words}"
+    words = answer.split()
+    return _broken_repetition(answer, words, rules) if len(words) >= 20 else ""

@@ -1,1 +1,20 @@
-"""Stage collect."""
+"""Collect: which data, from where, under which licence; cleaned, without duplicates, split.
+
+Enters: files, datasets and Python's own sources, each declared as a setting. Leaves: a Dataset whose
+records all carry source, licence, consent and a split; what was refused or dropped is kept with its
+reason. One method gathers, `clean` judges, `split` deals anew.
+
+| method           | when to pick it                                                               |
+|------------------|-------------------------------------------------------------------------------|
+| `files`          | your own txt, md, html, jsonl, json, csv, tsv or parquet files                |
+| `hub`            | a dataset of the Hugging Face hub, or a local copy of one                     |
+| `python_sources` | real text and code with no network: the library that every Python carries     |
+| `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
+| `split`          | other shares than 80/10/10, or another seed of the deal; before `clean`       |
+"""
+
+from volant.stages.collect.clean import clean as clean
+from volant.stages.collect.files import files as files
+from volant.stages.collect.hub import hub as hub
+from volant.stages.collect.python_sources import python_sources as python_sources
+from volant.stages.collect.split import split as split

@@ -1,0 +1,109 @@
+"""What every gathering method does with what arrives: no split left empty, refusals kept, a Dataset written.
+
+In go samples and refusals in order; out comes the Dataset in `run.out`, with `refused.jsonl` beside the
+samples. Samples stream; only the first `HELD` are kept in memory, because as long as there are few of
+them the hash of the group may leave a split empty, and then the smallest hashes are dealt by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+
+from volant.core import Dataset, Run, Sample
+from volant.core.errors import DataError
+from volant.core.protocols import Refusal
+from volant.core.sample import SPLITS, Split
+
+HELD = 2000
+KEPT_REFUSALS = 10_000
+
+
+def arrive(run: Run, found: Iterable[Sample | Refusal], *, refuse_above: float = 0.5, fix: str = "") -> Dataset:
+    """Write what arrives as the run's Dataset.
+
+    Raises:
+        DataError: nothing arrived, too much was refused, or too few groups to split.
+    """
+    from volant.store.dataset import writer
+
+    refusals: list[Refusal] = []
+    kept = refused = 0
+
+    def samples() -> Iterator[Sample]:
+        nonlocal kept, refused
+        for item in found:
+            if isinstance(item, Refusal):
+                refused += 1
+                if len(refusals) < KEPT_REFUSALS:
+                    refusals.append(item)
+                continue
+            kept += 1
+            yield item
+
+    with writer(run.out, modality=run.modality) as out:
+        out.write_all(dealt(samples()))
+        _judge(run, kept, refused, refusals, refuse_above, fix)
+    if refusals:
+        lines = [json.dumps({"where": r.where, "reason": r.reason}, ensure_ascii=False) for r in refusals]
+        (run.out / "refused.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
+    counts = ", ".join(f"{count:,} {split}" for split, count in out.about["splits"].items())
+    run.say(f"{kept:,} records: {counts}")
+    return Dataset(run.out)
+
+
+def _judge(run: Run, kept: int, refused: int, refusals: list[Refusal], refuse_above: float, fix: str) -> None:
+    if not refused:
+        return
+    first = refusals[0]
+    share = refused / (kept + refused)
+    if share > refuse_above:
+        raise DataError(
+            f"{first.reason}; {refused:,} of {kept + refused:,} records cannot be used.",
+            where=first.where, fix=fix or "Mend the file, or raise `refuse_above` to go on with the rest.",
+        )  # fmt: skip
+    for refusal in refusals[:3]:
+        run.say(f"refused {refusal.where}: {refusal.reason}")
+    run.say(f"{refused:,} of {kept + refused:,} records refused ({share:.1%}); all reasons are in refused.jsonl")
+
+
+def dealt(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The samples, with no split left empty where they are few.
+
+    Raises:
+        DataError: fewer than three groups, so that they cannot be split.
+    """
+    iterator = iter(samples)
+    held: list[Sample] = []
+    for sample in iterator:
+        held.append(sample)
+        if len(held) >= HELD:
+            yield from held
+            yield from iterator
+            return
+    yield from _by_hand(held)
+
+
+def _by_hand(held: list[Sample]) -> Iterator[Sample]:
+    # A drop or a feedback record fills no split.
+    groups = {s.group: s.split for s in held if not s.drop and s.source.origin != "feedback"}
+    missing = [split for split in SPLITS if split not in set(groups.values())]
+    if held and not missing:
+        yield from held
+        return
+    if len(groups) < 3:
+        count = f"{len(held)} record{'s' if len(held) != 1 else ''}"
+        raise DataError(
+            f"{count} (different prompts or documents: {len(groups)}) cannot be split into train, validation and test.",
+            where=held[0].source.uri if held else "", fix="Give at least three records (better: hundreds).",
+        )  # fmt: skip
+    ranked = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).hexdigest())
+    moved: dict[str, Split] = {}
+    for split in missing:
+        counts = {s: sum(1 for g in groups if moved.get(g, groups[g]) == s) for s in SPLITS}
+        richest = max(SPLITS, key=lambda s: counts[s])
+        chosen = next(g for g in ranked if moved.get(g, groups[g]) == richest)
+        moved[chosen] = split
+    for sample in held:
+        yield sample.model_copy(update={"split": moved[sample.group]}) if sample.group in moved else sample

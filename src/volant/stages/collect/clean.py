@@ -1,0 +1,213 @@
+"""Judge every record once: duplicates, quality, personal data, leakage. Nothing vanishes without a reason.
+
+Enters: one Dataset or more (the loop adds harvested ones). Leaves: one Dataset whose dropped records
+keep `rule: value against threshold` in `drop`. Test and validation records are judged first and
+training records against them, so that what is dropped for likeness is always the training side.
+The leakage gate cannot be switched off: it is what makes later comparisons mean something.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from volant.core import Dataset, Run, Sample, Score
+from volant.core.errors import DataError
+from volant.core.sample import SPLITS
+
+
+def clean(
+    run: Run,
+    data: Dataset,
+    *more: Dataset,
+    near: Annotated[float, Field(gt=0.3, le=1)] = 0.8,
+    min_words: Annotated[int, Field(ge=1)] = 5,
+    max_words: Annotated[int, Field(ge=1)] = 100_000,
+    min_letters: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    max_symbols: Annotated[float, Field(gt=0)] = 0.15,
+    max_duplicate_lines: Annotated[float, Field(gt=0, le=1)] = 0.3,
+    max_top_phrase: Annotated[float, Field(gt=0, le=1)] = 0.2,
+    max_duplicate_phrases: Annotated[float, Field(gt=0, le=1)] = 0.3,
+    personal: Literal["mask", "drop", "keep"] = "mask",
+    client_cap: Annotated[float, Field(gt=0, le=1)] = 0.2,
+) -> Dataset:
+    """Clean, deduplicate and guard datasets.
+
+    Quality rules look at plain texts and at answers; prompts are left as people write them.
+
+    Args:
+        near: exact Jaccard similarity of 5-word shingles (0.3 to 1) from which the later record is dropped;
+            1 drops equal sets only.
+        min_words: fewest words of a text; shorter ones are dropped.
+        max_words: most words of any record; longer ones are dropped.
+        min_letters: smallest share (0 to 1) of words with a letter; below it a text is a table or noise.
+        max_symbols: most `#` and ellipses per word; above it a text is cut or tag soup.
+        max_duplicate_lines: largest share (0 to 1) of lines that repeat an earlier one.
+        max_top_phrase: largest share (0 to 1) of characters in the commonest three words.
+        max_duplicate_phrases: largest share (0 to 1) of words inside a run of eight seen before in the record.
+        personal: e-mail addresses, public IP addresses and telephone numbers are masked (`mask`), drop their
+            record (`drop`) or stay (`keep`).
+        client_cap: feedback rows that one client may add, as a share (0 to 1) of the other records.
+
+    Returns:
+        One Dataset; dropped records lie beside the kept ones with their reasons.
+
+    Raises:
+        DataError: a split is empty before or after cleaning.
+    """
+    from volant.modalities.quality import Rules
+    from volant.store.dataset import dropped, rows, writer
+
+    rules = Rules(
+        min_words=min_words, max_words=max_words, min_letters=min_letters, max_symbols=max_symbols,
+        max_duplicate_lines=max_duplicate_lines, max_top_phrase=max_top_phrase,
+        max_duplicate_phrases=max_duplicate_phrases,
+    )  # fmt: skip
+    samples = [_placed(sample) for part in (data, *more) for sample in rows(part)]
+    if len(samples) < 3:
+        raise DataError(
+            f"the dataset holds {len(samples)} record{'s' if len(samples) != 1 else ''}, too few to clean and split.",
+            where=run.step, fix="Give at least three records (better: hundreds).",
+        )  # fmt: skip
+    with run.progress("cleaning", 5, "passes") as bar:
+        for judge in (
+            lambda: _judge_each(run, samples, rules, personal),
+            lambda: _drop_exact(samples),
+            lambda: _drop_near(run, samples, near),
+            lambda: _drop_leaks(samples),
+            lambda: _cap_clients(samples, client_cap),
+        ):
+            run.check_stop()
+            judge()
+            bar.advance(1)
+    _report(run, samples)
+    with writer(run.out, modality=run.modality) as out:
+        out.write_all(samples)
+        for part in (data, *more):
+            out.write_all(dropped(part))
+    return Dataset(run.out)
+
+
+def _placed(sample: Sample) -> Sample:
+    """Feedback only ever trains: it must not move the splits that measure."""
+    if sample.source.origin == "feedback" and sample.split != "train":
+        return sample.model_copy(update={"split": "train"})
+    return sample
+
+
+def _kept(samples: Sequence[Sample]) -> list[int]:
+    """Indices of kept samples in the order of their right to stay: test, validation, train, feedback."""
+    right = {split: place for place, split in enumerate(reversed(SPLITS))}
+    alive = [i for i, sample in enumerate(samples) if not sample.drop]
+    return sorted(alive, key=lambda i: (samples[i].source.origin == "feedback", right[samples[i].split], i))
+
+
+def _judge_each(run: Run, samples: list[Sample], rules: object, personal: str) -> None:
+    from volant.modalities import open_modality
+    from volant.modalities.personal import masked
+    from volant.modalities.quality import Rules, broken_answer, broken_rule
+
+    assert isinstance(rules, Rules)
+    modality = open_modality(run.modality)
+    for at, sample in enumerate(samples):
+        if at % 1000 == 0:
+            run.check_stop()
+        problems = modality.check(sample)
+        if problems:
+            sample.drop = f"check: {problems[0]} against none"
+            continue
+        if sample.shape == "text":
+            sample.drop = broken_rule(sample.text, rules)
+        else:
+            answer = sample.target or "\n".join(m["content"] for m in sample.messages if m["role"] == "assistant")
+            sample.drop = broken_answer(sample.text, answer, rules)
+        if sample.drop or personal == "keep":
+            continue
+        fields = {name: getattr(sample, name) for name in ("content", "condition", "target", "rejected")}
+        results = {name: masked(text) for name, text in fields.items() if text}
+        found = Counter[str]()
+        for _, counts in results.values():
+            found.update(counts)
+        if found and personal == "drop":
+            sample.drop = f"personal_data: {', '.join(f'{n} {kind}' for kind, n in sorted(found.items()))} against 0"
+        elif found:
+            samples[at] = _renewed(sample, {name: text for name, (text, _) in results.items()}, dict(found))
+
+
+def _renewed(sample: Sample, texts: dict[str, str], found: dict[str, int]) -> Sample:
+    """A changed text is another sample: new id, the old one as its parent."""
+    from volant.core.sample import sample_id
+
+    name = sample_id(sample.shape, *(texts.get(k, "") for k in ("condition", "content", "target", "rejected")))
+    attrs = {**sample.attrs, "masked": found}
+    return sample.model_copy(update={**texts, "id": name, "parents": [*sample.parents, sample.id], "attrs": attrs})
+
+
+def _drop_exact(samples: list[Sample]) -> None:
+    seen: dict[tuple[str, ...], str] = {}
+    for i in _kept(samples):
+        sample = samples[i]
+        fields = (sample.condition, sample.content, sample.target, sample.rejected)
+        key = (sample.shape, *(" ".join((text or "").lower().split()) for text in fields))
+        if key in seen:
+            sample.drop = f"exact_duplicate: 1.00 (of {seen[key]}) against 1.00"
+        else:
+            seen[key] = sample.id
+
+
+def _drop_near(run: Run, samples: list[Sample], near: float) -> None:
+    from volant.modalities.minhash import near_duplicates
+
+    order = _kept(samples)
+    # A correction resembles what it corrects by its nature, so feedback is held against feedback only.
+    for feedback in (False, True):
+        part = [i for i in order if (samples[i].source.origin == "feedback") == feedback]
+        for later, (earlier, similarity) in near_duplicates([samples[i].text for i in part], near).items():
+            kept = samples[part[earlier]].id
+            samples[part[later]].drop = f"near_duplicate: {similarity:.2f} (of {kept}) against {near:.2f}"
+
+
+def _drop_leaks(samples: list[Sample]) -> None:
+    from volant.modalities.leakage import RUN, leaks
+
+    order = _kept(samples)
+    guarded = [samples[i] for i in order if samples[i].split != "train"]
+    train = [samples[i] for i in order if samples[i].split == "train"]
+    for at, leak in leaks([s.text for s in train], [s.text for s in guarded]).items():
+        held = guarded[leak.guarded]
+        evidence = f'{leak.runs} runs of {RUN} words shared with {held.split} {held.id} ("{leak.words[:200]}")'
+        train[at].drop = f"leakage: {evidence} against 0"
+
+
+def _cap_clients(samples: list[Sample], cap: float) -> None:
+    from volant.core.sample import sample_id
+
+    kept = [sample for sample in samples if not sample.drop]
+    most = max(1, int(cap * sum(1 for s in kept if s.source.origin != "feedback")))
+    clients: dict[str, list[Sample]] = {}
+    for sample in kept:
+        if sample.source.origin == "feedback":
+            clients.setdefault(sample.group, []).append(sample)
+    for client, theirs in clients.items():
+        # The hash decides which ones stay, so that flooding does not choose them.
+        for sample in sorted(theirs, key=lambda s: sample_id(client, s.id))[most:]:
+            sample.drop = f"client_cap: {len(theirs)} rows of one client against {most}"
+
+
+def _report(run: Run, samples: Sequence[Sample]) -> None:
+    rules = Counter(sample.drop.split(":")[0] for sample in samples if sample.drop)
+    kept = Counter(sample.split for sample in samples if not sample.drop)
+    drops = ", ".join(f"{count:,} {rule}" for rule, count in rules.most_common()) or "none"
+    run.say(f"kept {kept.total():,} of {len(samples):,} records; dropped: {drops}")
+    run.score(Score.exact("kept_share", kept.total() / len(samples), n=len(samples)))
+    for rule, count in sorted(rules.items()):
+        run.score(Score.exact(f"dropped_{rule}", count, n=len(samples), unit="records", direction="lower"))
+    empty = [split for split in SPLITS if not kept[split]]
+    if empty:
+        raise DataError(
+            f"no record is left in {' and '.join(empty)} after cleaning (dropped: {drops}).", where=run.step,
+            fix="Gather more, or loosen the rule that dropped most.",
+        )  # fmt: skip

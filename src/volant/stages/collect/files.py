@@ -1,0 +1,84 @@
+"""Your own files as a Dataset, one licence and source on every record.
+
+Enters: a glob of txt, md, html, jsonl, json, csv, tsv or parquet files, and the terms they come under.
+Leaves: a Dataset, split by hash of group. Bad records are refused one by one, with line and reason.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from volant.core import Dataset, Files, Run
+from volant.core.errors import LicenceError
+
+
+def files(
+    run: Run,
+    *,
+    glob: Files,
+    licence: str,
+    consent: Literal["not-personal", "given", "contract", "public", "withheld"] = "not-personal",
+    fields: dict[str, str] | None = None,
+    group: str = "",
+    encoding: str = "",
+    piece_chars: Annotated[int, Field(ge=0)] = 8000,
+    refuse_above: Annotated[float, Field(ge=0, le=1)] = 0.5,
+) -> Dataset:
+    """Gather files into a Dataset.
+
+    The shape of each record is read from its fields: `messages`, ShareGPT's `conversations`, Alpaca's
+    `instruction`+`output`, `prompt`+`completion`, `prompt`+`chosen`+`rejected`, or `text`.
+
+    Args:
+        glob: which files, relative to the project; one pattern or a list (`data/**/*.jsonl`).
+        licence: SPDX name of the terms that all of them come under (`CC-BY-4.0`, `LicenseRef-own`); one that
+            forbids goal.use is refused.
+        consent: whether the people in the data agreed: not-personal, given, contract or public; `withheld` is refused.
+        fields: your names of the known fields, as in {prompt: question, completion: answer}; empty reads the
+            known names.
+        group: a field whose value keeps records in one split (an author, a patient); empty groups by prompt.
+        encoding: of the files; empty means UTF-8, or what a byte-order mark says. A wrong one refuses records.
+        piece_chars: documents are cut into pieces of at most that many characters at blank lines; 0 keeps them whole.
+        refuse_above: share of bad records (0 to 1) beyond which the step fails instead of going on without them.
+
+    Returns:
+        A Dataset with a split on every record.
+
+    Raises:
+        LicenceError: the licence is unknown or forbids the use.
+        DataError: nothing usable was found.
+    """
+    from collections.abc import Iterator
+
+    from volant.core.protocols import Refusal
+    from volant.core.sample import Sample, Source, split_of
+    from volant.modalities import open_modality
+    from volant.modalities.licence import require
+    from volant.stages.collect._arrival import arrive
+
+    snapshot = run.snapshot("glob")
+    first = snapshot.files[0].name if snapshot.files else str(glob)
+    terms = require(licence, run.goal.use, where=first)
+    if consent == "withheld":
+        raise LicenceError("the people in the data withheld consent.", where=first, fix="Leave the file out.")
+    modality = open_modality(run.modality)
+    source = Source(uri="", licence=terms, consent=consent)
+    options = {"fields": fields or {}, "group": group, "encoding": encoding, "piece_chars": piece_chars}
+    # With few documents a document is too coarse a group to split by: runs of eight pieces are, then.
+    fine = len(snapshot.files) < 10 and piece_chars > 0
+
+    def found() -> Iterator[Sample | Refusal]:
+        total = sum(file.bytes for file in snapshot.files)
+        with run.progress("reading files", total, "bytes") as bar:
+            for file in snapshot.files:
+                for number, item in enumerate(modality.load(file, source, **options)):
+                    run.check_stop()
+                    if fine and isinstance(item, Sample) and item.group == file.name:
+                        block = f"{file.name}#{number // 8}"
+                        item = item.model_copy(update={"group": block, "split": split_of(block)})
+                    yield item
+                bar.advance(file.bytes)
+
+    return arrive(run, found(), refuse_above=refuse_above)

@@ -1,0 +1,141 @@
+"""A dataset of the Hugging Face hub, or a local copy of one, as a Dataset.
+
+Enters: a hub name or a directory that `datasets` opens, and its terms. Leaves: a Dataset in core
+shapes. The splits that it brings are kept under our names; what it lacks is dealt by hash of group.
+A local directory is read without the network.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from volant.core import Dataset, Hub, Run
+from volant.core.errors import DataError, LicenceError, RemoteError
+
+_OURS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
+         "val": "validation", "dev": "validation", "eval": "validation", "test": "test"}  # fmt: skip
+
+
+def hub(
+    run: Run,
+    *,
+    dataset: Hub,
+    licence: str,
+    consent: Literal["not-personal", "given", "contract", "public", "withheld"] = "public",
+    subset: str = "",
+    fields: dict[str, str] | None = None,
+    splits: dict[str, str] | None = None,
+    group: str = "",
+    limit: Annotated[int, Field(ge=0)] = 0,
+    refuse_above: Annotated[float, Field(ge=0, le=1)] = 0.5,
+) -> Dataset:
+    """Gather a Hugging Face dataset.
+
+    Args:
+        dataset: a directory of the project, or a hub name (`org/name`), which needs the network.
+        licence: SPDX name of its terms, as its card states them; one that forbids goal.use is refused.
+        consent: whether the people in the data agreed: not-personal, given, contract or public; `withheld` is refused.
+        subset: the configuration to load, where it has several; empty takes the default one.
+        fields: its names of the known fields, as in {prompt: question, completion: answer}.
+        splits: its split names to train, validation or test, as in {dev: validation}; unknown names are an error.
+        group: a field whose value keeps records in one split where we deal them; empty groups by prompt.
+        limit: most records read from each of its splits, in order; 0 reads all.
+        refuse_above: share of bad records (0 to 1) beyond which the step fails instead of going on without them.
+
+    Returns:
+        A Dataset with a split on every record.
+
+    Raises:
+        LicenceError: the licence is unknown or forbids the use.
+        DataError: it cannot be opened, or nothing in it is usable.
+        RemoteError: the hub does not answer.
+    """
+    from collections.abc import Iterator
+
+    from volant.core.protocols import Refusal
+    from volant.core.sample import Sample, Source
+    from volant.modalities.licence import require
+    from volant.modalities.text_shapes import BadRecord, sample_of
+    from volant.stages.collect._arrival import arrive
+
+    snapshot = run.snapshot("dataset")
+    name = str(snapshot.facts.get("name", dataset))
+    terms = require(licence, run.goal.use, where=name)
+    if consent == "withheld":
+        raise LicenceError("the people in the data withheld consent.", where=name, fix="Take another dataset.")
+    tables = _open(run, subset)
+    names = {theirs: _our_split(theirs, splits or {}, name) for theirs in tables}
+    # Their train split alone says nothing of ours: then we deal all of it.
+    keep = len(set(names.values())) > 1
+    source = Source(uri=f"hub:{name}", licence=terms, consent=consent)
+
+    def found() -> Iterator[Sample | Refusal]:
+        with run.progress("reading the dataset", sum(len(table) for table in tables.values()), "records") as bar:
+            for theirs, table in tables.items():
+                for number, record in enumerate(table):
+                    if limit and number >= limit:
+                        break
+                    run.check_stop()
+                    bar.advance(1)
+                    place = f"{name}/{theirs}[{number}]"
+                    own = source.model_copy(update={"uri": f"hub:{place}"})
+                    try:
+                        sample = sample_of(_filled(record), own, fields=fields, group_field=group)
+                    except BadRecord as reason:
+                        yield Refusal(place, str(reason))
+                        continue
+                    yield sample.model_copy(update={"split": names[theirs]}) if keep else sample
+
+    return arrive(run, found(), refuse_above=refuse_above, fix="Name its fields with `fields`.")
+
+
+def _open(run: Run, subset: str) -> dict[str, Any]:
+    """Split name to table."""
+    import datasets
+
+    snapshot = run.snapshot("dataset")
+    local = bool(snapshot.facts.get("local"))
+    place = str(snapshot.value)
+    revision = None if local else snapshot.facts.get("revision")
+    if local:
+        if not snapshot.files:
+            raise DataError("the folder is empty.", where=place, fix="Put the dataset's files into it.")
+        first = snapshot.files[0]
+        place = str(first.path.parents[len(first.name.split("/")) - 1])
+    datasets.disable_progress_bars()
+    try:
+        if local and any(f.name == "dataset_dict.json" for f in snapshot.files):
+            loaded: Any = datasets.load_from_disk(place)
+        else:
+            loaded = datasets.load_dataset(place, subset or None, revision=revision, cache_dir=str(run.work / "hub"))
+    except (ConnectionError, OSError) as error:
+        if local:
+            raise DataError(f"it does not open: {error}.", where=str(snapshot.value)) from error
+        raise RemoteError(
+            f"the hub does not give {place!r}: {error}.", fix="Check name and network, or name a local directory."
+        ) from error
+    except Exception as error:  # datasets raises many kinds for a directory that it cannot read
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"`datasets` cannot read it: {reason}.",
+            where=str(snapshot.value),
+            fix="Check its files; or use collect.files.",
+        ) from error
+    return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+
+
+def _our_split(theirs: str, asked: dict[str, str], name: str) -> str:
+    ours = asked.get(theirs) or _OURS.get(theirs.lower())
+    if ours not in ("train", "validation", "test"):
+        raise DataError(
+            f"its split {theirs!r} is none of train, validation and test.", where=name,
+            fix=f"Map it: splits: {{{theirs}: train}}.",
+        )  # fmt: skip
+    return ours
+
+
+def _filled(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without the empty columns that Arrow adds where records differ."""
+    return {key: value for key, value in record.items() if value is not None}

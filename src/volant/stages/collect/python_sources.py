@@ -1,0 +1,177 @@
+"""Text and code that every Python carries: the language reference and the standard library's sources.
+
+Enters: the running interpreter's own library. Leaves: a Dataset of text (reference topics, source files
+in pieces) or of pairs (a function without its docstring -> the docstring's first line). The split is by
+module, decided before anything is read: sha256 of the name mod 10 is 0 for test, 1 for validation, so
+no source of a test module is ever training text. Another version of Python gives other data.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from volant.core import Dataset, Run, Sample
+from volant.core.errors import DataError
+from volant.core.sample import Source, sample_id, split_of
+
+LICENCE = "PSF-2.0"
+# Tests, programs and copies of other modules: they say nothing that is not said better elsewhere.
+_SKIPPED = {
+    "test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages", "ensurepip",
+    "pydoc_data", "encodings", "__pycache__", "__phello__", "_pyrepl", "distutils", "_pydecimal", "_pyio",
+    "_strptime", "this", "antigravity", "lib-dynload", "_sysconfigdata", "_pydatetime", "_pylong",
+}  # fmt: skip
+_SIGNATURE = re.compile(r"^[\w.]+\(.*\)|->|^\s*[-=*#:>]|^(TODO|XXX|FIXME)\b")
+
+
+def python_sources(
+    run: Run,
+    *,
+    what: Literal["text", "pairs"] = "text",
+    modules: Annotated[int, Field(ge=0)] = 0,
+    piece_chars: Annotated[int, Field(ge=200)] = 4000,
+    max_chars: Annotated[int, Field(ge=40)] = 1200,
+    max_megabytes: Annotated[float, Field(gt=0)] = 8.0,
+) -> Dataset:
+    """Gather the standard library's text or its (function, docstring) pairs.
+
+    Args:
+        what: `text` for pre-training, `pairs` for the task of writing a docstring.
+        modules: most modules read, chosen by the hash of their names; 0 reads all. Fewer is faster and learns less.
+        piece_chars: longest piece of text in characters, cut at blank lines; a leak costs one piece.
+        max_chars: longest function in characters (`pairs`); longer ones are left out.
+        max_megabytes: most text gathered, in million characters; bounds the time of all later steps.
+
+    Returns:
+        A Dataset split by module.
+
+    Raises:
+        DataError: this Python carries no sources.
+    """
+    from volant.stages.collect._arrival import arrive
+
+    found = _sources(Path(ast.__file__).parent)
+    chosen = sorted(found, key=_rank)[: modules or None]
+    if not chosen:
+        raise DataError(
+            "this Python carries no library sources.",
+            where=str(what),
+            fix="Install them (Debian: apt install libpython3-stdlib).",
+        )
+
+    def samples() -> Iterator[Sample]:
+        left = max_megabytes * 1e6
+        if what == "text":
+            for sample in _reference(piece_chars):
+                left -= len(sample.text)
+                yield sample
+        with run.progress("reading Python's library", len(chosen), "modules") as bar:
+            for module in chosen:
+                run.check_stop()
+                bar.advance(1)
+                text = found[module].read_text(encoding="utf-8", errors="strict")
+                for sample in _pieces(module, text, piece_chars) if what == "text" else _pairs(module, text, max_chars):
+                    left -= len(sample.text)
+                    if left < 0:
+                        run.say(f"stopped at {max_megabytes:g} million characters (max_megabytes)")
+                        return
+                    yield sample
+
+    return arrive(run, samples())
+
+
+def _rank(module: str) -> str:
+    return sample_id(module)
+
+
+def _sources(library: Path) -> dict[str, Path]:
+    """Dotted module name to file, without tests, programs and copies."""
+    import sys
+
+    found: dict[str, Path] = {}
+    for file in sorted(library.rglob("*.py")):
+        parts = file.relative_to(library).with_suffix("").parts
+        if parts[0] not in sys.stdlib_module_names or _SKIPPED & set(parts) or parts[0].startswith("_sysconfigdata"):
+            continue
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        try:
+            file.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        found[name] = file
+    return found
+
+
+def _reference(piece_chars: int) -> Iterator[Sample]:
+    """The language reference, one group a topic."""
+    from pydoc_data.topics import topics
+
+    for topic in sorted(topics):
+        yield from _pieces(f"pydoc_data.topics.{topic}", topics[topic], piece_chars)
+
+
+def _pieces(module: str, text: str, piece_chars: int) -> Iterator[Sample]:
+    from volant.modalities.text import cut
+
+    for number, piece in enumerate(cut(text, piece_chars)):
+        yield Sample(
+            id=sample_id("text", piece), shape="text", content=piece, source=_source(f"{module}#{number}"),
+            group=module, split=split_of(module),
+        )  # fmt: skip
+
+
+def _pairs(module: str, text: str, max_chars: int) -> Iterator[Sample]:
+    """(function without docstring, first line of the docstring) of every function that has a telling one."""
+    lines = text.splitlines(keepends=True)
+    for node in _functions(ast.parse(text)):
+        docstring = ast.get_docstring(node)
+        target = _first_line(docstring or "")
+        body = _without_docstring(node, lines) if target else ""
+        if not body or len(body) > max_chars:
+            continue
+        yield Sample(
+            id=sample_id("completion", body, target), shape="completion", condition=body, target=target,
+            source=_source(f"{module}:{node.lineno}"), group=module, split=split_of(module),
+            attrs={"function": node.name},
+        )  # fmt: skip
+
+
+def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def _first_line(docstring: str) -> str:
+    """The first line, where it is a sentence of sensible length; else nothing."""
+    line = docstring.strip().split("\n")[0].strip()
+    words = line.split()
+    if not 3 <= len(words) <= 25 or not 12 <= len(line) <= 120 or _SIGNATURE.search(line):
+        return ""
+    return line if line[0].isalpha() and line.isascii() else ""
+
+
+def _without_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str:
+    """The function's source, dedented, its docstring taken out; nothing where no code is left."""
+    import textwrap
+
+    if len(node.body) < 2:
+        return ""
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
+    last = node.end_lineno or node.lineno
+    documented = node.body[0]
+    begin, end = documented.lineno - 1, documented.end_lineno or documented.lineno
+    # A docstring that shares its line with other code is left alone: cutting it would cut that code.
+    if lines[begin].split('"', 1)[0].split("'", 1)[0].strip(" \trRuU") or node.body[1].lineno - 1 < end:
+        return ""
+    return textwrap.dedent("".join(lines[first:begin] + lines[end:last])).strip("\n").rstrip()
+
+
+def _source(place: str) -> Source:
+    return Source(uri=f"python:{place}", licence=LICENCE, consent="not-personal")
