@@ -1,0 +1,288 @@
+"""Learning from pairs: a Bradley-Terry reward model, and direct preference optimisation (DPO).
+
+Enters: a network and pairs of encoded answers to the same prompt, the chosen and the rejected one. Leaves: the
+trained weights, in place, and how held-out pairs fare. The losses are a few lines each and run in our own loop
+rather than in TRL's trainers, because those resume from pickles and reload the reference by path (decision 0002).
+The reference's log-probabilities are taken once, before the first step, so no second network stays in memory.
+
+Shape legend: P pairs, B = 2P answers (chosen, rejected, chosen ...), L length in tokens, N counted positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from volant.core.errors import DataError
+from volant.core.protocols import Encoded
+from volant.core.run import Run
+from volant.nets.batches import Batch, fit
+from volant.nets.loop import Loss, Outcome, Recipe, evaluate, train
+
+# Architectures whose logits are `lm_head(hidden)` and nothing else: only answer positions need the head there.
+_PLAIN_HEADS = ("qwen3", "qwen2", "llama", "mistral")
+_CENTRE = 0.01
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt, each encoded with the prompt; the masks mark the answers."""
+
+    chosen: Encoded
+    rejected: Encoded
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBatch(Batch):
+    """A batch as the loop wants it: one row a pair, chosen in the left half and rejected in the right.
+
+    Attributes:
+        ids: int64 [P, 2L].
+        mask: bool [P, 2], True: the loop counts one target a row, that is pairs.
+        real: bool [P, 2L]; False on padding.
+        answers: bool [P, 2L]; True on the ids of the answers.
+        reference: the reference's log-probabilities of both answers, float32 [P, 2].
+    """
+
+    answers: torch.Tensor
+    reference: torch.Tensor
+
+    def to(self, device: str) -> PairBatch:
+        """The same batch on another device."""
+        return self._each(lambda part: part.to(device))
+
+    def rows(self, start: int, stop: int) -> PairBatch:
+        """Some of the pairs; for gradient accumulation."""
+        return self._each(lambda part: part[start:stop])
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PairBatch:
+        return PairBatch(
+            change(self.ids), change(self.mask), None if self.real is None else change(self.real),
+            answers=change(self.answers), reference=change(self.reference),
+        )  # fmt: skip
+
+    def flat(self) -> Batch:
+        """The answers as rows [2P, L], chosen and rejected in turn."""
+        rows = 2 * self.ids.size(0)
+        real = None if self.real is None else self.real.reshape(rows, -1)
+        return Batch(self.ids.reshape(rows, -1), self.answers.reshape(rows, -1), real)
+
+
+class Pairs:
+    """Pairs as batches; number `step` is a pure function of the seed and the step, so there is no cursor to save."""
+
+    def __init__(
+        self, pairs: Sequence[Pair], *, rows: int, seed: int, pad: int, reference: torch.Tensor | None = None
+    ) -> None:
+        if not pairs:
+            raise DataError("there is no pair to learn from", fix="Run `align.preferences` on a larger train split.")
+        self._pairs, self._rows, self._seed, self._pad = list(pairs), min(rows, len(pairs)), seed, pad
+        self.reference = torch.zeros(len(pairs), 2) if reference is None else reference
+        self.steps = -(-len(pairs) // self._rows)
+
+    def batch(self, step: int) -> PairBatch:
+        """The pairs of that step."""
+        epoch, place = divmod(step, self.steps)
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._pairs))
+        return self.collate([int(i) for i in order[place * self._rows : (place + 1) * self._rows]])
+
+    def in_order(self) -> list[PairBatch]:
+        """All pairs once, in the order given."""
+        every = range(len(self._pairs))
+        return [self.collate(every[start : start + self._rows]) for start in range(0, len(every), self._rows)]
+
+    def collate(self, chosen: Sequence[int]) -> PairBatch:
+        """The pairs with these numbers as one right-padded batch."""
+        rows = [e for i in chosen for e in (self._pairs[i].chosen, self._pairs[i].rejected)]
+        width = max(len(e.ids) for e in rows)
+        ids_BL = torch.full((len(rows), width), self._pad, dtype=torch.int64)
+        answers_BL, real_BL = torch.zeros(2, len(rows), width, dtype=torch.bool)
+        for row, example in enumerate(rows):
+            n = len(example.ids)
+            ids_BL[row, :n] = torch.tensor(example.ids)
+            answers_BL[row, :n] = torch.tensor(example.mask)
+            real_BL[row, :n] = True
+        count = len(chosen)
+        return PairBatch(
+            ids_BL.reshape(count, -1), torch.ones(count, 2, dtype=torch.bool), real_BL.reshape(count, -1),
+            answers=answers_BL.reshape(count, -1), reference=self.reference[list(chosen)],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How pairs fare under a network.
+
+    Attributes:
+        margins: per pair, how far the chosen answer is ahead: in reward, or for a policy in nats (without beta).
+        shift: mean distance from the reference in nats an answer; 0 for a reward model.
+        chosen_shift: by how many nats the chosen answers have become likelier, on average.
+    """
+
+    margins: list[float]
+    shift: float = 0.0
+    chosen_shift: float = 0.0
+
+
+def fitted(pairs: Sequence[tuple[Encoded, Encoded]], length: int) -> list[Pair]:
+    """Pairs cut to the context; one that has no two different answers left is left out."""
+    cut = [Pair(fit(chosen, length), fit(rejected, length)) for chosen, rejected in pairs]
+    return [p for p in cut if any(p.chosen.mask[1:]) and any(p.rejected.mask[1:]) and p.chosen.ids != p.rejected.ids]
+
+
+def answer_logp(net: Any, batch: Batch) -> torch.Tensor:
+    """The log-probability in nats of each row's answer [B]."""
+    counted_BL = batch.mask[:, 1:]
+    targets_N = batch.ids[:, 1:][counted_BL]
+    attention = None if batch.real is None else batch.real.long()
+    if getattr(net.config, "model_type", "") in _PLAIN_HEADS:
+        reply = net.model(input_ids=batch.ids, attention_mask=attention, use_cache=False)
+        logits_NV = net.lm_head(reply.last_hidden_state[:, :-1][counted_BL])
+    else:
+        logits_NV = net(input_ids=batch.ids, attention_mask=attention, use_cache=False).logits[:, :-1][counted_BL]
+    logp_N = -F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    rows_N = torch.arange(batch.ids.size(0), device=logp_N.device).repeat_interleave(counted_BL.sum(dim=1))
+    return logp_N.new_zeros(batch.ids.size(0)).index_add(0, rows_N, logp_N)
+
+
+def pair_logp(net: Any, batch: PairBatch) -> torch.Tensor:
+    """Log-probabilities of chosen and rejected answers [P, 2]."""
+    return answer_logp(net, batch.flat()).reshape(-1, 2)
+
+
+def pair_rewards(net: Any, batch: PairBatch) -> torch.Tensor:
+    """Rewards of chosen and rejected answers [P, 2]; `net` is a sequence classifier with one label."""
+    return answer_rewards(net, batch.flat()).reshape(-1, 2)
+
+
+def answer_rewards(net: Any, batch: Batch) -> torch.Tensor:
+    """The reward of each row [B]."""
+    attention = None if batch.real is None else batch.real.long()
+    found: torch.Tensor = net(input_ids=batch.ids, attention_mask=attention, use_cache=False).logits[:, 0].float()
+    return found
+
+
+def dpo_loss(*, beta: float, anchor: float) -> Loss:
+    """The loss of Rafailov et al. 2023, equation 7, plus `anchor` times the chosen answer's own loss per token."""
+
+    def loss(net: Any, batch: PairBatch) -> tuple[torch.Tensor, int]:
+        logp_P2 = pair_logp(net, batch)
+        ahead_P2 = logp_P2 - batch.reference
+        lengths_P2 = batch.flat().mask[:, 1:].sum(dim=1).reshape(-1, 2)
+        own_P = -logp_P2[:, 0] / lengths_P2[:, 0]
+        return (-F.logsigmoid(beta * (ahead_P2[:, 0] - ahead_P2[:, 1])) + anchor * own_P).sum(), logp_P2.size(0)
+
+    return loss
+
+
+def bradley_terry_loss(net: Any, batch: PairBatch) -> tuple[torch.Tensor, int]:
+    """-log sigmoid of the reward difference; a light pull keeps rewards near 0, which the difference leaves open."""
+    rewards_P2 = pair_rewards(net, batch)
+    losses_P = -F.logsigmoid(rewards_P2[:, 0] - rewards_P2[:, 1]) + _CENTRE * rewards_P2.sum(dim=1) ** 2
+    return losses_P.sum(), rewards_P2.size(0)
+
+
+def dpo(
+    run: Run, net: Any, pairs: Sequence[Pair], held: Sequence[Pair], *,
+    steps: int, rows: int, lr: float, beta: float, anchor: float, bound: float, pad: int,
+) -> tuple[Outcome, Judged | None]:  # fmt: skip
+    """Train `net` by DPO; its weights at the start are the reference.
+
+    Args:
+        run: seed, checkpoints, progress, Ctrl-C.
+        net: a causal language model.
+        pairs: to learn from.
+        held: to judge by: the weights that do best on them are kept.
+        steps: optimiser steps.
+        rows: pairs in one step.
+        lr: AdamW's highest rate.
+        beta: how dearly the distance from the reference is paid; higher stays closer.
+        anchor: weight of the chosen answers' own loss, which keeps them from becoming less likely.
+        bound: the largest mean distance from the reference in nats an answer, on held-out pairs (else on the
+            training pairs). Weights beyond it are pulled back on the line to the reference until they are within.
+        pad: id of the padding token.
+
+    Returns:
+        What the loop says, and how the held-out pairs fare after it (None where there are none).
+    """
+    start = {name: p.detach().clone() for name, p in net.named_parameters()}
+    data = Pairs(pairs, rows=rows, seed=run.seed, pad=pad)
+    data.reference = _over(net, data)
+    watched = Pairs(held, rows=rows, seed=0, pad=pad) if held else data
+    if held:
+        watched.reference = _over(net, watched)
+    loss = dpo_loss(beta=beta, anchor=anchor)
+    before = evaluate(net, watched.in_order(), loss=loss)
+    outcome = _learn(run, net, data, watched if held else None, loss, steps, lr, "dpo")
+    if outcome.validation is not None and outcome.validation >= before:
+        run.say(f"held-out pairs did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")
+        _between(net, start, 0.0, 1.0)
+    judged = judge(net, watched)
+    reached = 1.0
+    for share in (0.75, 0.5, 0.25, 0.0):
+        if judged.shift <= bound:
+            break
+        run.say(f"{judged.shift:.1f} nats from the reference, bound {bound:g}: going back to {share:g} of the way")
+        _between(net, start, share, reached)
+        reached = share
+        judged = judge(net, watched)
+    return outcome, judged if held else None
+
+
+def reward(
+    run: Run, net: Any, pairs: Sequence[Pair], held: Sequence[Pair], *, steps: int, rows: int, lr: float, pad: int
+) -> tuple[Outcome, Judged | None]:
+    """Train `net`, a sequence classifier with one label, to give the chosen answer the higher reward."""
+    data = Pairs(pairs, rows=rows, seed=run.seed, pad=pad)
+    watched = Pairs(held, rows=rows, seed=0, pad=pad) if held else None
+    outcome = _learn(run, net, data, watched, bradley_terry_loss, steps, lr, "reward")
+    if watched is None:
+        return outcome, None
+    rewards_P2 = _over(net, watched, pair_rewards)
+    return outcome, Judged((rewards_P2[:, 0] - rewards_P2[:, 1]).tolist())
+
+
+def judge(net: Any, pairs: Pairs) -> Judged:
+    """How a policy treats pairs, against the reference that they carry."""
+    ahead_P2 = _over(net, pairs) - pairs.reference
+    margins = (ahead_P2[:, 0] - ahead_P2[:, 1]).tolist()
+    return Judged(margins, float(ahead_P2.abs().mean()), float(ahead_P2[:, 0].mean()))
+
+
+def _learn(
+    run: Run, net: Any, data: Pairs, watched: Pairs | None, loss: Loss, steps: int, lr: float, name: str
+) -> Outcome:
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # policy and reference must differ by their weights only
+    # float32: the rounding of bfloat16 is as large as the differences that are learnt here.
+    recipe = Recipe(
+        steps, lr, betas=(0.9, 0.95), warmup=max(1, steps // 10), decay=max(1, steps // 2),
+        evaluate_every=max(1, steps // 4), checkpoint_every=max(25, steps // 4), bf16=False,
+    )  # fmt: skip
+    return train(
+        run, net, data, recipe, validation=watched.in_order() if watched else (), loss=loss, name=name, title=name
+    )
+
+
+@torch.no_grad()
+def _over(net: Any, pairs: Pairs, figure: Any = pair_logp) -> torch.Tensor:
+    """`figure` of all pairs [P, 2], on the processor."""
+    was = net.training
+    net.eval()
+    device = next(net.parameters()).device.type
+    found = torch.cat([figure(net, batch.to(device)).cpu() for batch in pairs.in_order()])
+    net.train(was)
+    return found
+
+
+@torch.no_grad()
+def _between(net: Any, start: dict[str, torch.Tensor], share: float, reached: float) -> None:
+    """Move the weights back to `share` of the whole way from `start`; they stand at `reached` of it."""
+    for name, weight in net.named_parameters():
+        weight.copy_(start[name] + (weight - start[name]) * (share / reached))
