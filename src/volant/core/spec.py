@@ -125,7 +125,6 @@ class Loop(BaseModel):
         workload: the served workload to harvest (`*`: all).
         candidate: the step that makes the model which is compared; the model of `deploy.serve` by default.
         alias: which alias moves.
-        cap: the largest share of the extended step's records that one feedback client may contribute.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
@@ -135,7 +134,6 @@ class Loop(BaseModel):
     workload: str = "*"
     candidate: str = ""
     alias: str = "champion"
-    cap: float = Field(default=0.2, gt=0, le=1)
     promote: Promote = Field(default_factory=Promote)
 
 

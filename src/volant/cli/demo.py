@@ -1,0 +1,244 @@
+"""`volant demo`: the default example through all eleven stages, in use, and round a second time.
+
+Enters: nothing but this Python. Leaves: a project folder, a champion that learnt from use, and the
+numbers on the screen. The users are played by this program, but nothing they touch is: a real server on
+a free loopback port answers real requests about functions that no training step has seen, and the
+corrections are the docstrings that the authors of those functions wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from volant.cli import init, present
+from volant.cli.interrupt import stops
+from volant.cli.place import FILE
+from volant.cli.service import address
+from volant.cli.terminal import duration, watcher
+
+if TYPE_CHECKING:
+    import httpx
+
+    from volant.core.sample import Sample
+    from volant.project import Project
+    from volant.project.turning import TurnResult
+
+QUESTIONS = 480
+CLIENTS = 8
+SHOWN = 3
+WORKLOAD = "docstrings"
+
+
+def demo(folder: Path) -> None:
+    """Run the default example; ends by itself."""
+    from volant.project import Project
+    from volant.project.turning import turn
+
+    started = time.monotonic()
+    if not (folder / FILE).exists():
+        init._write(files("volant.cli") / "templates" / "docstrings", folder, {}, skip_data=False)
+    opened = Project(folder, watcher=watcher())
+    with stops(opened.stop):
+        present.say(f"First turn: from an empty folder to a model in use ({folder / FILE}).")
+        first = turn(opened)
+        if first.outcome == "kept":
+            present.say(f"No champion: {'; '.join(first.reasons)}")
+            return
+        with _server(opened) as url:
+            asked = ask(opened, url)
+            with _background_load(url, asked) as load:
+                present.say("\nSecond turn: what use taught goes back in; the server goes on answering meanwhile.")
+                second = turn(opened)
+                _wait_for(url, opened)
+            shown = _answers(url, asked[:SHOWN])
+    _tell(opened, folder, [first, second], load, shown, time.monotonic() - started)
+
+
+@contextmanager
+def _server(opened: Project) -> Iterator[str]:
+    """The champion behind a server on a free loopback port, as `volant up` starts it."""
+    from volant.serving import background
+    from volant.serving.run import Process
+
+    process = Process(workload=WORKLOAD, threads=1)
+    background.stop(opened.records, WORKLOAD)
+    child, port = background.start_background(
+        opened.store.root, opened.records.database.url, "champion", process=process
+    )
+    url = address("127.0.0.1", port)
+    opened.watcher.say("server", f"the champion answers at {url}")
+    try:
+        yield url
+    finally:
+        background.stop(opened.records, WORKLOAD)
+        child.wait(30)
+
+
+def ask(opened: Project, url: str) -> list[Sample]:
+    """Ask about functions that no step has trained on, and send their authors' own words as corrections."""
+    questions = unseen(opened)[:QUESTIONS]
+    done = 0
+    lock = threading.Lock()
+    bar = opened.watcher.bar("use", "requests and corrections", len(questions), "requests")
+
+    def one(client: httpx.Client, number: int, sample: Sample) -> None:
+        nonlocal done
+        answer = _chat(client, sample.condition or "")
+        correction = {"request_id": answer["id"], "rating": -1, "correction": sample.target, "consent": "training"}
+        client.post("/v1/feedback", json=correction).raise_for_status()
+        with lock:
+            done += 1
+            bar.advance(1)
+
+    def client_work(number: int) -> None:
+        with _client(url, f"user-{number}") as client:
+            for sample in questions[number::CLIENTS]:
+                one(client, number, sample)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(client_work, range(CLIENTS)))
+    opened.watcher.close_bar(bar)
+    opened.watcher.say("use", f"{done} answered requests and as many corrections")
+    return questions
+
+
+def unseen(opened: Project) -> list[Sample]:
+    """Functions of the standard library's training modules that the example left out; never a test or validation module."""
+    from volant.core.artifact import Dataset
+    from volant.stages import collect
+    from volant.store.dataset import rows
+
+    every = opened.step("users").run(collect.python_sources, what="pairs")
+    known = {s.group for name in ("functions", "library") for s in rows(_dataset(opened, name)) if s.group}
+    assert isinstance(every, Dataset)
+    return [sample for sample in rows(every, "train") if sample.group not in known]
+
+
+def _dataset(opened: Project, name: str) -> Any:
+    return opened.artifact(name)
+
+
+def _client(url: str, name: str) -> httpx.Client:
+    import httpx
+
+    headers = {"X-Volant-Consent": "training", "X-Volant-Client": name}
+    return httpx.Client(base_url=url, timeout=120, headers=headers, trust_env=False)
+
+
+def _chat(client: httpx.Client, text: str) -> dict[str, Any]:
+    body = {"model": "champion", "messages": [{"role": "user", "content": text}], "max_tokens": 32}
+    answer = client.post("/v1/chat/completions", json=body)
+    answer.raise_for_status()
+    parsed: dict[str, Any] = answer.json()
+    return parsed
+
+
+@dataclass
+class Load:
+    """Requests that ran while the champion changed: how many, how many failed, and which models answered."""
+
+    requests: int = 0
+    failed: int = 0
+    models: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def _background_load(url: str, samples: Sequence[Sample]) -> Iterator[Load]:
+    """A request every quarter of a second until the block ends."""
+    load, over = Load(), threading.Event()
+
+    def work() -> None:
+        with _client(url, "steady") as client:
+            while not over.is_set():
+                sample = samples[load.requests % len(samples)]
+                load.requests += 1
+                try:
+                    body = {
+                        "model": "champion",
+                        "messages": [{"role": "user", "content": sample.condition}],
+                        "max_tokens": 16,
+                    }
+                    answer = client.post("/v1/chat/completions", json=body, headers={"X-Volant-Consent": "none"})
+                    load.failed += answer.status_code != 200
+                    model = answer.headers.get("x-volant-model", "")
+                    if model and model not in load.models:
+                        load.models.append(model)
+                except Exception:  # whatever it was: the user got no answer
+                    load.failed += 1
+                over.wait(0.25)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield load
+    finally:
+        over.set()
+        thread.join(60)
+
+
+def _wait_for(url: str, opened: Project, seconds: float = 30.0) -> None:
+    """Until the server answers with the champion that the records name."""
+    row = opened.records.alias("champion")
+    end = time.monotonic() + seconds
+    with _client(url, "steady") as client:
+        while row and time.monotonic() < end:
+            answer = client.get("/v1/models")
+            if answer.headers.get("x-volant-model") == row.digest or row.digest in answer.text:
+                return
+            time.sleep(0.2)
+    present.say("The server did not take over the new champion in time.")
+
+
+def _answers(url: str, samples: Sequence[Sample]) -> list[tuple[Sample, str]]:
+    with _client(url, "reader") as client:
+        return [(s, _chat(client, s.condition or "")["choices"][0]["message"]["content"]) for s in samples]
+
+
+def _tell(
+    opened: Project,
+    folder: Path,
+    turns: Sequence[TurnResult],
+    load: Load,
+    shown: Sequence[tuple[Sample, str]],
+    seconds: float,
+) -> None:
+    from volant.project.looking import status
+
+    present.say("\nThe wheel, after two turns:")
+    rows = status(opened)
+    for row in rows:
+        target = f"  (target {row.target}: {'met' if row.met else 'missed'})" if row.target else ""
+        present.say(f"  {row.method:<24} {row.score or ''}{target}")
+    present.say("\nThree answers of the champion, as they are:")
+    for sample, answer in shown:
+        name = next((line for line in (sample.condition or "").split("\n") if "def " in line), "").strip()
+        present.say(f"  {name}\n    model:  {answer}\n    author: {sample.target}")
+    second = turns[-1]
+    present.say(f"\nSecond turn: {second.outcome}; {second.harvested} corrections went in.")
+    for reason in second.reasons:
+        present.say(f"  {reason}")
+    present.say(
+        f"  {load.requests} requests while it turned, {load.failed} failed, {len(load.models)} models answered."
+    )
+    report = opened.artifact("report").path / "index.html"
+    present.say(f"\nReport:  {report}")
+    present.say(f"Serve:   volant -C {folder} serve")
+    present.say(f"Back:    volant -C {folder} rollback")
+    present.say(f"It took {duration(seconds)}.")
+    numbers = {
+        "seconds": seconds,
+        "steps": [row.as_json() for row in rows],
+        "turns": [vars(result) for result in turns],
+        "load": vars(load),
+        "samples": [{"function": s.condition, "author": s.target, "model": answer} for s, answer in shown],
+    }
+    (opened.store.root / "demo.json").write_text(json.dumps(numbers, indent=1, default=str))
