@@ -12,3 +12,4 @@ Leaves: a Dataset that `collect.clean` takes in, which closes the wheel, or a Re
 
 from volant.stages.improve.drift import drift as drift
 from volant.stages.improve.harvest import harvest as harvest
+from volant.stages.improve.review import review as review

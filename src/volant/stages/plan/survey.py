@@ -3,7 +3,8 @@
 Enters: the goal, local model directories, past runs, and the hub's list where the user asked for it.
 Leaves: a Plan that names what was found, the techniques with licences and known scores, the families
 that fit, ranked, and a decision with its reasons. Which families fit is derived: those whose `accepts`
-meets the modality's spaces. The rules of the decision are few and stand in `_decide`.
+meets the modality's spaces. The rules of the decision are few and stand in `_decide`. Past runs are the
+project's own and do not make the survey stale, or every run would; `--refresh` looks again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from volant.core import Folder, Plan, Records, Run
+from volant.core import Folder, Plan, Run
 
 if TYPE_CHECKING:
     from volant.stages.plan.landscape import FamilyFit, Found
@@ -24,7 +25,6 @@ def survey(
     brief: Plan | None = None,
     *,
     models: Folder = "",
-    past: Records = "*",
     online: bool = False,
     query: str = "",
     limit: Annotated[int, Field(ge=1, le=100)] = 10,
@@ -35,7 +35,6 @@ def survey(
         run: brings the goal and the past runs.
         brief: its problem is searched for and its targets are compared with; without one the goal's are.
         models: a folder whose sub-folders are models (transformers directories); they are read, not loaded.
-        past: which workload's records stand for this project; `*` is all of them.
         online: ask the Hugging Face hub, too; opens a connection, and the answer changes with the hub.
         query: words to search the hub for; empty: the problem's longest words.
         limit: how many models of the hub are listed, by downloads.
