@@ -22,7 +22,7 @@ from volant.cli import present
 
 OPTIONAL = {
     "psycopg": "records in Postgres: pip install 'volant[postgres]'",
-    "s3fs": "push to and pull from S3: pip install 's3fs'",
+    "s3fs": "push to and pull from S3: pip install 'volant[s3]'",
     "openai": "the official client, for trying the server: pip install openai",
 }
 NEEDED_GB = 4.0

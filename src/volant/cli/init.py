@@ -31,10 +31,15 @@ SHAPES = (
 )
 
 
+def _templates(incomplete: str) -> list[str]:
+    return [name for name in TEMPLATES if name.startswith(incomplete)]
+
+
 def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make.")] = Path(),
     template: Annotated[
-        str, typer.Option(help="docstrings (learn the wheel) or finetune (your own data).")
+        str,
+        typer.Option(help="docstrings (learn the wheel) or finetune (your own data).", autocompletion=_templates),
     ] = "finetune",
     data: Annotated[
         Path | None, typer.Option(help="finetune: your JSONL; messages, prompt/completion, Alpaca or ShareGPT.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from volant.cli import place, present, signature
+from volant.cli import complete, place, present, signature
 from volant.core.artifact import Artifact, Report
 from volant.core.errors import ArtifactError, DataError
 from volant.core.score import Score
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from volant.project import Project
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-Thing = Annotated[str, typer.Argument(help="An alias, a step, or the first digits of a digest.")]
+Thing = Annotated[
+    str, typer.Argument(help="An alias, a step, or the first digits of a digest.", autocompletion=complete.things)
+]
 
 
 def show(
@@ -238,7 +240,10 @@ def _tree(opened: Project, digest: str, edges: dict[str, list[Any]], way: str, d
 
 def methods(
     name: Annotated[
-        str, typer.Argument(help="A method (`finetune.lora`) or a stage (`finetune`); all by default.")
+        str,
+        typer.Argument(
+            help="A method (finetune.lora) or a stage (finetune); all by default.", autocompletion=complete.methods
+        ),
     ] = "",
     json: Json = False,
 ) -> None:

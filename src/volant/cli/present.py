@@ -22,8 +22,8 @@ from volant.core.errors import VolantError
 
 
 def console() -> Console:
-    """A console on the standard output of this moment (tests replace it)."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    """A console on the standard output of this moment (tests replace it); a pipe has no width to wrap at."""
+    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 10_000)
 
 
 def say(text: str) -> None:
@@ -54,15 +54,13 @@ def as_json(value: Any) -> None:
     print(json.dumps(plain(value), indent=2, ensure_ascii=False, default=str))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str = "") -> None:
-    """A table of text; numbers are right-aligned where the column's name ends with `#`."""
-    out = Table(
-        title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 2)
-    )
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    """A table of plain text; a column whose name ends with `#` is right-aligned."""
+    out = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2), show_header=any(columns))
     for name in columns:
         out.add_column(name.removesuffix("#"), justify="right" if name.endswith("#") else "left", overflow="fold")
     for row in rows:
-        out.add_row(*row)
+        out.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))  # a str would be read as markup
     console().print(out)
 
 

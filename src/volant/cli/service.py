@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from volant.cli import place, present
+from volant.cli import complete, place, present
 from volant.core.artifact import Model, Prompt
 from volant.core.errors import ArtifactError
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from volant.project import Project
     from volant.serving.run import Process
 
-Target = Annotated[str, typer.Argument(help="Alias, step or digest; the champion, else the newest model, by default.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="Alias, step or digest; the champion, else the newest model, by default.", autocompletion=complete.things
+    ),
+]
 PromptName = Annotated[str, typer.Option("--prompt", help="A Prompt (step or digest) to put before every request.")]
 Host = Annotated[str, typer.Option(help="Anything but 127.0.0.1 needs a key: set VOLANT_API_KEY.")]
 Port = Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from volant.cli import place, present
+from volant.cli import complete, place, present
 from volant.core.artifact import Model, Prompt
 from volant.core.errors import RemoteError, SettingError, VolantError
 from volant.core.protocols import Chunk, Request, Session
@@ -23,10 +23,19 @@ if TYPE_CHECKING:
     from volant.project import Project
 
 Name = Annotated[
-    str, typer.Option("--model", "-m", help="Alias, step or digest; the champion, else the newest, by default.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Alias, step or digest; the champion, else the newest, by default.",
+        autocompletion=complete.things,
+    ),
 ]
 PromptName = Annotated[
-    str, typer.Option("--prompt", help="A Prompt artifact (step or digest) to put before every request.")
+    str,
+    typer.Option(
+        "--prompt", help="A Prompt (step or digest) to put before every request.", autocompletion=complete.things
+    ),
 ]
 Most = Annotated[int, typer.Option("--max-tokens", help="The longest answer, in tokens.", min=1, max=100_000)]
 Heat = Annotated[float, typer.Option("--temperature", help="0 is greedy; higher is more varied.", min=0.0, max=5.0)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from volant.cli import place, present, service
+from volant.cli import complete, place, present, service
 from volant.cli.interrupt import stops
 from volant.cli.terminal import duration, watcher
 from volant.core.errors import SettingError
@@ -55,7 +55,9 @@ def overrides(words: list[str] | None) -> dict[str, Any]:
 
 
 def run(
-    steps: Annotated[list[str] | None, typer.Argument(help="Only these steps and what they need.")] = None,
+    steps: Annotated[
+        list[str] | None, typer.Argument(help="Only these steps and what they need.", autocompletion=complete.steps)
+    ] = None,
     set_: Set = None,
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Run again what older code made, and the named steps in any case.")
@@ -93,11 +95,11 @@ def run(
         return
     ran = [name for name, result in done.items() if not result.fresh]
     older = [name for name, result in done.items() if result.older_code]
-    count = f"{len(done)} step" if len(done) == 1 else f"{len(done)} steps"
     if not ran:
-        present.say(f"All {count} are fresh; nothing to do.")
+        present.say(f"All steps are fresh ({len(done)}); nothing to do.")
     else:
-        present.say(f"{len(ran)} of {count} ran in {duration(time.monotonic() - started)}: {', '.join(ran)}.")
+        spent = duration(time.monotonic() - started)
+        present.say(f"{len(ran)} of {len(done)} steps ran in {spent}: {', '.join(ran)}.")
     if older:
         present.say(f"Fresh, made by older code: {', '.join(older)}. `volant run --refresh` makes them again.")
 

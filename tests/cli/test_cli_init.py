@@ -1,0 +1,92 @@
+"""`volant init`: what it writes is a project, what is wrong is said before anything is written."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from volant.cli.app import app
+from volant.cli.init import check_data
+
+RECORDS = {
+    "messages": {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+    "ShareGPT": {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+    "prompt/completion": {"prompt": "q", "completion": "a"},
+    "Alpaca": {"instruction": "q", "input": "", "output": "a"},
+}
+
+
+def volant(*words: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == code, f"{result.output} {result.exception!r}"
+    return result.output
+
+
+def jsonl(path: Path, *records: object) -> Path:
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    return path
+
+
+@pytest.mark.parametrize("shape", RECORDS)
+def test_shapes_are_recognised(shape: str, tmp_path: Path) -> None:
+    assert check_data(jsonl(tmp_path / "d.jsonl", *[RECORDS[shape]] * 3)) == f"3 records, shape {shape}"
+
+
+def test_finetune_with_own_data_and_local_base(tmp_path: Path) -> None:
+    from volant.project.spec_file import load_spec
+
+    data = jsonl(tmp_path / "my.jsonl", RECORDS["Alpaca"])
+    base = tmp_path / "model"
+    (base / "sub").mkdir(parents=True)
+    (base / "config.json").write_text("{}")
+    (base / "sub" / "weights").write_text("w")
+    text = volant("init", str(tmp_path / "my first"), "--data", str(data), "--base", str(base), "--licence", "MIT")
+    folder = tmp_path / "my first"
+    assert "1 records, shape Alpaca" in text and "volant run" in text
+    spec = load_spec(folder / "volant.yaml")
+    assert spec.name == "my-first" and spec.steps["files"].arguments["licence"] == "MIT"
+    assert (folder / "base" / "sub" / "weights").read_text() == "w" and not (folder / "base").is_symlink()
+    assert [f.name for f in (folder / "data").iterdir()] == ["my.jsonl"]
+
+
+def test_finetune_alone_brings_example_data(tmp_path: Path) -> None:
+    volant("init", str(tmp_path / "p"), "--base", "owner/model")
+    assert "12 records, shape messages" in check_data(tmp_path / "p" / "data" / "example.jsonl")
+    assert "owner/model" in (tmp_path / "p" / "volant.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--template", "finetun"], "Did you mean 'finetune'?"),
+        (["--template", "docstrings", "--base", "x/y"], "belong to the template finetune"),
+        (["--data", "nowhere.jsonl"], "there is no such file"),
+        (["--base", "./nowhere"], "neither a folder nor a hub name"),
+    ],
+)
+def test_wrong_words_write_nothing(words: list[str], said: str, tmp_path: Path) -> None:
+    assert said in volant("init", str(tmp_path / "p"), *words, code=2)
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "holds no record"),
+        ('{"a": 1}\n', "bad.jsonl:1: no known shape (found: a)"),
+        ('{"prompt": "q", "completion": "a"}\nnot json\n', "bad.jsonl:2: no JSON"),
+        ('{"prompt": "q", "completion": "a"}\n{"messages": []}\n', "bad.jsonl:2: this record is messages"),
+        ("[1]\n", "bad.jsonl:1: no known shape"),
+    ],
+)
+def test_bad_data_is_named_by_line(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text(content)
+    assert said in volant("init", str(tmp_path / "p"), "--data", str(tmp_path / "bad.jsonl"), code=2)
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_project_that_is_there_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "volant.yaml").write_text("mine")
+    assert "is there already" in volant("init", str(tmp_path), code=2)
+    assert (tmp_path / "volant.yaml").read_text() == "mine"
