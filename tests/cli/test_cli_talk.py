@@ -1,0 +1,144 @@
+"""Generate, chat and rate, with a session that answers from the prompt so that every word can be checked."""
+
+import json
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from volant.cli import rate, talk
+from volant.cli.app import app
+from volant.core.artifact import Model
+from volant.core.protocols import Chunk, Request
+
+
+class Echo:
+    """Answers `word seed` twice over, chunk by chunk; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self.cancelled: list[str] = []
+        self.closed = False
+        self.broken = ""
+        self.interrupts = False
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Chunk]:
+        for request in requests:
+            self.asked.append(request)
+            if self.broken:
+                yield Chunk(request.id, "", "error", error=self.broken)
+                continue
+            last = request.prompt if request.prompt is not None else request.messages[-1]["content"]
+            yield Chunk(request.id, f"{last} ")
+            if self.interrupts:
+                signal.raise_signal(signal.SIGINT)
+                yield Chunk(request.id, "", "cancelled", 3, 1)
+                continue
+            yield Chunk(request.id, f"{request.seed}", "stop", 3, 2)
+
+    def logprobs(self, pairs: Sequence[tuple[Request, str]]) -> list[list[float]]:
+        raise NotImplementedError
+
+    def cancel(self, id: str) -> None:
+        self.cancelled.append(id)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Echo:
+    echo = Echo()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "volant.json").write_text('{"family": "transformer", "modality": "text", "parameters": 1234}')
+    (tmp_path / "volant.yaml").write_text("volant: 1\nname: toy\ndevice: cpu\n")
+    monkeypatch.chdir(tmp_path)
+
+    def opened(project: Any, name: str, prompt: str = "") -> tuple[Model, Echo]:
+        return Model(folder), echo
+
+    monkeypatch.setattr(talk, "open_session", opened)
+    monkeypatch.setattr(rate, "open_session", opened)
+    return echo
+
+
+def volant(*words: str, code: int = 0, keys: str | None = None) -> str:
+    result = CliRunner().invoke(app, list(words), input=keys)
+    assert result.exit_code == code, f"{result.output} {result.exception!r}"
+    return result.output
+
+
+def test_one_prompt_is_streamed(session: Echo) -> None:
+    assert volant("generate", "hello", "--max-tokens", "7", "--temperature", "0.5", "--seed", "4") == "hello 4\n"
+    request = session.asked[0]
+    assert (request.max_tokens, request.temperature, request.seed) == (7, 0.5, 4) and session.closed
+
+
+def test_several_prompts_as_json(session: Echo) -> None:
+    answers = json.loads(volant("generate", "one", "two", "--json"))
+    assert [(a["prompt"], a["text"], a["completion_tokens"]) for a in answers] == [("one", "one 0", 2), ("two", "two 1", 2)]
+    assert "> one\none 0" in volant("generate", "one", "two")
+
+
+def test_prompt_from_standard_input_and_raw(session: Echo) -> None:
+    assert volant("generate", keys="from a pipe") == "from a pipe 0\n"
+    volant("generate", "def f(", "--raw")
+    assert session.asked[-1].prompt == "def f(" and session.asked[-1].messages == ()
+    assert "nothing to ask" in volant("generate", keys=" \n", code=2)
+
+
+def test_an_engine_error_is_one_message(session: Echo) -> None:
+    session.broken = "out of memory"
+    assert "out of memory" in volant("generate", "hello", code=2)
+
+
+def test_chat_keeps_the_conversation(session: Echo) -> None:
+    text = volant("chat", "--system", "be brief", keys="first\nsecond\n/again\n/what\n/new\n/again\nthird \\\nline\n/exit\n")
+    assert "1,234 parameters" in text and "known: /new" in text and "no answer to make again" in text
+    said = [[m["content"] for m in r.messages] for r in session.asked]
+    assert said[0] == ["be brief", "first"]
+    assert said[1] == ["be brief", "first", "first 0", "second"]
+    assert said[2] == said[1] and session.asked[2].seed == 1
+    assert said[3] == ["be brief", "third \nline"]
+    assert session.closed
+
+
+def test_chat_goes_on_after_an_error_and_a_cancelled_answer(session: Echo) -> None:
+    conversation = talk.Conversation(session, "", {}, 0)
+    session.broken = "too long"
+    conversation.hear("one")
+    assert conversation.turns == []
+    session.broken, session.interrupts = "", True
+    conversation.hear("two")
+    assert session.cancelled == [session.asked[-1].id]
+    assert [t["content"] for t in conversation.turns] == ["two", "two "]
+
+
+def test_ratings_are_kept_in_the_order_shown(session: Echo, tmp_path: Path) -> None:
+    from volant.project import Project
+
+    (tmp_path / "prompts.txt").write_text("p one\n\np two\np three\np four\n")
+    text = volant("rate", "--prompts", "prompts.txt", "--rater", "ana", keys="x\na\nt\ns\nb\n")
+    assert "Kept 3 ratings" in text
+    records = Project(tmp_path).records
+    marks = records.marks("*")
+    from volant.core.outside import Snapshot
+
+    kept = list(records.reader().ratings(Snapshot("records", "*", facts=marks)))
+    assert [(r["prompt"], r["choice"], r["rater"]) for r in kept] == [
+        ("p one", "a", "ana"), ("p two", "tie", "ana"), ("p four", "b", "ana"),
+    ]  # fmt: skip
+    assert {kept[0]["a"], kept[0]["b"]} == {"p one 0", "p one 1"}
+    records.close()
+
+
+def test_rate_ends_on_q_and_needs_prompts(session: Echo, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("p one\np two\n")
+    assert "Kept 0" in volant("rate", "--prompts", "prompts.txt", keys="q\n")
+    assert "no such file" in volant("rate", "--prompts", "none.txt", code=2)
+    (tmp_path / "prompts.txt").write_text("\n")
+    assert "no prompt" in volant("rate", "--prompts", "prompts.txt", code=2)
