@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,9 @@ def codec():
     return fit_codec(map(text, TEXTS), vocab=400, length=64)
 
 
-@pytest.mark.parametrize("value", ["plain", "naïve 日本 🎉\n\t x", "  two  blanks ", "a\r\nb", "1234567", "", "\x01\x7f"])
+@pytest.mark.parametrize(
+    "value", ["plain", "naïve 日本 🎉\n\t x", "  two  blanks ", "a\r\nb", "1234567", "", "\x01\x7f"]
+)
 def test_decoding_gives_back_any_text(codec, value):
     assert codec.decode(codec.encode_text(value)) == value
 
@@ -64,7 +67,7 @@ def test_training_is_deterministic_across_processes(tmp_path):
     for seed in ("1", "2"):
         folder = tmp_path / seed
         subprocess.run(
-            [sys.executable, "-c", program, os.path.dirname(__file__), str(folder)],
+            [sys.executable, "-c", program, str(Path(__file__).parent), str(folder)],
             check=True, env={**os.environ, "PYTHONHASHSEED": seed},
         )  # fmt: skip
         found.append({f.name: f.read_bytes() for f in folder.iterdir()})
@@ -77,7 +80,9 @@ def test_text_counts_everywhere_and_ends(codec):
 
 
 def test_only_answers_count(codec):
-    sample = chat(("system", "be brief"), ("user", "one?"), ("assistant", "two"), ("user", "and?"), ("assistant", "six"))
+    sample = chat(
+        ("system", "be brief"), ("user", "one?"), ("assistant", "two"), ("user", "and?"), ("assistant", "six")
+    )
     preview = masked_preview(codec, sample)
     assert [span for span, counted in preview.spans if counted] == ["two<|end|>", "six<|end|>"]
     assert "be brief" in str(preview) and "[[two<|end|>]]" in str(preview)
@@ -101,7 +106,11 @@ def test_transformers_opens_it_with_the_same_ids(codec, tmp_path, model_type):
     for value in [*TEXTS[:5], "  x = {1: 'é'}\n\n", "日本"]:
         assert theirs(value, add_special_tokens=False)["input_ids"] == codec.encode_text(value)
         assert theirs.decode(codec.encode_text(value)) == value
-    messages = [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}, {"role": "user", "content": "d"}]
+    messages = [
+        {"role": "user", "content": "a b"},
+        {"role": "assistant", "content": "c"},
+        {"role": "user", "content": "d"},
+    ]
     rendered = theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert theirs(rendered, add_special_tokens=False)["input_ids"] == codec.encode_prompt(messages)
     assert theirs.eos_token_id == codec.eos_id and theirs.pad_token_id == codec.pad_id
@@ -134,7 +143,9 @@ def foreign(folder, codec, config, template=""):
 def test_foreign_chatml_base_masks_through_its_end_marker(codec, tmp_path):
     config = {"eos_token": {"content": "<|im_end|>"}, "add": ["<|im_start|>", "<|im_end|>"], "model_max_length": 1e30}
     theirs = foreign(tmp_path / "base", codec, config, CHATML)
-    preview = masked_preview(theirs, chat(("user", "one?"), ("assistant", "two"), ("user", "and?"), ("assistant", "six")))
+    preview = masked_preview(
+        theirs, chat(("user", "one?"), ("assistant", "two"), ("user", "and?"), ("assistant", "six"))
+    )
     assert [span for span, counted in preview.spans if counted] == ["two<|im_end|>", "six<|im_end|>"]
     assert theirs.had_template and theirs.eos_id in theirs.stop_ids
 
@@ -158,7 +169,9 @@ def test_a_base_without_template_gets_a_plain_one(codec, tmp_path):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(TEXTS, trainers.BpeTrainer(special_tokens=["</s>"], initial_alphabet=alphabet, show_progress=False))
+    tokenizer.train_from_iterator(
+        TEXTS, trainers.BpeTrainer(special_tokens=["</s>"], initial_alphabet=alphabet, show_progress=False)
+    )
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
     theirs = open_codec(tmp_path)
@@ -185,7 +198,7 @@ def test_no_text_and_too_small_a_vocabulary_are_errors():
         "{% for i in range(10**9) %}x{% endfor %}",
         "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
         "{{ 'a' * 10**9 }}",
-        "{% set n = namespace(x='aaaaaaaa') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x|length }}",
+        "{% set n = namespace(x='aaaaaaaa') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
         "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x.replace('a', 'aa') %}{% endfor %}",
         "{{ 'a'.center(10**9) }}",
         "{{ '%1000000000d' % 1 }}",

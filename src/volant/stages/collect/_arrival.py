@@ -20,7 +20,9 @@ HELD = 2000
 KEPT_REFUSALS = 10_000
 
 
-def arrive(run: Run, found: Iterable[Sample | Refusal], *, refuse_above: float = 0.5, fix: str = "") -> Dataset:
+def arrive(
+    run: Run, found: Iterable[Sample | Refusal], *, refuse_above: float = 0.5, where: str = "", fix: str = ""
+) -> Dataset:
     """Write what arrives as the run's Dataset.
 
     Raises:
@@ -41,10 +43,11 @@ def arrive(run: Run, found: Iterable[Sample | Refusal], *, refuse_above: float =
                 continue
             kept += 1
             yield item
+        # Judged here, before the splits are: why nothing came says more than that nothing came.
+        _judge(run, kept, refused, refusals, refuse_above, fix)
 
     with writer(run.out, modality=run.modality) as out:
-        out.write_all(dealt(samples()))
-        _judge(run, kept, refused, refusals, refuse_above, fix)
+        out.write_all(dealt(samples(), where))
     if refusals:
         lines = [json.dumps({"where": r.where, "reason": r.reason}, ensure_ascii=False) for r in refusals]
         (run.out / "refused.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
@@ -68,7 +71,7 @@ def _judge(run: Run, kept: int, refused: int, refusals: list[Refusal], refuse_ab
     run.say(f"{refused:,} of {kept + refused:,} records refused ({share:.1%}); all reasons are in refused.jsonl")
 
 
-def dealt(samples: Iterable[Sample]) -> Iterator[Sample]:
+def dealt(samples: Iterable[Sample], where: str = "") -> Iterator[Sample]:
     """The samples, with no split left empty where they are few.
 
     Raises:
@@ -82,10 +85,10 @@ def dealt(samples: Iterable[Sample]) -> Iterator[Sample]:
             yield from held
             yield from iterator
             return
-    yield from _by_hand(held)
+    yield from _by_hand(held, where)
 
 
-def _by_hand(held: list[Sample]) -> Iterator[Sample]:
+def _by_hand(held: list[Sample], where: str) -> Iterator[Sample]:
     # A drop or a feedback record fills no split.
     groups = {s.group: s.split for s in held if not s.drop and s.source.origin != "feedback"}
     missing = [split for split in SPLITS if split not in set(groups.values())]
@@ -96,7 +99,7 @@ def _by_hand(held: list[Sample]) -> Iterator[Sample]:
         count = f"{len(held)} record{'s' if len(held) != 1 else ''}"
         raise DataError(
             f"{count} (different prompts or documents: {len(groups)}) cannot be split into train, validation and test.",
-            where=held[0].source.uri if held else "", fix="Give at least three records (better: hundreds).",
+            where=where or (held[0].source.uri if held else ""), fix="Give at least three records (better: hundreds).",
         )  # fmt: skip
     ranked = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).hexdigest())
     moved: dict[str, Split] = {}

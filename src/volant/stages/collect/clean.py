@@ -9,8 +9,8 @@ The leakage gate cannot be switched off: it is what makes later comparisons mean
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -72,14 +72,15 @@ def clean(
             f"the dataset holds {len(samples)} record{'s' if len(samples) != 1 else ''}, too few to clean and split.",
             where=run.step, fix="Give at least three records (better: hundreds).",
         )  # fmt: skip
-    with run.progress("cleaning", 5, "passes") as bar:
-        for judge in (
-            lambda: _judge_each(run, samples, rules, personal),
-            lambda: _drop_exact(samples),
-            lambda: _drop_near(run, samples, near),
-            lambda: _drop_leaks(samples),
-            lambda: _cap_clients(samples, client_cap),
-        ):
+    passes: tuple[Callable[[], None], ...] = (
+        lambda: _judge_each(run, samples, rules, personal),
+        lambda: _drop_exact(samples),
+        lambda: _drop_near(samples, near),
+        lambda: _drop_leaks(samples),
+        lambda: _cap_clients(samples, client_cap),
+    )
+    with run.progress("cleaning", len(passes), "passes") as bar:
+        for judge in passes:
             run.check_stop()
             judge()
             bar.advance(1)
@@ -105,12 +106,11 @@ def _kept(samples: Sequence[Sample]) -> list[int]:
     return sorted(alive, key=lambda i: (samples[i].source.origin == "feedback", right[samples[i].split], i))
 
 
-def _judge_each(run: Run, samples: list[Sample], rules: object, personal: str) -> None:
+def _judge_each(run: Run, samples: list[Sample], rules: Any, personal: str) -> None:
     from volant.modalities import open_modality
     from volant.modalities.personal import masked
-    from volant.modalities.quality import Rules, broken_answer, broken_rule
+    from volant.modalities.quality import broken_answer, broken_rule
 
-    assert isinstance(rules, Rules)
     modality = open_modality(run.modality)
     for at, sample in enumerate(samples):
         if at % 1000 == 0:
@@ -158,7 +158,7 @@ def _drop_exact(samples: list[Sample]) -> None:
             seen[key] = sample.id
 
 
-def _drop_near(run: Run, samples: list[Sample], near: float) -> None:
+def _drop_near(samples: list[Sample], near: float) -> None:
     from volant.modalities.minhash import near_duplicates
 
     order = _kept(samples)

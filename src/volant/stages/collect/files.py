@@ -81,4 +81,4 @@ def files(
                     yield item
                 bar.advance(file.bytes)
 
-    return arrive(run, found(), refuse_above=refuse_above)
+    return arrive(run, found(), refuse_above=refuse_above, where=first)

@@ -88,7 +88,7 @@ def hub(
                         continue
                     yield sample.model_copy(update={"split": names[theirs]}) if keep else sample
 
-    return arrive(run, found(), refuse_above=refuse_above, fix="Name its fields with `fields`.")
+    return arrive(run, found(), refuse_above=refuse_above, where=name, fix="Name its fields with `fields`.")
 
 
 def _open(run: Run, subset: str) -> dict[str, Any]:
