@@ -89,6 +89,9 @@ def commands_page() -> str:
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="volant")
     text = get_docs_for_click(obj=command, ctx=context, name="volant")
+    for name, function in command.commands.items():  # type: ignore[attr-defined]
+        first = (function.help or "").split("\n")[0]  # the generator cuts it short
+        text = re.sub(rf"^\* `{name}`: .*$", f"* `{name}`: {first}", text, count=1, flags=re.MULTILINE)
     return NOTE + "\n" + re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip() + "\n"
 
 

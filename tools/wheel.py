@@ -117,10 +117,38 @@ def draw(numbers: dict[str, Any]) -> str:
     )
 
 
+def from_demo(found: dict[str, Any]) -> dict[str, Any]:
+    """The picture's numbers from what `volant demo` kept: each stage's last figure, and the two turns."""
+    stages: dict[str, list[str]] = {}
+    for row in found["steps"]:
+        score = row.get("score")
+        if score:
+            unit = "" if score["unit"] == "1" else f" {score['unit']}"
+            value = f"{score['value']:,.0f}" if abs(score["value"]) >= 1000 else f"{score['value']:.3g}"
+            stages[row["method"].split(".")[0]] = [
+                f"{value}{unit}",
+                f"{score['name'].replace('_', ' ')} ({row['step']})",
+            ]
+    second = found["turns"][-1]
+    if second.get("harvested"):
+        stages["improve"] = [f"{second['harvested']:,} corrections", "harvested from use, with consent"]
+    return {
+        "title": "volant",
+        "before": "second turn",
+        "after": f"{second['gain']:+.3f} {second['metric']}",
+        "caption": [second["outcome"], f"p = {second['p']:.2g}, needed below {second['needed_p']:.2g}"],
+        "stages": stages,
+    }
+
+
 def main() -> int:
-    """Draw `docs/wheel.json`, or the file named on the command line, into `docs/wheel.svg`."""
-    source = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "wheel.json"
-    (ROOT / "docs" / "wheel.svg").write_text(draw(json.loads(source.read_text(encoding="utf-8"))), encoding="utf-8")
+    """Draw `docs/wheel.json`; given the demo's `demo.json`, write that first."""
+    page = ROOT / "docs" / "wheel.json"
+    if len(sys.argv) > 1:
+        numbers = from_demo(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+        page.write_text(json.dumps(numbers, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    svg = draw(json.loads(page.read_text(encoding="utf-8")))
+    (ROOT / "docs" / "wheel.svg").write_text(svg, encoding="utf-8")
     print("wrote docs/wheel.svg")
     return 0
 

@@ -52,7 +52,7 @@ def test_finetune_with_own_data_and_local_base(tmp_path: Path) -> None:
 
 def test_finetune_alone_brings_example_data(tmp_path: Path) -> None:
     volant("init", str(tmp_path / "p"), "--base", "owner/model")
-    assert "12 records, shape messages" in check_data(tmp_path / "p" / "data" / "example.jsonl")
+    assert "60 records, shape messages" in check_data(tmp_path / "p" / "data" / "example.jsonl")
     assert "owner/model" in (tmp_path / "p" / "volant.yaml").read_text()
 
 

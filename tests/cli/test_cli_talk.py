@@ -142,3 +142,27 @@ def test_rate_ends_on_q_and_needs_prompts(session: Echo, tmp_path: Path) -> None
     assert "no such file" in volant("rate", "--prompts", "none.txt", code=2)
     (tmp_path / "prompts.txt").write_text("\n")
     assert "no prompt" in volant("rate", "--prompts", "prompts.txt", code=2)
+
+
+def test_approve_releases_and_refuses(session: Echo, tmp_path: Path) -> None:
+    from volant.core.sample import Sample, Source
+    from volant.project import Project
+    from volant.store.dataset import writer
+
+    project = Project(tmp_path)
+    out = project.store.scratch("lines")
+    source = Source(uri="test:lines", licence="CC0-1.0", origin="generated")
+    with writer(out) as file:
+        for number in range(3):
+            attrs = {"approval": "pending"} if number < 2 else {}
+            sample = Sample(id=f"s{number}", shape="completion", source=source, condition="ask", target=f"text {number}")
+            file.write(sample.model_copy(update={"attrs": attrs}))
+    from volant.core.artifact import Dataset
+
+    digest = project.store.seal(Dataset, out, step="lines").digest
+    text = volant("approve", digest, "--by", "Ada", keys="y\nq\n")
+    assert "text 0" in text and "text 2" not in text and "1 decisions" in text and "1 still wait" in text
+    text = volant("approve", digest, "--by", "Ada", keys="n\n")
+    assert "text 0" not in text and "0 still wait" in text
+    kept = [json.loads(line) for line in (tmp_path / "approvals.jsonl").read_text().splitlines()]
+    assert [(k["id"], k["approved"], k["by"]) for k in kept] == [("s0", True, "Ada"), ("s1", False, "Ada")]

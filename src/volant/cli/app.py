@@ -94,6 +94,7 @@ _PANELS: dict[str, dict[str, Any]] = {
         "up": service.up,
         "down": service.down,
         "rate": rate.rate,
+        "approve": rate.approve,
     },
     "Keep": {"verify": keep.verify, "gc": keep.gc, "push": keep.push, "pull": keep.pull},
 }

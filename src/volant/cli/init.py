@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -73,12 +74,8 @@ def init(
         raise SettingError(
             f"{base!r} is neither a folder nor a hub name like owner/model.", where="--base", fix="Check the path."
         )
-    filled = {
-        "NAME": _plain_name(folder.resolve().name),
-        "BASE": "base" if local and local.is_dir() else base or EXAMPLE_BASE,
-        "LICENCE": licence,
-    }
-    _write(files("volant.cli") / "templates" / template, folder, filled, skip_data=bool(data))
+    filled = {"BASE": "base" if local and local.is_dir() else base or EXAMPLE_BASE, "LICENCE": licence}
+    fill(template, folder, filled, skip_data=bool(data))
     if data:
         (folder / "data").mkdir(exist_ok=True)
         shutil.copyfile(data, folder / "data" / data.name)
@@ -129,6 +126,17 @@ def _shape(record: Any, where: str) -> str:
 
 def _plain_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "project"
+
+
+def fill(template: str, folder: Path, filled: Mapping[str, str] | None = None, *, skip_data: bool = False) -> None:
+    """Write a template into a folder; files that are there already stay as they are.
+
+    Args:
+        filled: what `@WORD@` in the template becomes; `@NAME@` is the folder's name.
+        skip_data: leave the template's example data out.
+    """
+    source = files("volant.cli") / "templates" / template
+    _write(source, folder, {"NAME": _plain_name(folder.resolve().name), **(filled or {})}, skip_data=skip_data)
 
 
 def _write(source: Traversable, target: Path, filled: dict[str, str], *, skip_data: bool) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volant.cli import place, present
+from volant.cli import complete, place, present
 from volant.cli.talk import Heat, Most, Name, open_session
 from volant.core.artifact import Dataset
 from volant.core.errors import DataError
@@ -110,3 +110,39 @@ def _key(question: str, keys: Sequence[str]) -> str:
             return "q"
         if given and given in keys:
             return given
+
+
+def approve(
+    data: Annotated[
+        str, typer.Argument(help="The step or digest of what deliver.generate made.", autocompletion=complete.things)
+    ],
+    by: Annotated[str, typer.Option(help="Your name; a release by nobody is none.")],
+    file: Annotated[Path | None, typer.Option(help="Where decisions are kept; the project's approvals.jsonl.")] = None,
+) -> None:
+    """Read generated content that waits for a person, and release or refuse each piece.
+
+    Type `y` to release, `n` to refuse, `s` to skip, `q` to leave. Name the file as `approvals` of
+    deliver.publish; each decision makes that step stale, and the next `volant run` publishes.
+
+    Example:  volant approve lines --by Ada
+    """
+    from volant.core.outside import OutsideFile
+    from volant.stages.deliver.approval import FILE, Approval, decisions, record
+    from volant.store.dataset import rows
+
+    opened = place.project()
+    found = place.artifact(opened, data, Dataset)
+    target = file or opened.root / FILE
+    known = decisions([OutsideFile(target, target.name, 0, "")]) if target.is_file() else {}
+    waiting = [s for s in rows(found) if s.attrs.get("approval") == "pending" and s.id not in known]
+    kept = 0
+    for number, sample in enumerate(waiting):
+        asked = f"{sample.condition}\n\n" if sample.condition else ""
+        present.say(f"\n--- {number + 1}/{len(waiting)} ---\n{asked}{sample.target or sample.content or ''}\n")
+        key = _key("Release: y(es), n(o), s(kip), q(uit)? ", "ynsq")
+        if key == "q":
+            break
+        if key != "s":
+            record(target, Approval(id=sample.id, approved=key == "y", by=by))
+            kept += 1
+    present.say(f"{kept} decisions in {target}; {len(waiting) - kept} still wait.")
