@@ -16,7 +16,19 @@ device: cpu
 steps:
   waits: {{use: "cli_toys:{method}"}}
 """
-HEAVY = ("torch", "transformers", "pandas", "pyarrow", "datasets", "peft", "trl", "sklearn", "scipy", "fastapi", "sqlalchemy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "pandas",
+    "pyarrow",
+    "datasets",
+    "peft",
+    "trl",
+    "sklearn",
+    "scipy",
+    "fastapi",
+    "sqlalchemy",
+)
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:

@@ -80,7 +80,10 @@ def test_one_prompt_is_streamed(session: Echo) -> None:
 
 def test_several_prompts_as_json(session: Echo) -> None:
     answers = json.loads(volant("generate", "one", "two", "--json"))
-    assert [(a["prompt"], a["text"], a["completion_tokens"]) for a in answers] == [("one", "one 0", 2), ("two", "two 1", 2)]
+    assert [(a["prompt"], a["text"], a["completion_tokens"]) for a in answers] == [
+        ("one", "one 0", 2),
+        ("two", "two 1", 2),
+    ]
     assert "> one\none 0" in volant("generate", "one", "two")
 
 
@@ -97,7 +100,9 @@ def test_an_engine_error_is_one_message(session: Echo) -> None:
 
 
 def test_chat_keeps_the_conversation(session: Echo) -> None:
-    text = volant("chat", "--system", "be brief", keys="first\nsecond\n/again\n/what\n/new\n/again\nthird \\\nline\n/exit\n")
+    text = volant(
+        "chat", "--system", "be brief", keys="first\nsecond\n/again\n/what\n/new\n/again\nthird \\\nline\n/exit\n"
+    )
     assert "1,234 parameters" in text and "known: /new" in text and "no answer to make again" in text
     said = [[m["content"] for m in r.messages] for r in session.asked]
     assert said[0] == ["be brief", "first"]
@@ -155,7 +160,9 @@ def test_approve_releases_and_refuses(session: Echo, tmp_path: Path) -> None:
     with writer(out) as file:
         for number in range(3):
             attrs = {"approval": "pending"} if number < 2 else {}
-            sample = Sample(id=f"s{number}", shape="completion", source=source, condition="ask", target=f"text {number}")
+            sample = Sample(
+                id=f"s{number}", shape="completion", source=source, condition="ask", target=f"text {number}"
+            )
             file.write(sample.model_copy(update={"attrs": attrs}))
     from volant.core.artifact import Dataset
 

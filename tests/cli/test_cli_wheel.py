@@ -78,7 +78,10 @@ def test_status_shows_figure_beside_target(folder: Path) -> None:
     ("words", "said"),
     [
         (["run", "sim"], "there is no step 'sim'. Did you mean 'sum'?"),
-        (["run", "--set", "some.sise=3"], "volant.yaml:6 some: cli_toys:numbers has no setting 'sise'. Did you mean 'size'?"),
+        (
+            ["run", "--set", "some.sise=3"],
+            "volant.yaml:6 some: cli_toys:numbers has no setting 'sise'. Did you mean 'size'?",
+        ),
         (["run", "--set", "some.size=many"], "does not take 'many' for 'size'"),
         (["run", "--set", "size"], "--set takes STEP.NAME=VALUE"),
         (["show", "nobody"], "nothing is called 'nobody'"),
