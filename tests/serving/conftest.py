@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from fake_session import EchoSession
 
 from volant.core import Model, Prompt

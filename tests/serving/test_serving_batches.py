@@ -177,3 +177,23 @@ def test_closing_ends_what_waits_and_what_runs(model_at: Any) -> None:
         assert session.closed
 
     asyncio.run(scene())
+
+
+def test_an_engine_is_never_told_to_cancel_what_it_does_not_run(model_at: Any) -> None:
+    """An engine keeps an id that it is told to cancel until it meets it: for ever, if that was over."""
+
+    async def scene() -> None:
+        session = EchoSession(token_seconds=0.01)
+        batcher = Batcher(served(session, model_at))
+        done, longer = job("done", "x"), job("longer", "a b c d e f g h i j")
+        batcher.submit(done)
+        batcher.submit(longer)
+        await text_of(done)
+        batcher.cancel(done)  # finished, while its batch may still run
+        await text_of(longer)
+        batcher.cancel(longer)
+        batcher.cancel(job("unknown"))
+        assert not session.cancelled
+        batcher.close()
+
+    asyncio.run(scene())

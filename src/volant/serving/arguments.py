@@ -1,11 +1,14 @@
 """The command line of `python -m volant.serving.run`, both ways: parsed here, and written for a child.
 
 One file for both, so that a background process and a container get exactly the settings that were meant.
+A container gives address, port and records by VOLANT_HOST, VOLANT_PORT and VOLANT_RECORDS; an option goes
+before them.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,15 +40,25 @@ class Asked:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m volant.serving.run", description="Serve a model over HTTP.")
+    records, host = os.environ.get("VOLANT_RECORDS", ""), os.environ.get("VOLANT_HOST", "127.0.0.1")
+    port = os.environ.get("VOLANT_PORT", "0")
     parser.add_argument("--store", type=Path, default=Path(".volant"), help="the project's .volant directory")
-    parser.add_argument("--records", default="", help="SQLAlchemy URL; with --model: empty keeps no records")
+    parser.add_argument(
+        "--records",
+        default=records,
+        help="SQLAlchemy URL; with --model: empty keeps no records",
+    )
     parser.add_argument("--target", default="champion", help="alias to follow, or a digest")
     parser.add_argument("--prompt", default="", help="digest of a Prompt; with --model: its directory")
     parser.add_argument("--model", type=Path, help="serve the model in this directory, without a store")
     parser.add_argument("--name", default="champion", help="what clients call it (with --model)")
     parser.add_argument("--digest", default="", help="refuse a model that does not hash to this (with --model)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind to; others than loopback need a key")
-    parser.add_argument("--port", type=int, default=0, help="0 for a free one")
+    parser.add_argument(
+        "--host",
+        default=host,
+        help="address to bind to; others than loopback need a key",
+    )
+    parser.add_argument("--port", type=int, default=port, help="0 for a free one")
     parser.add_argument("--workload", default="default", help="under which name requests are recorded")
     parser.add_argument("--engine", default="", help="another engine than the model's own")
     parser.add_argument("--threads", type=int, default=1, help="for the engine's arithmetic")

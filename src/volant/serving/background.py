@@ -6,9 +6,12 @@ from the live state in the records; a process is only signalled when it is still
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,7 @@ import psutil
 
 from volant.core.errors import MachineError, SettingError
 from volant.serving.arguments import written
-from volant.serving.run import Process, live_name
+from volant.serving.run import LOOPBACK, Process, live_name
 
 if TYPE_CHECKING:
     from volant.store.records import Records
@@ -74,13 +77,60 @@ def start_background(
         if state is not None and state["pid"] == child.pid:
             return child, int(state["port"])
         time.sleep(0.05)
+    raise _ended(child, log, process.workload, seconds)
+
+
+def _ended(child: subprocess.Popen[bytes], log: Path, where: str, seconds: float) -> MachineError:
+    """The error of a child that ended before it was ready, or took too long and is killed now."""
     ended = child.poll() is not None
     if not ended:
         child.kill()
         child.wait()
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     what = "the server ended" if ended else f"the server was not ready after {seconds:.0f} s"
-    raise MachineError(f"{what}: {lines[-1] if lines else 'no output'}", where=process.workload, fix=f"See {log}.")
+    return MachineError(f"{what}: {lines[-1] if lines else 'no output'}", where=where, fix=f"See {log}.")
+
+
+@contextlib.contextmanager
+def child_at(folder: Path, command: Sequence[str], *, log: Path, seconds: float = 180.0) -> Iterator[str]:
+    """A container's start command as a child, in its directory and on a free loopback port; stopped in the end.
+
+    Args:
+        command: begins with `python`; this interpreter takes its place.
+        log: where its output goes, outside of the directory.
+
+    Raises:
+        MachineError: it ended, was not ready in time, or did not stop.
+    """
+    environment = {
+        **os.environ, "VOLANT_HOST": LOOPBACK, "VOLANT_PORT": "0", "VOLANT_RECORDS": "", "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+    # The directory's own copy of the server is what has to run, not the one that is installed here.
+    environment.pop("PYTHONPATH", None)
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, *command[1:]], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and child.poll() is None:
+            words = log.read_text(encoding="utf-8", errors="replace").split("ready ", 1)
+            if len(words) == 2 and words[1].endswith("\n"):
+                break
+            time.sleep(0.05)
+        else:
+            raise _ended(child, log, folder.name, seconds)
+        yield words[1].split()[0]
+    finally:
+        child.terminate()
+        try:
+            child.wait(60)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    if child.returncode != 0:
+        raise MachineError(f"the server ended with {child.returncode}", where=folder.name, fix=f"See {log}.")
 
 
 def alive(records: Records, workload: str) -> dict[str, Any] | None:

@@ -61,6 +61,8 @@ class Job:
     Attributes:
         deadline: on the monotonic clock, waiting included.
         served: the model that runs it; set before its first chunk.
+        open: ids that the engine has and has not finished; an id that is not there is never cancelled,
+            because an engine would keep it for ever.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Job:
     deadline: float
     served: Served | None = None
     cancelled: bool = False
+    open: set[str] = field(default_factory=set)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _chunks: asyncio.Queue[Chunk] = field(default_factory=asyncio.Queue)
 
@@ -156,8 +159,6 @@ class Batcher:
             job.cancelled = True
             if job in self._waiting:
                 self._waiting.remove(job)
-            running = job in self._running
-        if running:
             self._cancel_running(job)
 
     def swap(self, served: Served) -> threading.Event:
@@ -179,14 +180,12 @@ class Batcher:
             self._stopped = True
             left = list(self._waiting)
             self._waiting.clear()
-            running = list(self._running)
-            for job in [*left, *running]:
+            for job in [*left, *self._running]:
                 job.cancelled = True
+                self._cancel_running(job)
             self._wake.notify()
         for job in left:
             _fail(job, {r.id for r in job.requests}, "cancelled", "the server stops")
-        for job in running:
-            self._cancel_running(job)
         self._thread.join(timeout)
 
     def _loop(self) -> None:
@@ -239,40 +238,55 @@ class Batcher:
         return taken
 
     def _run(self, batch: list[Job]) -> None:
-        owner = {request.id: job for job in batch for request in job.requests if not job.cancelled}
-        unfinished, silent = set(owner), set(owner)
+        owner = self._opened(batch)
         requests = [r for job in batch for r in job.requests if r.id in owner]
+        silent = set(owner)
         failure = "the engine ended without finishing the request"
         if not requests:
             return
         try:
             for chunk in self.served.session.generate(requests):
                 job = owner.get(chunk.id)
-                if job is None or chunk.id not in unfinished:
+                if job is None or chunk.id not in job.open:
                     continue
                 silent.discard(chunk.id)
                 if chunk.finish:
-                    unfinished.discard(chunk.id)
+                    with self._wake:  # a cancel comes wholly before this, while the engine still knows the id
+                        job.open.discard(chunk.id)
                 elif job.cancelled:  # came too early for the engine to know the id: say it again
-                    self._cancel_running(job)
+                    with self._wake:
+                        self._cancel_running(job)
                 job.deliver(chunk)
         except Exception as error:  # the engine is other people's code: whatever it raises ends here
             log.exception("the engine failed on a batch of %d", len(requests))
             failure = f"{type(error).__name__}: {error}"
             if len(batch) > 1:  # one bad request must not take its neighbours with it
-                alone = [job for job in batch if all(r.id in silent for r in job.requests)]
-                for job in alone:
-                    unfinished -= {r.id for r in job.requests}
+                for job in [job for job in batch if all(r.id in silent for r in job.requests)]:
                     self._run([job])
         for job in batch:
-            _fail(job, {r.id for r in job.requests} & unfinished, "error", failure)
+            with self._wake:
+                left, job.open = job.open, set()
+            _fail(job, left, "error", failure)
+
+    def _opened(self, batch: list[Job]) -> dict[str, Job]:
+        """The jobs by request id, those left out that were cancelled before they began."""
+        owner: dict[str, Job] = {}
+        for job in batch:
+            ids = {r.id for r in job.requests}
+            with self._wake:
+                cancelled = job.cancelled
+                job.open = set() if cancelled else ids
+            if cancelled:
+                _fail(job, ids, "cancelled", "cancelled before it began")
+            owner.update(dict.fromkeys(job.open, job))
+        return owner
 
     def _cancel_running(self, job: Job) -> None:
-        served = job.served
-        for request in job.requests if served else ():
+        """Tell the engine to end what is open; the lock is held."""
+        for id in sorted(job.open):
             try:
-                assert served is not None
-                served.session.cancel(request.id)
+                assert job.served is not None
+                job.served.session.cancel(id)
             except Exception:
                 log.exception("cancel failed")
 

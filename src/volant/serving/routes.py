@@ -129,13 +129,14 @@ class Answer:
         self.service.in_flight -= 1
         seconds, counts = time.perf_counter() - self.began, self.usage
         meter, served = self.service.meter, self.job.served or self.service.served
+        first_ms = None if self.first is None else self.first * 1e3
         prompt, completion = counts["prompt_tokens"], counts["completion_tokens"]
         meter.request(self.route, status, seconds=seconds, first=self.first, prompt=prompt, completion=completion)
         if cause:
             meter.error(cause)
         row = {
             "model": served.digest, "consent": self.consent, "status": status, "error": cause,
-            "milliseconds": seconds * 1e3, "first_token_ms": None if self.first is None else self.first * 1e3, "prompt_tokens": prompt,
+            "milliseconds": seconds * 1e3, "first_token_ms": first_ms, "prompt_tokens": prompt,
             "completion_tokens": completion, "retain_days": self.service.retain_days,
             "prompt_digest": served.prompt_digest,
         }  # fmt: skip
