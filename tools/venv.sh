@@ -19,7 +19,7 @@ fi
 if ! "$found" -c 'import ensurepip, venv' 2>/dev/null; then
     version=$("$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     package=python3-venv
-    [ "$(command -v "$found")" = "/usr/bin/python3" ] || package="python$version-venv"
+    case $(command -v "$found") in /usr/bin/python3 | /bin/python3) true ;; *) false ;; esac || package="python$version-venv"
     echo "This Python ($found $version) cannot make a virtual environment. Install the missing part with:" >&2
     echo "    sudo apt-get install -y $package" >&2
     exit 1
