@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 
 import pytest
 
@@ -139,6 +140,16 @@ def test_licences_and_consent_are_gates(tmp_path):
 # --- hub -----------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Whatever is gathered from local data opens no connection."""
+
+    def refuse(self, address):
+        raise AssertionError(f"a connection to {address} was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
 def gather_hub(folder, source, step="hub", **settings):
     run = run_in(folder, step)
     names = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file())
@@ -201,7 +212,7 @@ def test_python_text_holds_the_reference_and_no_test_module_in_train(tmp_path):
     train = list(store.rows(data, "train"))
     assert any(s.source.uri.startswith("python:pydoc_data.topics.") for s in train)
     assert all(split_of(s.source.uri.removeprefix("python:").split("#")[0]) == "train" for s in train)
-    assert sum(len(s.text) for s in store.rows(data)) <= 2e6
+    assert sum(len(s.text) for s in train) <= 2e6 and store.count(data, "test") > 0
 
 
 def test_functions_lose_their_docstring_and_nothing_else():
@@ -293,6 +304,15 @@ def test_a_correction_is_no_duplicate_but_a_test_answer_is_a_leak(tmp_path):
     guarded = original.model_copy(update={"split": "test"})
     drops, _, _ = cleaned(tmp_path, base([guarded]), [better], step="leak", client_cap=1)
     assert drops[better.text].startswith("leakage")
+
+
+def test_another_dataset_guards_without_adding_records(tmp_path):
+    text = " ".join(f"word{i}" for i in range(30))
+    held = pair(text, "the answer", "test")
+    data, guard = made(tmp_path, base([pair("copied: " + text, "other")]), "d"), made(tmp_path, [held], "g")
+    result = collect.clean(run_in(tmp_path, "clean"), data, guard=guard)
+    assert [s.drop.split(":")[0] for s in store.dropped(result)] == ["leakage"]
+    assert held.id not in {s.id for s in store.rows(result)}
 
 
 def test_cleaning_is_deterministic_and_leaves_its_input_alone(tmp_path):

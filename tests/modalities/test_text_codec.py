@@ -163,6 +163,50 @@ def test_a_template_that_drops_old_thoughts_still_finds_every_answer(codec, tmp_
     assert [span for span, counted in preview.spans if counted] == ["two<|im_end|>", "<think></think>six<|im_end|>"]
 
 
+GEMMA = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system role') }}{% endif %}"
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate') }}{% endif %}"
+    "{% if message['role'] == 'assistant' %}{% set role = 'model' %}"
+    "{% else %}{% set role = message['role'] %}{% endif %}"
+    "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+LLAMA3 = (
+    "{% if strftime_now is defined %}{% set date = strftime_now('%d') %}{% endif %}"
+    "{% set loop_messages = messages %}{% for message in loop_messages %}"
+    "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
+    " + message['content'] | trim + '<|eot_id|>' %}"
+    "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "markers", "answer"),
+    [
+        (GEMMA, ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"], "two<end_of_turn>"),
+        (MISTRAL, ["<bos>", "<eos>", "[INST]", "[/INST]"], " two<eos>"),
+        (LLAMA3, ["<bos>", "<eos>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], "two<|eot_id|>"),
+    ],
+    ids=["gemma", "mistral", "llama3"],
+)
+def test_templates_of_known_families(codec, tmp_path, template, markers, answer):
+    config = {"eos_token": "<eos>", "bos_token": {"content": "<bos>"}, "add": markers}
+    theirs = foreign(tmp_path / "base", codec, config, template)
+    preview = masked_preview(theirs, chat(("user", "two"), ("assistant", "two"), ("user", "x"), ("assistant", "two")))
+    assert [span for span, counted in preview.spans if counted] == [answer, answer]
+    end = theirs.tokenizer.token_to_id(answer.split("two")[1])
+    assert end in theirs.stop_ids
+    with pytest.raises(DataError, match=r"render|hides"):
+        ChatTemplate(GEMMA, {"bos_token": ""}).render([{"role": "system", "content": "x"}])
+
+
 def test_a_base_without_template_gets_a_plain_one(codec, tmp_path):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

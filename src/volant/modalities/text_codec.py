@@ -84,6 +84,7 @@ class TextCodec:
         self._specials = {t.content: i for i, t in tokenizer.get_added_tokens_decoder().items() if t.special}
         self._order = sorted(self._specials, key=lambda s: (-len(s), s))
         self._marker = re.compile("|".join(map(re.escape, self._order)) or r"(?!)")
+        self._bos = self._before_text()
         self.had_template = bool(template)
         self._template = ChatTemplate(template or _fallback(names), self._tokens)
         self.stop_ids: tuple[int, ...] = tuple(sorted({eos, *stop, *self._turn_end()}))
@@ -108,7 +109,7 @@ class TextCodec:
         """
         if sample.shape == "text":
             encoding = self.tokenizer.encode(valid(sample.content or ""), add_special_tokens=False)
-            ids = [*self._bos(), *encoding.ids, self.eos_id]
+            ids = [*self._bos, *encoding.ids, self.eos_id]
             return Encoded(ids, [True] * len(ids))
         if sample.shape not in ("completion", "messages", "preference"):
             raise DataError(f"a sample of shape {sample.shape!r} is no text.", where=sample.id)
@@ -145,7 +146,7 @@ class TextCodec:
         """Ids as text, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _bos(self) -> list[int]:
+    def _before_text(self) -> list[int]:
         """The ids that the tokenizer itself puts before a text (Llama's begin-of-text), if any."""
         first = self.tokenizer.encode("a", add_special_tokens=True)
         plain = self.tokenizer.encode("a", add_special_tokens=False).ids

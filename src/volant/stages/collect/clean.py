@@ -23,6 +23,7 @@ def clean(
     run: Run,
     data: Dataset,
     *more: Dataset,
+    guard: Dataset | None = None,
     near: Annotated[float, Field(gt=0.3, le=1)] = 0.8,
     min_words: Annotated[int, Field(ge=1)] = 5,
     max_words: Annotated[int, Field(ge=1)] = 100_000,
@@ -39,6 +40,8 @@ def clean(
     Quality rules look at plain texts and at answers; prompts are left as people write them.
 
     Args:
+        guard: a Dataset whose validation and test records are kept out of training too, and which adds no record
+            of its own: the task's data, when plain text for pre-training is cleaned.
         near: exact Jaccard similarity of 5-word shingles (0.3 to 1) from which the later record is dropped;
             1 drops equal sets only.
         min_words: fewest words of a text; shorter ones are dropped.
@@ -67,6 +70,7 @@ def clean(
         max_duplicate_phrases=max_duplicate_phrases,
     )  # fmt: skip
     samples = [_placed(sample) for part in (data, *more) for sample in rows(part)]
+    further = [sample for sample in rows(guard) if sample.split != "train"] if guard else []
     if len(samples) < 3:
         raise DataError(
             f"the dataset holds {len(samples)} record{'s' if len(samples) != 1 else ''}, too few to clean and split.",
@@ -76,7 +80,7 @@ def clean(
         lambda: _judge_each(run, samples, rules, personal),
         lambda: _drop_exact(samples),
         lambda: _drop_near(samples, near),
-        lambda: _drop_leaks(samples),
+        lambda: _drop_leaks(samples, further),
         lambda: _cap_clients(samples, client_cap),
     )
     with run.progress("cleaning", len(passes), "passes") as bar:
@@ -170,11 +174,11 @@ def _drop_near(samples: list[Sample], near: float) -> None:
             samples[part[later]].drop = f"near_duplicate: {similarity:.2f} (of {kept}) against {near:.2f}"
 
 
-def _drop_leaks(samples: list[Sample]) -> None:
+def _drop_leaks(samples: list[Sample], further: list[Sample]) -> None:
     from volant.modalities.leakage import RUN, leaks
 
     order = _kept(samples)
-    guarded = [samples[i] for i in order if samples[i].split != "train"]
+    guarded = [*(samples[i] for i in order if samples[i].split != "train"), *further]
     train = [samples[i] for i in order if samples[i].split == "train"]
     for at, leak in leaks([s.text for s in train], [s.text for s in guarded]).items():
         held = guarded[leak.guarded]

@@ -9,7 +9,9 @@ no source of a test module is ever training text. Another version of Python give
 from __future__ import annotations
 
 import ast
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,7 +39,7 @@ def python_sources(
     modules: Annotated[int, Field(ge=0)] = 0,
     piece_chars: Annotated[int, Field(ge=200)] = 4000,
     max_chars: Annotated[int, Field(ge=40)] = 1200,
-    max_megabytes: Annotated[float, Field(gt=0)] = 8.0,
+    max_megabytes: Annotated[float, Field(gt=0)] = 6.0,
 ) -> Dataset:
     """Gather the standard library's text or its (function, docstring) pairs.
 
@@ -46,7 +48,7 @@ def python_sources(
         modules: most modules read, chosen by the hash of their names; 0 reads all. Fewer is faster and learns less.
         piece_chars: longest piece of text in characters, cut at blank lines; a leak costs one piece.
         max_chars: longest function in characters (`pairs`); longer ones are left out.
-        max_megabytes: most text gathered, in million characters; bounds the time of all later steps.
+        max_megabytes: most training text gathered, in million characters; bounds the time of all later steps.
 
     Returns:
         A Dataset split by module.
@@ -67,23 +69,28 @@ def python_sources(
 
     def samples() -> Iterator[Sample]:
         left = max_megabytes * 1e6
-        if what == "text":
-            for sample in _reference(piece_chars):
+        for sample in _all(run, {module: found[module] for module in chosen}, what, piece_chars, max_chars):
+            if sample.split == "train":
+                # Guarded text is never cut: what is not there cannot guard.
                 left -= len(sample.text)
-                yield sample
-        with run.progress("reading Python's library", len(chosen), "modules") as bar:
-            for module in chosen:
-                run.check_stop()
-                bar.advance(1)
-                text = found[module].read_text(encoding="utf-8", errors="strict")
-                for sample in _pieces(module, text, piece_chars) if what == "text" else _pairs(module, text, max_chars):
-                    left -= len(sample.text)
-                    if left < 0:
-                        run.say(f"stopped at {max_megabytes:g} million characters (max_megabytes)")
-                        return
-                    yield sample
+                if left < 0:
+                    continue
+            yield sample
+        if left < 0:
+            run.say(f"training text stops at {max_megabytes:g} million characters (max_megabytes)")
 
     return arrive(run, samples())
+
+
+def _all(run: Run, files: dict[str, Path], what: str, piece_chars: int, max_chars: int) -> Iterator[Sample]:
+    if what == "text":
+        yield from _reference(piece_chars)
+    with run.progress("reading Python's library", len(files), "modules") as bar:
+        for module, file in files.items():
+            run.check_stop()
+            bar.advance(1)
+            text = file.read_text(encoding="utf-8")
+            yield from _pieces(module, text, piece_chars) if what == "text" else _pairs(module, text, max_chars)
 
 
 def _rank(module: str) -> str:
@@ -92,19 +99,21 @@ def _rank(module: str) -> str:
 
 def _sources(library: Path) -> dict[str, Path]:
     """Dotted module name to file, without tests, programs and copies."""
-    import sys
-
+    files: list[Path] = []
+    for parent, folders, names in os.walk(library):
+        # Pruned while walking: site-packages may hold a hundred thousand files.
+        folders[:] = sorted(set(folders) - _SKIPPED)
+        files += [Path(parent) / name for name in sorted(names) if name.endswith(".py")]
     found: dict[str, Path] = {}
-    for file in sorted(library.rglob("*.py")):
+    for file in files:
         parts = file.relative_to(library).with_suffix("").parts
         if parts[0] not in sys.stdlib_module_names or _SKIPPED & set(parts) or parts[0].startswith("_sysconfigdata"):
             continue
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         try:
             file.read_bytes().decode("utf-8")
         except UnicodeDecodeError:
             continue
-        found[name] = file
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
     return found
 
 
