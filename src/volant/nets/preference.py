@@ -10,7 +10,7 @@ Shape legend: P pairs, B = 2P answers (chosen, rejected, chosen ...), L length i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 
 from volant.core.errors import DataError
-from volant.core.protocols import Encoded
+from volant.core.protocols import Codec, Encoded
 from volant.core.run import Run
+from volant.core.sample import Sample
 from volant.nets.batches import Batch, fit
 from volant.nets.loop import Loss, Outcome, Recipe, evaluate, train
 
@@ -127,6 +128,15 @@ class Judged:
     margins: list[float]
     shift: float = 0.0
     chosen_shift: float = 0.0
+
+
+def encoded(codec: Codec, samples: Iterable[Sample]) -> list[tuple[Encoded, Encoded]]:
+    """(chosen, rejected) of samples of shape `preference`; others are passed over."""
+    return [
+        (codec.encode(s), codec.encode(s.model_copy(update={"target": s.rejected})))
+        for s in samples
+        if s.shape == "preference" and s.target and s.rejected
+    ]
 
 
 def fitted(pairs: Sequence[tuple[Encoded, Encoded]], length: int) -> list[Pair]:

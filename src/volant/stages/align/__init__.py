@@ -1,1 +1,15 @@
-"""Stage align."""
+"""Align: what do people prefer?
+
+Enters: a Model and a Dataset of prompts; people's ratings, if there are any. Leaves: pairs, a model that judges,
+or a model that has moved towards what is preferred.
+
+| method        | makes   | pick it                                                                |
+|---------------|---------|------------------------------------------------------------------------|
+| `preferences` | Dataset | first: pairs from `volant rate`, and from scorers where nobody rated   |
+| `reward`      | Model   | to rank or filter answers, and to weed out doubtful pairs before `dpo` |
+| `dpo`         | Model   | to align: no sampling while it trains, stays near where it started     |
+"""
+
+from volant.stages.align.dpo import dpo as dpo
+from volant.stages.align.preferences import preferences as preferences
+from volant.stages.align.reward import reward as reward

@@ -1,0 +1,157 @@
+"""Move a model towards what is preferred, straight from pairs: direct preference optimisation (DPO).
+
+Enters: a Model, a Dataset of preference pairs and, if there is one, a reward model that weeds out doubtful pairs.
+Leaves: a Model of the same kind. Reported: held-out pair accuracy, how far the model moved (nats an answer, with
+a bound), whether answers grew longer (the usual way to cheat), and the task metric before and after.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from volant.core import Dataset, Model, Run, Sample, Score
+from volant.core.artifact import ModelAbout
+from volant.core.errors import DataError
+
+
+def dpo(
+    run: Run,
+    model: Model,
+    data: Dataset,
+    *,
+    reward: Model | None = None,
+    beta: Annotated[float, Field(gt=0, le=10)] = 0.1,
+    epochs: Annotated[float, Field(gt=0, le=100)] = 2.0,
+    rows: Annotated[int, Field(ge=1, le=1024)] = 8,
+    lr: Annotated[float, Field(gt=0, le=1)] = 3e-5,
+    anchor: Annotated[float, Field(ge=0, le=10)] = 0.1,
+    bound: Annotated[float, Field(gt=0)] = 10.0,
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 64,
+) -> Model:
+    """Align a model with preference pairs by DPO.
+
+    Args:
+        run: seed, threads, checkpoints, where to write.
+        model: the model to align; as it is now, it is the reference.
+        data: pairs from `align.preferences`; those of the validation split are held out.
+        reward: a model from `align.reward`; train pairs in which it prefers the rejected answer are left out.
+        beta: how dearly distance from the reference is paid; higher stays closer and learns less.
+        epochs: passes over the train pairs; the weights that do best on held-out pairs are kept.
+        rows: pairs in one step.
+        lr: AdamW's highest rate; lower it for a large base.
+        anchor: weight of the chosen answers' own likelihood, which DPO alone lets fall; 0 is plain DPO.
+        bound: the farthest from the reference on held-out answers, in nats an answer on average; weights beyond it
+            are pulled back towards the reference.
+        limit: how many validation samples measure the task metric and the length.
+
+    Raises:
+        DataError: there is no pair to learn from.
+    """
+    import math
+
+    import torch
+
+    from volant.engines.torch import TorchSession
+    from volant.modalities import open_modality
+    from volant.nets import preference
+    from volant.nets.transformer import family
+    from volant.scorers.measure import check_task
+
+    torch.set_num_threads(run.threads)
+    codec: Any = open_modality(model.about.modality).open_codec(model.path)
+    train, held = _pairs(data, "train"), _pairs(data, "validation")
+    if reward is not None:
+        train = _agreed(run, reward, train)
+    pairs, watched = (preference.fitted(preference.encoded(codec, part), codec.space.length) for part in (train, held))
+    if not pairs:
+        fix = "Run `align.preferences` with more `prompts`, or without `reward`."
+        raise DataError("there is no pair to learn from.", where=run.step, fix=fix)
+    net = family.load(model.path).to(run.device)
+    before = _lengths(TorchSession(net, codec), data, limit)
+    outcome, judged = preference.dpo(
+        run, net, pairs, watched, steps=math.ceil(epochs * len(pairs) / min(rows, len(pairs))), rows=rows, lr=lr,
+        beta=beta, anchor=anchor, bound=bound, pad=codec.pad_id,
+    )  # fmt: skip
+    family.save(net.float().cpu(), run.out)
+    codec.save(run.out)
+    if judged is None:
+        run.say("there are no held-out pairs: pair accuracy was not measured, and the last weights were kept")
+    else:
+        _state(run, judged, bound)
+    session = TorchSession(net, codec)
+    _state_lengths(run, before, _lengths(session, data, limit))
+    check_task(run, session, data, before=model, limit=limit)
+    told = {"beta": beta, "anchor": anchor, "pairs": len(pairs), "held_out": len(watched), "steps": outcome.steps}
+    known = {**model.about.model_dump(), "extra": {**model.about.extra, "dpo": told}}
+    about = ModelAbout.model_validate(known).model_dump_json(indent=1)
+    (run.out / "volant.json").write_text(about + "\n", encoding="utf-8")
+    return Model(run.out)
+
+
+def _pairs(data: Dataset, split: Any) -> list[Sample]:
+    from volant.store.dataset import count, rows
+
+    if split != "train" and not count(data, split):
+        return []
+    return [s for s in rows(data, split) if s.shape == "preference"]
+
+
+def _agreed(run: Run, reward: Model, train: list[Sample]) -> list[Sample]:
+    """The pairs whose chosen answer the reward model prefers as well."""
+    import torch
+
+    from volant.modalities import open_modality
+    from volant.nets import judge, preference
+
+    codec: Any = open_modality(reward.about.modality).open_codec(reward.path)
+    net = judge.load(reward.path)
+    kept = []
+    for start in range(0, len(train), 16):
+        part = train[start : start + 16]
+        cut = [preference.fitted(preference.encoded(codec, [s]), codec.space.length) for s in part]
+        whole = [(s, pair[0]) for s, pair in zip(part, cut, strict=True) if pair]
+        if not whole:
+            continue
+        batch = preference.Pairs([pair for _, pair in whole], rows=len(whole), seed=0, pad=codec.pad_id).in_order()[0]
+        with torch.inference_mode():
+            rewards_P2 = preference.pair_rewards(net, batch)
+        kept += [s for (s, _), r in zip(whole, rewards_P2.tolist(), strict=True) if r[0] >= r[1]]
+    run.say(f"the reward model agrees with {len(kept)} of {len(train)} train pairs; the others are left out")
+    return kept
+
+
+def _state(run: Run, judged: Any, bound: float) -> None:
+    """Held-out accuracy (of the implicit reward, which is 0.5 by definition before the first step) and distance."""
+    from volant.scorers.measure import mean_score
+
+    right = [1.0 if m > 0 else 0.5 if m == 0 else 0.0 for m in judged.margins]
+    note = "held-out pairs, by how much likelier each answer became; chance is 0.5"
+    run.score(mean_score("pair_accuracy", right, note=note))
+    n = len(judged.margins)
+    note = f"mean distance from the reference on held-out answers; bound {bound:g}"
+    run.score(Score.exact("logratio", judged.shift, n=n, unit="nats", direction="lower", note=note))
+    run.score(Score.exact("chosen_logratio", judged.chosen_shift, n=n, unit="nats"))
+
+
+def _lengths(session: Any, data: Dataset, limit: int) -> list[float]:
+    """Characters of each greedy answer to the validation prompts; empty where there are none."""
+    from volant.scorers.measure import answers, task_samples
+
+    samples = task_samples(data, "validation", min(limit, 32))
+    return [float(len(o.text)) for o in answers(session, samples)] if samples else []
+
+
+def _state_lengths(run: Run, before: list[float], after: list[float]) -> None:
+    from volant.scorers.compare import paired
+    from volant.scorers.measure import mean_score
+
+    if not before:
+        run.say("the length of answers was not measured: the data carries no validation prompts")
+        return
+    change = paired("answer_length", before, after, direction="lower", unit="characters")
+    run.score(mean_score("answer_length", after, unit="characters", direction="lower", note="watched, not aimed at"))
+    run.score(change.change)
+    if change.verdict == "worse" and change.after > 1.2 * max(change.before, 1.0):
+        run.say(f"WARNING: answers grew from {change.before:.0f} to {change.after:.0f} characters: length bias")

@@ -1,0 +1,98 @@
+"""Learn to tell which of two answers people prefer: a Bradley-Terry reward model.
+
+Enters: the Model to start from and a Dataset of preference pairs. Leaves: a Model whose directory opens with
+`AutoModelForSequenceClassification` alone (one label: the reward). It judges and ranks; it does not write, so
+the task metric is not measured on it. Its own figure is the accuracy on held-out pairs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from volant.core import Dataset, Model, Run, Score
+from volant.core.artifact import ModelAbout
+from volant.core.sample import Sample
+
+
+def reward(
+    run: Run,
+    model: Model,
+    data: Dataset,
+    *,
+    epochs: Annotated[float, Field(gt=0, le=100)] = 3.0,
+    rows: Annotated[int, Field(ge=1, le=1024)] = 8,
+    lr: Annotated[float, Field(gt=0, le=1)] = 1e-4,
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2,
+) -> Model:
+    """Train a reward model on preference pairs.
+
+    Args:
+        run: seed, threads, checkpoints, where to write.
+        model: where the weights start; usually the fine-tuned model that is to be aligned.
+        data: pairs from `align.preferences`; the validation pairs are held out.
+        epochs: passes over the train pairs; the weights that do best on held-out pairs are kept.
+        rows: pairs in one step; more are smoother and take more memory.
+        lr: AdamW's highest rate; lower it for a large base.
+        held_out: the share of the train pairs that is held out where the validation split has fewer than eight.
+
+    Raises:
+        DataError: there is no pair.
+    """
+    import math
+
+    import torch
+
+    from volant.modalities import open_modality
+    from volant.nets import judge, preference
+    from volant.nets.transformer import family
+
+    torch.set_num_threads(run.threads)
+    train, held = _split(run, data, held_out)
+    codec: Any = open_modality(model.about.modality).open_codec(model.path)
+    net = judge.fresh(model.path, seed=run.seed, pad=codec.pad_id).to(run.device)
+    pairs, watched = (preference.fitted(preference.encoded(codec, part), codec.space.length) for part in (train, held))
+    steps = math.ceil(epochs * len(pairs) / min(rows, max(1, len(pairs))))
+    outcome, judged = preference.reward(run, net, pairs, watched, steps=steps, rows=rows, lr=lr, pad=codec.pad_id)
+    family.save(net.float().cpu(), run.out)
+    codec.save(run.out)
+    if judged is not None:
+        _state(run, judged.margins, train, held)
+    extra = {"reward": {"pairs": len(pairs), "held_out": len(watched), "steps": outcome.steps}}
+    parameters = sum(p.numel() for p in net.parameters())
+    known = {**model.about.model_dump(), "engine": "reward", "parameters": parameters, "extra": extra}
+    (run.out / "volant.json").write_text(
+        ModelAbout.model_validate(known).model_dump_json(indent=1) + "\n", encoding="utf-8"
+    )
+    return Model(run.out)
+
+
+def _split(run: Run, data: Dataset, share: float) -> tuple[list[Sample], list[Sample]]:
+    """Train and held-out pairs; from the train split alone where validation has fewer than eight."""
+    from volant.core.sample import split_of
+    from volant.store.dataset import count, rows
+
+    train = [s for s in rows(data, "train") if s.shape == "preference"]
+    held = [s for s in rows(data, "validation") if s.shape == "preference"] if count(data, "validation") else []
+    if len(held) >= 8:
+        return train, held
+    parts = max(2, round(1 / share))
+    apart = [split_of(s.group or s.condition or s.id, test=1, validation=0, parts=parts) == "test" for s in train]
+    run.say(f"only {len(held)} validation pairs: {sum(apart)} of the train pairs are held out with them")
+    kept = [s for s, out in zip(train, apart, strict=True) if not out]
+    return kept, [*held, *(s for s, out in zip(train, apart, strict=True) if out)]
+
+
+def _state(run: Run, margins: list[float], train: list[Sample], held: list[Sample]) -> None:
+    """Accuracy on held-out pairs, beside the rule that comes for free: the longer answer is the better one."""
+    from volant.scorers.measure import mean_score
+
+    run.score(mean_score("reward_accuracy", [float(m > 0) for m in margins], note="held-out pairs; chance is 0.5"))
+    longer = [len(s.target or "") > len(s.rejected or "") for s in train]
+    rule = sum(longer) * 2 >= len(longer)
+    right = [(len(s.target or "") > len(s.rejected or "")) == rule for s in held]
+    name = "longer" if rule else "shorter"
+    note = f"held-out pairs; always takes the {name} answer"
+    run.score(mean_score("reward_accuracy", [float(r) for r in right], of="baseline:length", note=note))
+    run.score(Score.exact("reward_margin", sum(margins) / len(margins), n=len(margins)))

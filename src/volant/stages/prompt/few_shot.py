@@ -1,0 +1,169 @@
+"""Find out how far in-context examples get a model, without touching a weight.
+
+Enters: a Model and a Dataset with prompts and answers. Leaves: a Prompt: instructions, a pool of worked examples from
+the train split, and how many of them a request gets. Zero is an admissible result: several numbers are measured on
+validation against none, in pairs, and one is taken only if it is better than chance explains.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from volant.core import Dataset, Model, Prompt, Run, Sample
+from volant.core.errors import DataError
+from volant.core.protocols import Session
+
+if TYPE_CHECKING:
+    from volant.engines.prompting import PromptFile
+    from volant.scorers.compare import Comparison
+
+_LEVEL = 0.05
+_ANSWER_TOKENS = 48
+_REMOTE_CONTEXT = 8192  # tokens; every hosted model has at least that
+
+
+def few_shot(
+    run: Run,
+    model: Model,
+    data: Dataset,
+    *,
+    examples: Annotated[int, Field(ge=0, le=64)] = 4,
+    select: Literal["nearest", "fixed"] = "nearest",
+    system: str = "",
+    pool: Annotated[int, Field(ge=1, le=100_000)] = 256,
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 48,
+) -> Prompt:
+    """Choose instructions and in-context examples by measuring.
+
+    Args:
+        run: seed, the goal's metric, where to write.
+        model: the one to prompt; it is not changed.
+        data: examples come from its train split, the measuring is done on its validation split.
+        examples: the most examples that a request may get; half of it is tried as well, and none. 0 tries `system`
+            alone. Each example makes every request longer and slower.
+        select: `nearest` takes the examples most like the request; `fixed` the same ones for all, which is faster
+            where the engine caches.
+        system: instructions put before everything; measured like the examples. Empty for none.
+        pool: how many train samples examples are chosen from; they are stored in the Prompt.
+        limit: how many validation samples are measured, for each number tried.
+
+    Raises:
+        DataError: the validation split has no prompts with answers.
+    """
+    from volant.engines import open_model
+    from volant.scorers.measure import task_samples
+
+    held = task_samples(data, "validation", limit)
+    if not held:
+        fix = "Add a collect.split step, or samples of shape `completion` or `messages`."
+        raise DataError("the validation split has no prompts with answers to measure on.", where=run.step, fix=fix)
+    base = _file(run, model, data, select, system, pool)
+    session = open_model(model, threads=run.threads, device=run.device)
+    try:
+        chosen, why = _best(run, session, base, held, sorted({examples // 2, examples} - {0}))
+        run.say(why)
+        chosen.save(run.out)
+        _check(run, session, model, chosen, data, limit)
+    finally:
+        session.close()
+    return Prompt(run.out)
+
+
+def _file(run: Run, model: Model, data: Dataset, select: Any, system: str, pool: int) -> PromptFile:
+    """A random pool of train samples, and how many characters of prompt fit the model."""
+    import numpy as np
+
+    from volant.engines.prompting import Example, PromptFile
+    from volant.scorers.measure import prompt_of, target_of, task_samples
+
+    train = task_samples(data, "train", 1_000_000)
+    picked = sorted(int(i) for i in np.random.default_rng(run.seed).permutation(len(train))[:pool])
+    found = [Example(prompt=prompt_of(train[i]), completion=target_of(train[i]), sample=train[i].id) for i in picked]
+    budget = _budget(model, found)
+    fitting = [e for e in found if len(e.prompt) + len(e.completion) <= budget // 2]
+    if len(fitting) < len(found):
+        run.say(f"{len(found) - len(fitting)} of {len(found)} examples are too long for the context and are left out")
+    return PromptFile(system=system, examples=fitting, k=0, select=select, budget_characters=budget, model=model.digest)
+
+
+def _budget(model: Model, examples: list[Any]) -> int:
+    """Characters of prompt that fit beside an answer: the context in tokens times the text's own density.
+
+    The density is a cautious one (nine of ten examples have more characters a token), and a tenth of the context is
+    kept for the chat template.
+    """
+    from volant.modalities import open_modality
+
+    if model.about.family == "remote":
+        return 3 * (_REMOTE_CONTEXT - _ANSWER_TOKENS)
+    codec: Any = open_modality(model.about.modality).open_codec(model.path)
+    texts = [f"{e.prompt}\n{e.completion}" for e in examples[:64]]
+    density = sorted(len(text) / max(1, len(codec.encode_text(text))) for text in texts)
+    context = int(model.about.space.get("length") or codec.space.length)
+    return int(0.9 * (context - _ANSWER_TOKENS) * density[len(density) // 10]) if density else 0
+
+
+def _best(
+    run: Run, session: Session, base: PromptFile, held: list[Sample], counts: list[int]
+) -> tuple[PromptFile, str]:
+    """The best of the candidates if it beats the bare model, else the bare model; and why."""
+    metric = run.goal.metric
+    bare = base.model_copy(update={"system": ""})
+    tried = [base.model_copy(update={"k": k}) for k in ([0] if base.system else []) + counts if k == 0 or base.examples]
+    before, direction = _values(run, session, bare, held)
+    results = [(file, _compared(run, session, file, held, before, direction)) for file in tried]
+    table = [{"k": 0, "system": False, metric: round(_mean(before), 6)}]
+    table += [
+        {"k": f.k, "system": bool(f.system), metric: round(c.after, 6), "p_better": round(c.p_better, 6)}
+        for f, c in results
+    ]
+    # Taking the best of several is several chances to be lucky: the level is shared among them.
+    level = _LEVEL / max(1, len(results))
+    best = max(results, key=lambda r: r[1].gain, default=None)
+    if best is not None and best[1].gain > 0 and best[1].p_better < level:
+        file, told = best[0], best[1]
+        run.score(told.change)
+        why = f"{file.k} examples raise {metric} from {told.before:.3f} to {told.after:.3f} (p = {told.p_better:.2g})"
+    else:
+        file = bare.model_copy(update={"examples": []})
+        seen = "; ".join(f"{f.k} examples {c.after:.3f} (p = {c.p_better:.2g})" for f, c in results) or "nothing"
+        why = f"no examples: {metric} is {_mean(before):.3f} without any and no better with them ({seen})"
+    measured = {"metric": metric, "samples": len(held), "tried": table, "level": round(level, 6), "why": why}
+    return file.model_copy(update={"measured": measured}), why
+
+
+def _compared(
+    run: Run, session: Session, file: PromptFile, held: list[Sample], before: list[float], direction: Any
+) -> Comparison:
+    from volant.scorers.compare import paired
+
+    after, _ = _values(run, session, file, held)
+    return paired(run.goal.metric, before, after, direction=direction, seed=run.seed)
+
+
+def _values(run: Run, session: Session, file: PromptFile, held: list[Sample]) -> tuple[list[float], Any]:
+    """The metric of each validation sample under a prompt, and which way is better."""
+    from volant.engines.prompting import Library, prompted
+    from volant.scorers import build
+    from volant.scorers.measure import answers, bits_per_byte
+
+    asked = prompted(session, Library.of(file))
+    if run.goal.metric == "bits_per_byte":
+        return bits_per_byte(asked, held), "lower"
+    scorer = build([run.goal.metric])[run.goal.metric]
+    outputs = answers(asked, held, max_tokens=_ANSWER_TOKENS, run=run)
+    return list(scorer.values(outputs, held)), scorer.direction
+
+
+def _check(run: Run, session: Session, model: Model, file: PromptFile, data: Dataset, limit: int) -> None:
+    """The project's task metric with the prompt against without."""
+    from volant.engines.prompting import Library, prompted
+    from volant.scorers.measure import check_task
+
+    check_task(run, prompted(session, Library.of(file)), data, before=model, before_session=session, limit=limit)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

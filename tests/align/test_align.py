@@ -1,0 +1,171 @@
+"""preferences -> reward -> dpo, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from tiny_models import dataset, model, pairs, run_in, samples, watched
+from volant.core.artifact import Dataset, Model, payload_digest
+from volant.core.errors import ArtifactError, DataError
+from volant.core.method import method_of
+from volant.core.outside import Snapshot
+from volant.scorers.measure import check_task
+from volant.stages.align import dpo, preferences, reward
+from volant.store.dataset import rows
+
+MARK = {"ratings": Snapshot("records", "*", facts={"workload": "*", "requests": 0, "feedback": 0, "ratings": 9})}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Dataset, Dataset]:
+    folder = tmp_path_factory.mktemp("align")
+    choices = [*pairs(), *(s for s in samples() if s.split == "validation")]
+    return model(folder, steps=30), dataset(folder / "data", samples()), dataset(folder / "choices", choices)
+
+
+class Rated:
+    """Records with these ratings."""
+
+    def __init__(self, *ratings: tuple[str, str, str, str, str]) -> None:
+        self.given = ratings
+
+    def ratings(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+        for number, (prompt, a, b, choice, rater) in enumerate(self.given):
+            yield {"id": number, "at": "", "prompt": prompt, "a": a, "b": b, "choice": choice, "rater": rater}
+
+    requests = feedback = runs = None  # type: ignore[assignment]
+
+
+def scores(run: Any) -> dict[str, Any]:
+    return {s.name if s.of == "model" else f"{s.name}/{s.of}": s for s in watched(run).scores}
+
+
+def test_scored_pairs_name_their_judge_and_keep_the_split(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    run = run_in(tmp_path, outside=MARK, records=Rated())
+    found = list(rows(preferences(run, *made[:2], prompts=20, answers=3, max_tokens=12, margin=0.01)))
+    scored = [s for s in found if s.shape == "preference"]
+    assert scored and {s.labels[0].by for s in scored} == {"scorer:relevance@1"}
+    known = {s.id: s for s in samples()}
+    for pair in scored:
+        assert pair.split == known[pair.parents[0]].split and pair.source.origin == "generated"
+        assert pair.attrs["chosen_value"] - pair.attrs["rejected_value"] >= 0.01 and pair.target != pair.rejected
+    assert [s.id for s in found if s.shape == "completion"] == [s.id for s in samples() if s.split == "validation"]
+
+
+def test_people_come_first(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    prompt = "def read_word(x):"
+    records = Rated(
+        (prompt, "Read it.", "Write it.", "b", "ana"),
+        (prompt, "Read it.", "Write it.", "a", "ana"),  # she changed her mind
+        (prompt, "Read it.", "No.", "tie", "ben"),
+        ("def unheard():", "x", "y", "b", "ben"),
+    )
+    run = run_in(tmp_path, outside=MARK, records=records)
+    found = [s for s in rows(preferences(run, *made[:2], prompts=400, answers=2, max_tokens=8)) if s.labels]
+    people = [s for s in found if s.labels[0].by.startswith("person:")]
+    assert [(s.target, s.rejected, s.labels[0].by) for s in people] == [
+        ("Read it.", "Write it.", "person:ana"), ("y", "x", "person:ben"),
+    ]  # fmt: skip
+    assert people[0].parents == ["read_word"] and people[0].source.consent == "given"
+    assert not [s for s in found if s.condition == prompt and s not in people]
+
+
+def test_the_same_seed_gives_the_same_pairs(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    digests = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run = run_in(tmp_path / name, seed=seed, outside=MARK, records=Rated())
+        made_of = preferences(run, *made[:2], prompts=10, answers=2, max_tokens=8, margin=0.0)
+        digests.append(payload_digest(made_of.path)[0])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_nobody_prefers_anything(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no pair to learn from") as caught:
+        preferences(run_in(tmp_path, outside=MARK, records=Rated()), *made[:2], prompts=0)
+    assert "volant rate" in caught.value.fix
+
+
+def test_reward_opens_alone_and_tells_right_from_wrong(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    judge = reward(run, made[0], made[2], epochs=4, lr=1e-3)
+    assert scores(run)["reward_accuracy"].value >= 0.9
+    assert "reward_accuracy/baseline:length" in scores(run)
+    net = AutoModelForSequenceClassification.from_pretrained(judge.path)
+    tokenizer = AutoTokenizer.from_pretrained(judge.path)
+    told = []
+    for answer in ("Sort the tree.", "Do something else with it now."):
+        turns = [{"role": "user", "content": "def sort_tree(x):"}, {"role": "assistant", "content": answer}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        told.append(net(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).logits.item())
+    assert told[0] > told[1] and judge.about.engine == "reward"
+
+
+def test_few_held_out_pairs_are_taken_from_train(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    only_train = dataset(tmp_path / "train", [s for s in pairs() if s.split == "train"])
+    run = run_in(tmp_path)
+    reward(run, made[0], only_train, epochs=1)
+    assert "reward_accuracy" in scores(run) and any("held out" in line for line in watched(run).lines)
+
+
+def test_dpo_aligns_and_reports(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    before = payload_digest(made[0].path)[0]
+    run = run_in(tmp_path)
+    aligned = dpo(run, made[0], made[2], lr=3e-4, epochs=3)
+    found = scores(run)
+    assert found["pair_accuracy"].value >= 0.9 and 0 < found["logratio"].value <= 10
+    assert {"answer_length", "answer_length_change", "relevance", "relevance_change"} <= set(found)
+    assert json.loads((aligned.path / "validation.json").read_text())["metric"] == "relevance"
+    assert payload_digest(made[0].path)[0] == before
+    net = AutoModelForCausalLM.from_pretrained(aligned.path)
+    assert net.config.vocab_size == 320 and aligned.about.extra["dpo"]["pairs"] == 36
+
+
+def test_dpo_repeats_bit_by_bit(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    digests = {payload_digest(dpo(run_in(tmp_path / n), made[0], made[2], epochs=1, limit=4).path)[0] for n in "ab"}
+    assert len(digests) == 1
+
+
+def test_a_reward_model_weeds_out_doubtful_pairs(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    judge = reward(run_in(tmp_path / "judge"), made[0], made[2], epochs=4, lr=1e-3)
+    swapped = [
+        s.model_copy(update={"target": s.rejected, "rejected": s.target}) if n % 2 else s for n, s in enumerate(pairs())
+    ]
+    run = run_in(tmp_path / "run")
+    aligned = dpo(run, made[0], dataset(tmp_path / "swapped", swapped), reward=judge, epochs=1, limit=4)
+    assert aligned.about.extra["dpo"]["pairs"] in range(15, 22), watched(run).lines
+
+
+def test_a_model_that_writes_is_no_judge(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="a reward model has one"):
+        dpo(run_in(tmp_path), made[0], made[2], reward=made[0])
+
+
+def test_without_pairs(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no pair"):
+        dpo(run_in(tmp_path), *made[:2])
+
+
+def test_the_task_metric_of_the_step_before_is_read_again(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    from volant.engines import open_model
+
+    run = run_in(tmp_path / "first")
+    check_task(run, open_model(made[0]), made[1])
+    kept = json.loads((run.out / "validation.json").read_text())
+    aligned = dpo(run_in(tmp_path / "second"), made[0], made[2], epochs=1)
+    again = json.loads((aligned.path / "validation.json").read_text())
+    assert {k: kept[k] for k in ("ids", "scorer", "metric")} == {k: again[k] for k in ("ids", "scorer", "metric")}
+
+
+@pytest.mark.parametrize("function", [preferences, reward, dpo])
+def test_every_setting_is_documented(function: Any) -> None:
+    method = method_of(function)
+    assert set(method.fields) <= set(method.setting_docs)
+    json.dumps(method.json_schema())
+    torch.set_num_threads(1)

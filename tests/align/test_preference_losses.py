@@ -1,0 +1,132 @@
+"""The losses of preference learning, checked by hand, and the loop's promises: resume, bound, best weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tiny_models import model, pairs, run_in, watched
+from volant.core.artifact import Model
+from volant.core.errors import DataError, Interrupted
+from volant.core.protocols import Encoded
+from volant.core.run import Run, Silent
+from volant.modalities import open_modality
+from volant.nets import preference
+from volant.nets.preference import Pair, PairBatch, Pairs
+from volant.nets.state import tensors_digest
+from volant.nets.transformer import family
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return model(tmp_path_factory.mktemp("losses"), steps=30)
+
+
+def opened(base: Model) -> tuple[Any, Any, list[Pair], list[Pair]]:
+    codec: Any = open_modality("text").open_codec(base.path)
+    both = [
+        preference.fitted(preference.encoded(codec, [s for s in pairs() if s.split == split]), 128)
+        for split in ("train", "validation")
+    ]
+    return family.load(base.path), codec, both[0], both[1]
+
+
+def learn(run: Run, base: Model, **changed: Any) -> tuple[str, Any, Any]:
+    net, codec, train, held = opened(base)
+    settings = {"steps": 12, "rows": 6, "lr": 3e-4, "beta": 0.1, "anchor": 0.1, "bound": 100.0, "pad": codec.pad_id}
+    _, judged = preference.dpo(run, net, train, held, **{**settings, **changed})
+    return tensors_digest(dict(net.named_parameters())), judged, net
+
+
+def test_answer_logp_is_the_sum_over_the_answer_only(base: Model) -> None:
+    net, codec, train, _ = opened(base)
+    batch = Pairs(train, rows=3, seed=0, pad=codec.pad_id).in_order()[0]
+    got = preference.pair_logp(net, batch).detach()
+    for row, pair in enumerate(train[:3]):
+        for side, example in enumerate((pair.chosen, pair.rejected)):
+            logits = net(input_ids=torch.tensor([example.ids])).logits[0].detach().log_softmax(-1)
+            want = sum(logits[i - 1, example.ids[i]] for i in range(1, len(example.ids)) if example.mask[i])
+            assert float(got[row, side]) == pytest.approx(float(want), abs=1e-3)
+
+
+def test_dpo_starts_at_ln_2_and_falls_with_the_margin(base: Model) -> None:
+    net, codec, train, _ = opened(base)
+    data = Pairs(train, rows=8, seed=0, pad=codec.pad_id)
+    batch = data.in_order()[0]
+    logp = preference.pair_logp(net, batch).detach()
+    plain = preference.dpo_loss(beta=0.5, anchor=0.0)
+    at_start, count = plain(net, replace_reference(batch, logp))
+    assert count == 8 and float(at_start) / 8 == pytest.approx(math.log(2), abs=1e-5)
+    ahead = logp - torch.tensor([[3.0, 1.0]])
+    later, _ = plain(net, replace_reference(batch, ahead))
+    assert float(later) / 8 == pytest.approx(math.log(1 + math.exp(-0.5 * 2.0)), abs=1e-4)
+
+
+def replace_reference(batch: PairBatch, reference: torch.Tensor) -> PairBatch:
+    return replace(batch, reference=reference)
+
+
+def test_training_prefers_the_chosen_on_held_out_pairs(base: Model, tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    _, judged, _ = learn(run, base)
+    assert sum(m > 0 for m in judged.margins) >= 0.9 * len(judged.margins) and judged.shift > 0
+    assert {name for name, _, _ in watched(run).metrics} >= {"loss", "validation_loss"}
+
+
+def test_the_bound_pulls_back_and_zero_steps_of_gain_leave_the_weights(base: Model, tmp_path: Path) -> None:
+    run = run_in(tmp_path / "a")
+    _, free, _ = learn(run_in(tmp_path / "b"), base)
+    _, bounded, _ = learn(run, base, bound=free.shift * 0.6)
+    assert bounded.shift <= free.shift * 0.6 and any("bound" in line for line in watched(run).lines)
+    digest, still, _ = learn(run_in(tmp_path / "c"), base, bound=1e-9)
+    assert still.shift == 0 and digest == tensors_digest(dict(family.load(base.path).named_parameters()))
+
+
+class StopsAt(Silent):
+    """Presses Ctrl-C when the bar reaches a step."""
+
+    def __init__(self, run: Run, at: int) -> None:
+        super().__init__()
+        self.run, self.left = run, at
+
+    def bar(self, *args: Any) -> Any:
+        return self
+
+    def advance(self, n: float = 1, **fields: Any) -> None:
+        self.left -= int(n)
+        if self.left <= 0:
+            self.run.stop.set()
+
+
+def test_a_stopped_run_ends_with_the_same_bits(base: Model, tmp_path: Path) -> None:
+    whole, _, _ = learn(run_in(tmp_path / "whole"), base)
+    run = run_in(tmp_path / "part")
+    run.watcher = StopsAt(run, 5)
+    with pytest.raises(Interrupted):
+        learn(run, base)
+    again = run_in(tmp_path / "part")
+    resumed, _, _ = learn(again, base)
+    assert resumed == whole and any("carrying on" in line for line in watched(again).lines)
+    other, _, _ = learn(run_in(tmp_path / "other", seed=1), base)
+    assert other != whole
+
+
+def test_pairs_without_a_difference_are_left_out() -> None:
+    one, two = Encoded([1, 2, 3], [False, True, True]), Encoded([1, 4, 5], [False, True, True])
+    unmasked = Encoded([1, 2, 9], [False, False, False])
+    assert preference.fitted([(one, two), (one, one), (one, unmasked)], 8) == [Pair(one, two)]
+    with pytest.raises(DataError, match="no pair"):
+        Pairs([], rows=2, seed=0, pad=0)
+
+
+def test_every_pair_is_met_once_a_pass() -> None:
+    made = [Pair(Encoded([n, 1], [False, True]), Encoded([n, 2], [False, True])) for n in range(7)]
+    data = Pairs(made, rows=3, seed=4, pad=0)
+    for epoch in range(2):
+        seen = [int(i) for s in range(data.steps) for i in data.batch(epoch * data.steps + s).ids[:, 0]]
+        assert sorted(seen) == list(range(7))
