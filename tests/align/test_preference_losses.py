@@ -61,10 +61,10 @@ def test_dpo_starts_at_ln_2_and_falls_with_the_margin(base: Model) -> None:
     logp = preference.pair_logp(net, batch).detach()
     plain = preference.dpo_loss(beta=0.5, anchor=0.0)
     at_start, count = plain(net, replace_reference(batch, logp))
-    assert count == 8 and float(at_start) / 8 == pytest.approx(math.log(2), abs=1e-5)
+    assert count == 8 and at_start.item() / 8 == pytest.approx(math.log(2), abs=1e-5)
     ahead = logp - torch.tensor([[3.0, 1.0]])
     later, _ = plain(net, replace_reference(batch, ahead))
-    assert float(later) / 8 == pytest.approx(math.log(1 + math.exp(-0.5 * 2.0)), abs=1e-4)
+    assert later.item() / 8 == pytest.approx(math.log(1 + math.exp(-0.5 * 2.0)), abs=1e-4)
 
 
 def replace_reference(batch: PairBatch, reference: torch.Tensor) -> PairBatch:

@@ -91,16 +91,17 @@ def _file(run: Run, model: Model, data: Dataset, select: Any, system: str, pool:
 def _budget(model: Model, examples: list[Any]) -> int:
     """Characters of prompt that fit beside an answer: the context in tokens times the text's own density.
 
-    The density is a cautious one (nine of ten examples have more characters a token), and a tenth of the context is
-    kept for the chat template.
+    The density is a cautious one (nine of ten examples have more characters a token), the chat template's own tokens
+    are counted with each example, and a tenth of the context is kept back.
     """
     from volant.modalities import open_modality
 
     if model.about.family == "remote":
         return 3 * (_REMOTE_CONTEXT - _ANSWER_TOKENS)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
-    texts = [f"{e.prompt}\n{e.completion}" for e in examples[:64]]
-    density = sorted(len(text) / max(1, len(codec.encode_text(text))) for text in texts)
+    turns = [({"role": "user", "content": e.prompt}, {"role": "assistant", "content": e.completion}) for e in examples]
+    sizes = [(sum(len(t["content"]) for t in pair), len(codec.encode_prompt(pair))) for pair in turns[:64]]
+    density = sorted(characters / max(1, tokens) for characters, tokens in sizes)
     context = int(model.about.space.get("length") or codec.space.length)
     return int(0.9 * (context - _ANSWER_TOKENS) * density[len(density) // 10]) if density else 0
 
