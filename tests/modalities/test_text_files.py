@@ -164,6 +164,8 @@ def test_html_keeps_the_text_and_drops_the_page():
     assert title == "T & t"
     assert "One bold word." in text and "    b" in text and "Head" in text and "x\n" in text
     assert not any(word in text for word in ("menu", "site", "evil", "foot", "after"))
+    # No head, or one that is never closed, as HTML allows.
+    assert main_text("<title>T</title><p>a") == main_text("<head><title>T</title><body><p>a") == ("T", "a")
     assert main_text("<p>unclosed <nav><div>") == ("", "unclosed")
 
 

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 
 _SKIPPED = {
     "script", "style", "noscript", "template", "nav", "header", "footer", "aside", "form", "button", "select",
-    "svg", "iframe", "object", "head",
+    "svg", "iframe", "object", "title",
 }  # fmt: skip
 _BLOCKS = {
     "p", "div", "section", "article", "main", "ul", "ol", "li", "table", "tr", "blockquote", "pre", "br", "hr",
@@ -75,7 +75,7 @@ def main_text(page: str) -> tuple[str, str]:
     """Title and main text of a page; the text is empty where the page shows none.
 
     >>> main_text("<title>A</title><nav>menu</nav><p>One <b>two</b>.<p>Three")
-    ('A', 'One two.\\n\\nThree')
+    ('A', 'One two.\\nThree')
     """
     reader = _Reader()
     reader.feed(page)
