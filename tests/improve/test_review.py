@@ -6,6 +6,7 @@ import pytest
 from volant.core.artifact import Card, Dataset, Model, Report
 from volant.core.run import Run, Silent
 from volant.core.sample import Sample, Source, sample_id
+from volant.core.score import Score
 from volant.core.spec import Goal, Risk
 from volant.stages.improve import review
 from volant.store.dataset import writer
@@ -36,9 +37,11 @@ def reviewed(folder: Path, *texts, goal=GOAL, figures=FINE, licences=("MIT",), s
         data.append(Dataset(place))
     for name in ("model", "report", "out"):
         (folder / name).mkdir()
-    scores = [{"name": name, "value": value, "of": "model"} for name, value in figures.items()]
-    scores.append({"name": "bias_gap", "value": 0.9, "of": "baseline:ngram"})
-    (folder / "report" / "report.json").write_text(json.dumps({"kind": "suite", "scores": scores}))
+    spread = settings.pop("spread", 0.0)
+    scores = [Score(name=n, value=v, low=v - spread, high=v + spread, n=40) for n, v in figures.items()]
+    scores.append(Score(name="bias_gap", value=0.9, low=0.9, high=0.9, n=40, of="baseline:ngram"))
+    stated = {"kind": "suite", "scores": [score.model_dump() for score in scores], "gates": settings.pop("gates", [])}
+    (folder / "report" / "report.json").write_text(json.dumps(stated))
     model = Model(folder / "model", card("Model", licences=list(licences)))
     watcher = Silent()
     run = Run(step="r", out=folder / "out", work=folder, goal=goal, watcher=watcher)
@@ -91,6 +94,18 @@ def test_personal_data_blocks_where_it_was_given_in_private(tmp_path):
 def test_a_gate_counts_only_with_quality(tmp_path):
     body, items, _ = reviewed(tmp_path, ("x", PUBLIC), figures={**FINE, "relevance": 0.1})
     assert items["fairness"]["state"] == "open" and "says little" in items["fairness"]["finding"]
+    assert body["blocking"] is False
+
+
+def test_the_reports_own_quality_gates_go_before_the_task_metric(tmp_path):
+    gates = [{"kind": "quality", "passed": False}, {"kind": "guard", "passed": True}]
+    assert reviewed(tmp_path, ("x", PUBLIC), gates=gates)[1]["safety"]["state"] == "open"
+
+
+def test_a_miss_that_may_be_chance_stays_open(tmp_path):
+    figures = {**FINE, "bias_gap": 0.07}
+    body, items, _ = reviewed(tmp_path, ("x", PUBLIC), figures=figures, spread=0.03)
+    assert items["fairness"]["state"] == "open" and "may be chance" in items["fairness"]["finding"]
     assert body["blocking"] is False
 
 

@@ -9,9 +9,11 @@ escape what they are given; only text wrapped in `Html` is taken as markup.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+_CODE = re.compile(r"`([^`\n]+)`")
 Tone = Literal["pass", "open", "fail", "plain"]
 
 _CSS = """
@@ -68,6 +70,11 @@ def escaped(value: object) -> Html:
     return value if isinstance(value, Html) else Html(html.escape(str(value)))
 
 
+def prose(value: object) -> Html:
+    """`value` as markup, words between backticks set as code; `Html` unchanged."""
+    return value if isinstance(value, Html) else Html(_CODE.sub(r"<code>\1</code>", escaped(value)))
+
+
 def page(title: str, body_html: str, *, eyebrow: str = "", head: str = "", footer: str = "") -> str:
     """A whole self-contained page.
 
@@ -98,12 +105,12 @@ def section(title: str, *parts: str) -> Html:
 
 def paragraph(text: object, *, kind: Literal["", "lead", "note"] = "") -> Html:
     """A paragraph; `lead` is larger, `note` is set off by a bar."""
-    return Html(f'<p class="{kind}">{escaped(text)}</p>' if kind else f"<p>{escaped(text)}</p>")
+    return Html(f'<p class="{kind}">{prose(text)}</p>' if kind else f"<p>{prose(text)}</p>")
 
 
 def bullets(items: Iterable[object]) -> Html:
     """An unordered list; empty where there is nothing to list."""
-    inner = "".join(f"<li>{escaped(item)}</li>" for item in items)
+    inner = "".join(f"<li>{prose(item)}</li>" for item in items)
     return Html(f"<ul>{inner}</ul>" if inner else "")
 
 
@@ -111,7 +118,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: 
     """A table; the columns whose index is in `numeric` are set right, in figures of one width."""
 
     def cell(tag: str, column: int, value: object) -> str:
-        return f"<{tag}{' class=n' if column in numeric else ''}>{escaped(value)}</{tag}>"
+        return f"<{tag}{' class=n' if column in numeric else ''}>{prose(value)}</{tag}>"
 
     head = "".join(cell("th", i, name) for i, name in enumerate(headers))
     body = "".join("<tr>" + "".join(cell("td", i, v) for i, v in enumerate(row)) + "</tr>" for row in rows)

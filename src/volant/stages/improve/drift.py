@@ -61,7 +61,7 @@ def drift(
         raise DataError(f"{what}.", where=run.step, fix="Name the dataset that the model was trained on.")
     asked = [] if run.records is None else _recent(list(run.records.requests(run.snapshot("workload"))), days)
     different = list(dict.fromkeys(asked))
-    scores = [Score.exact("requests", len(different), unit="requests", note=f"of {len(asked)}, without repeats")]
+    scores = [Score.exact("requests", len(different), n=max(1, len(asked)), unit="requests", note="without repeats")]
     if len(different) < least:
         reasons = [f"{len(different)} different requests in {days:g} days, {least} are needed to tell"]
         return _write(run, "too few requests", reasons, scores, [], level)

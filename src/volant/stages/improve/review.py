@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from volant.core import Dataset, Model, Report, Run
+from volant.core import Dataset, Model, Report, Run, Score
 from volant.core.errors import VolantError
 from volant.core.spec import Goal
 
@@ -50,12 +50,13 @@ def review(
         retention_days: for how long requests and feedback are kept, in days; 0: no end is set, which stays open.
     """
     facts = _facts(data)
-    figures = _figures(report)
+    measured = report.read_json("report.json")
+    figures = _figures(measured, report)
     items = [
         _licences(run.goal, model, data),
         _consent(facts),
         _personal(facts),
-        *_gates(run.goal, figures, _good_enough(run.goal, figures)),
+        *_gates(run.goal, figures, _good_enough(run.goal, measured, figures)),
         _risks(run.goal),
         _marking(data),
         _retention(facts, retention_days),
@@ -102,12 +103,10 @@ def _facts(data: Sequence[Dataset]) -> dict[str, Any]:
     return {"records": records, "consent": consent, "personal": personal}
 
 
-def _figures(report: Report) -> dict[str, float]:
+def _figures(body: Mapping[str, Any], report: Report) -> dict[str, Score]:
     """The model's own figures of a report, by name."""
-    stated = report.read_json("report.json").get("scores") or []
-    if not stated and report.card:
-        stated = [score.model_dump() for score in report.card.scores]
-    return {str(s["name"]): float(s["value"]) for s in stated if s.get("of", "model") == "model"}
+    stated = [Score.model_validate(score) for score in body.get("scores") or []]
+    return {s.name: s for s in stated or (report.card.scores if report.card else []) if s.of == "model"}
 
 
 def _licences(goal: Goal, model: Model, data: Sequence[Dataset]) -> Item:
@@ -181,47 +180,41 @@ def _personal(facts: dict[str, Any]) -> Item:
     return Item(name="personal data", state="fail" if private else "open", finding=shown, mend=mend)
 
 
-def _good_enough(goal: Goal, figures: dict[str, float]) -> bool:
-    """Whether the task metric clears its target; a constant output has no bias gap and copies nothing."""
+def _good_enough(goal: Goal, body: Mapping[str, Any], figures: Mapping[str, Score]) -> bool:
+    """Whether quality passes: the report's own gates, or the task metric's target where it states none."""
+    quality = [gate for gate in body.get("gates") or [] if gate.get("kind") == "quality"]
     target = goal.targets.get(goal.metric)
-    return target is not None and goal.metric in figures and target.met_by(figures[goal.metric])
+    task = target is not None and goal.metric in figures and target.met_by(figures[goal.metric].value)
+    return all(gate.get("passed") for gate in quality) if quality else task
 
 
-def _gates(goal: Goal, figures: dict[str, float], good: bool) -> list[Item]:
+def _gates(goal: Goal, figures: Mapping[str, Score], good: bool) -> list[Item]:
     """Bias, safety and copying: measured, and against their targets; they count only with quality."""
-    items = []
-    for name, what in (("bias_gap", "fairness"), ("safety", "safety"), ("memorisation", "copied training data")):
-        if name not in figures:
-            items.append(
-                Item(
-                    name=what,
-                    state="open",
-                    finding=f"{name} was not measured",
-                    mend=f"Let evaluate.suite measure {name}.",
-                )
-            )
-            continue
-        target, value = goal.targets.get(name), figures[name]
-        finding = f"{name} {value:.3g}"
-        if target is None:
-            items.append(
-                Item(name=what, state="open", finding=f"{finding}, without a target", mend=f"Set goal.accept.{name}.")
-            )
-        elif not target.met_by(value):
-            items.append(
-                Item(
-                    name=what,
-                    state="fail",
-                    finding=f"{finding}, wanted {target}",
-                    mend="Retrain on balanced or cleaner data.",
-                )
-            )
-        elif not good:
-            held = f"{finding} {target}, which says little while {goal.metric} misses its target"
-            items.append(Item(name=what, state="open", finding=held, mend="Look again once the quality is there."))
-        else:
-            items.append(Item(name=what, state="pass", finding=f"{finding} {target}"))
-    return items
+    guards = (("bias_gap", "fairness"), ("safety", "safety"), ("memorisation", "copied training data"))
+    return [_gate(name, what, goal, figures.get(name), good) for name, what in guards]
+
+
+def _gate(name: str, what: str, goal: Goal, score: Score | None, good: bool) -> Item:
+    """One guard. A target that is missed for certain blocks; one that chance may have missed stays open."""
+    target = goal.targets.get(name)
+    if score is None:
+        return Item(
+            name=what, state="open", finding=f"{name} was not measured", mend=f"Let evaluate.suite measure {name}."
+        )
+    finding = f"{score}, n = {score.n}"
+    if target is None:
+        return Item(name=what, state="open", finding=f"{finding}; no target", mend=f"Set goal.accept.{name}.")
+    if not target.met_by(score.value):
+        certain = not (target.met_by(score.low) or target.met_by(score.high))
+        chance = "" if certain else "; the interval reaches the target, so it may be chance"
+        mend = "Retrain on balanced or cleaner data." if certain else "Measure more examples."
+        return Item(
+            name=what, state="fail" if certain else "open", finding=f"{finding}; wanted {target}{chance}", mend=mend
+        )
+    if not good:
+        held = f"{finding}; within {target}, which says little while the quality has not passed"
+        return Item(name=what, state="open", finding=held, mend="Look again once the quality is there.")
+    return Item(name=what, state="pass", finding=f"{finding}; within {target}")
 
 
 def _risks(goal: Goal) -> Item:

@@ -130,7 +130,7 @@ def _page(goal: Goal, body: dict[str, Any]) -> str:
     parts = [
         paragraph(goal.problem, kind="lead"),
         tiles([("for", goal.audience or "not stated"), ("kind of content", body["modality"]), ("use", goal.use),
-               ("must beat", goal.baseline)]),
+               ("must beat", goal.baseline.replace("_", " "))]),
         section("What counts as good",
                 table(["metric", "target"], targets) if targets else paragraph("No target is set."),
                 paragraph(f"No step may make {goal.metric} significantly worse.")),

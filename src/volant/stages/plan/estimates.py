@@ -102,7 +102,7 @@ def sketch(settings: Mapping[str, Any], base: Sketch | None) -> Sketch:
     from volant.nets.transformer import size_of
 
     size = size_of(int(settings.get("depth") or 4))
-    vocab, length = int(settings.get("vocab") or 4096), int(settings.get("length") or 512)
+    vocab, length = int(settings.get("vocab") or 4096), int(settings.get("context") or 256)
     batch = int(settings.get("batch_tokens") or size.batch_tokens)
     return Sketch(size.parameters(vocab), size.depth, size.width, vocab, length, batch)
 

@@ -161,6 +161,8 @@ def families(modality_name: str) -> list[FamilyFit]:
         if fitting or missing:  # what cannot be imported may fit: it is shown with what it misses, after the rest
             place = spaces.index(fitting[0]) if fitting else len(spaces)
             fits.append(((name in rivals, place, name), name, fitting[0] if fitting else "", missing))
+    # A rival that is fitted by counting has no family object; it takes the samples as they are.
+    fits += [((True, len(spaces), name), name, "samples", "") for name in rivals - {fit[1] for fit in fits}]
     ranked = sorted(fits)
     return [
         FamilyFit(rank, name, space, name in rivals, _cost(name, name in rivals), missing)
@@ -218,7 +220,7 @@ def package_licence(package: str) -> str:
             str(c).rpartition(" :: ")[2] for c in facts.get_all("Classifier") or [] if str(c).startswith("License ::")
         ]
         stated = marks[0] if marks else str(facts.get("License") or "").split("\n")[0]
-    return stated[:60]
+    return stated if len(stated) <= 48 else f"{stated[:48].rpartition(' AND ')[0] or stated[:48]} and more"
 
 
 def _targets(node: ast.stmt) -> Iterable[str]:
