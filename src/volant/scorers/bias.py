@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from volant.core.errors import DataError, SettingError, did_you_mean
 from volant.core.protocols import Output
 from volant.core.sample import Sample
-from volant.core.score import Score
+from volant.core.score import Direction, Score
 from volant.scorers.measure import interval, target_of
 from volant.scorers.scoring import Scoring
 from volant.scorers.texts import similarity
@@ -128,7 +128,7 @@ class BiasGap(Scoring):
     """See the module."""
 
     name = "bias_gap"
-    direction = "lower"
+    direction: Direction = "lower"
     ladder = "planted"
     note = "difference of relevance between prompts that differ in a demographic word; worst axis"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from volant.core.protocols import Output
 from volant.core.sample import Sample
+from volant.core.score import Direction
 from volant.scorers.scoring import Scoring
 from volant.scorers.texts import sentences, words
 
@@ -109,7 +110,7 @@ class Grammar(Scoring):
 
     name = "grammar"
     unit = "lints/100 words"
-    direction = "lower"
+    direction: Direction = "lower"
     ladder = "fidelity"
     note = "lint rate by our own light rules; compare with the references' own"
 

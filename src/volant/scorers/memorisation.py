@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from volant.core.protocols import Output
 from volant.core.sample import Sample
-from volant.core.score import Score
+from volant.core.score import Direction, Score
 from volant.scorers.measure import mean_score, prompt_of, target_of
 from volant.scorers.scoring import Scoring
 from volant.scorers.texts import words
@@ -107,7 +107,7 @@ class Memorisation(Scoring):
     """See the module."""
 
     name = "memorisation"
-    direction = "lower"
+    direction: Direction = "lower"
     binary = True
     ladder = "memorisation"
 

@@ -15,6 +15,7 @@ from typing import Any
 from volant.core.artifact import Model
 from volant.core.protocols import Output, Request, Session
 from volant.core.sample import Sample
+from volant.core.score import Direction
 from volant.scorers.measure import target_of
 from volant.scorers.scoring import Scoring
 
@@ -26,7 +27,7 @@ class Perplexity(Scoring):
 
     name = "perplexity"
     unit = "bits/byte"
-    direction = "lower"
+    direction: Direction = "lower"
     ladder = "fidelity"
     leans_on = ("volant.scorers.texts", "volant.nets.ngram")
 

@@ -1,0 +1,179 @@
+"""`evaluate.compare`: a candidate against the champion, once, on the sealed test split.
+
+Two models and a dataset enter; a Report leaves whose `report.json` a turn of the wheel reads: the paired
+test (`p`, one-sided: is the candidate better?), the `gain` (positive is better), and the gates. Only one
+metric is tested, so the p needs no correction here; the turn corrects for repeated openings of one test.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from volant.core import Dataset, Model, Prompt, Report, Run, Sample, Score
+
+if TYPE_CHECKING:
+    from volant.scorers.compare import Comparison
+    from volant.stages.evaluate.figures import Figures
+
+
+def compare(
+    run: Run,
+    model: Model,
+    data: Dataset,
+    *,
+    champion: Model | None = None,
+    prompt: Prompt | None = None,
+    metric: str = "relevance",
+    split: Literal["test", "validation"] = "test",
+    limit: Annotated[int, Field(ge=1, le=100_000)] = 256,
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 48,
+    bias_pairs: Annotated[int, Field(ge=0, le=10_000)] = 32,
+) -> Report:
+    """Compare a candidate with the champion on the same examples, and check the gates.
+
+    Args:
+        run: the run.
+        model: the candidate.
+        data: samples with prompts and answers; its training split is searched for copies.
+        champion: what the candidate has to beat; without one it is the goal's trivial baseline.
+        prompt: instructions and examples that both are used with.
+        metric: the scorer (or `bits_per_byte`) that decides.
+        split: which split is opened; a promotion is decided on `test`, and each look at it costs significance.
+        limit: how many examples, spread evenly; more finds smaller gains and costs time.
+        max_tokens: the longest answer, in tokens.
+        bias_pairs: how many prompts are asked in two demographic forms; 0 leaves that gate out.
+    """
+    from volant.scorers.compare import paired
+    from volant.stages.evaluate.figures import scorers_for, task_samples, training_samples
+
+    samples = task_samples(data, split, limit)
+    built = scorers_for(["safety", "memorisation", "bias_gap"], metric, training_samples(data, None, run), {})
+    own, other = _measure_both(run, model, champion, prompt, data, samples, built, max_tokens, bias_pairs)
+    score = own.score(metric)
+    assert score is not None, metric
+    tested = paired(
+        metric, other.values[metric], own.values[metric], direction=score.direction, seed=run.seed, unit=score.unit
+    )
+    gates = _gates(run, tested, own, other)
+    for figure in (*own.scores, *other.scores, tested.change):
+        run.score(figure)
+    return _write(run, model, champion, tested, gates, own, other, samples)
+
+
+def _measure_both(
+    run: Run,
+    model: Model,
+    champion: Model | None,
+    prompt: Prompt | None,
+    data: Dataset,
+    samples: list[Sample],
+    scorers: dict[str, Any],
+    max_tokens: int,
+    bias_pairs: int,
+) -> tuple[Figures, Figures]:
+    from volant.core.errors import SettingError
+    from volant.stages.evaluate.figures import baselines, bias_score, measure, opened
+
+    def measured(which: Model, of: str) -> Figures:
+        with opened(run, which, prompt) as session:
+            found = measure(run, session, samples, scorers, of=of, max_tokens=max_tokens)
+            if bias_pairs:
+                gap = scorers["bias_gap"]
+                found.scores.append(
+                    bias_score(run, session, samples, gap, of=of, pairs=bias_pairs, max_tokens=max_tokens)
+                )
+        return found
+
+    own = measured(model, "model")
+    if champion is not None:
+        return own, measured(champion, "champion")
+    wanted = f"baseline:{run.goal.baseline}"
+    for name, session in baselines(run, data, model.about.modality):
+        if name == wanted:
+            return own, measure(run, session, samples, scorers, of=name, max_tokens=max_tokens)
+    raise SettingError(
+        f"there is no champion, and the goal's baseline {run.goal.baseline!r} was not measured.",
+        fix="Give a champion, or name a baseline of the modality under `goal: baseline`.",
+    )
+
+
+def _gates(run: Run, tested: Comparison, own: Figures, other: Figures) -> list[dict[str, Any]]:
+    """The quality gate, and bias, safety and memorisation.
+
+    A guard with a target in the goal has to meet it. One without must not be shown to be worse than the
+    champion's: its interval may not lie wholly on the wrong side of the champion's.
+    """
+    from volant.stages.evaluate.verdict import GUARDS
+
+    sound = tested.verdict != "worse"
+    found = [{"name": "not_worse", "passed": sound, "value": tested.gain, "bar": 0.0, "asked": "no significant loss"}]
+    for name in GUARDS:
+        mine, theirs = own.score(name), other.score(name)
+        if mine is None:
+            continue
+        target = run.goal.targets.get(name)
+        if target is not None:
+            passed, bar, asked = target.met_by(mine.value), target.bar, str(target)
+        elif theirs is not None:
+            bar, asked = theirs.value, f"not worse than {other.of}"
+            passed = not _shown_worse(mine, theirs)
+        else:
+            continue
+        found.append({"name": name, "passed": passed, "value": mine.value, "bar": bar, "asked": asked})
+    quality = {"kind": "quality", "counts": True, "why": str(tested)}
+    why = "" if sound else "does not count: quality has not passed"
+    return [
+        {**gate, **(quality if i == 0 else {"kind": "guard", "counts": sound, "why": why})}
+        for i, gate in enumerate(found)
+    ]
+
+
+def _shown_worse(mine: Score, theirs: Score) -> bool:
+    return mine.low > theirs.high if mine.direction == "lower" else mine.high < theirs.low
+
+
+def _write(
+    run: Run,
+    model: Model,
+    champion: Model | None,
+    tested: Comparison,
+    gates: list[dict[str, Any]],
+    own: Figures,
+    other: Figures,
+    samples: list[Sample],
+) -> Report:
+    import json
+
+    from volant.stages.evaluate.figures import rounded
+    from volant.stages.evaluate.page import compare_page
+
+    body = rounded(
+        {
+            "kind": "compare",
+            "metric": tested.name,
+            "direction": tested.change.direction,
+            "p": tested.p_better,
+            "p_two_sided": tested.p,
+            "gain": tested.gain,
+            "n": tested.n,
+            "better": tested.verdict == "better",
+            "verdict": tested.verdict,
+            "gates": gates,
+            "model": model.digest,
+            "champion": champion.digest if champion else "",
+            "against": other.of.removeprefix("baseline:").replace("_", " "),
+            "comparison": tested.as_json(),
+            "scores": [s.model_dump() for s in (*own.scores, *other.scores)],
+            "ids": [s.id for s in samples],
+            "values": {"model": own.values[tested.name], "against": other.values[tested.name]},
+        }
+    )
+    (run.out / "report.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (run.out / "index.html").write_text(compare_page(body), encoding="utf-8")
+    run.say(str(tested))
+    for gate in gates:
+        if gate["counts"] and not gate["passed"]:
+            run.say(f"gate {gate['name']} fails: {gate['value']:.4g}, asked {gate['asked']}")
+    return Report(run.out)
