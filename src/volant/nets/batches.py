@@ -158,6 +158,19 @@ class Padded:
         return [batches[int(i)] for i in rng.permutation(len(batches))]
 
 
+class Mixed:
+    """Several sources row by row: each step takes a batch of every one, so their shares hold at each step."""
+
+    def __init__(self, sources: Sequence[Batches]) -> None:
+        self._sources = list(sources)
+        self.steps = max(source.steps for source in self._sources)
+
+    def batch(self, step: int) -> Batch:
+        """The rows of that step, one source after the other; all have to have one length and no padding."""
+        parts = [source.batch(step) for source in self._sources]
+        return Batch(torch.cat([p.ids for p in parts]), torch.cat([p.mask for p in parts]))
+
+
 def fit(example: Encoded, length: int) -> Encoded:
     """The example in at most `length` tokens: the answer is kept (up to half), the prompt shortened.
 

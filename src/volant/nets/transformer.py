@@ -78,7 +78,7 @@ class Transformer:
             space: tokens; its length is the context.
             seed: same seed, same weights.
             **size: `depth` (4), and to override what follows from it `width`, `heads`, `mlp`;
-                `eos`, `pad` (ids), `dtype`.
+                `eos` (an id), `dtype`.
         """
         from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -86,7 +86,7 @@ class Transformer:
             raise ArtifactError(f"a transformer takes tokens, not {space.type}", fix="Choose another family.")
         chosen = size_of(int(size.get("depth", 4)))
         width, heads = int(size.get("width", chosen.width)), int(size.get("heads", chosen.heads))
-        eos, pad = size.get("eos"), size.get("pad")
+        eos = size.get("eos")
         config = Qwen3Config(
             vocab_size=space.vocab,
             hidden_size=width,
@@ -97,10 +97,10 @@ class Transformer:
             head_dim=width // heads,
             max_position_embeddings=space.length,
             tie_word_embeddings=True,
+            # No pad_token_id: where it is the end of text, transformers would never train that embedding.
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
             bos_token_id=eos,
             eos_token_id=eos,
-            pad_token_id=pad,
         )
         config._attn_implementation = "sdpa"
         with torch.random.fork_rng(devices=[]):
@@ -185,7 +185,7 @@ class Transformer:
 
         _silence()
         try:
-            net, found = AutoModelForCausalLM.from_pretrained(
+            opened: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
                 trust_remote_code=False,
@@ -199,6 +199,7 @@ class Transformer:
             raise ArtifactError(
                 f"transformers cannot open the model: {first}", where=str(folder), fix="Run `volant verify`."
             ) from error
+        net, found = opened
         # transformers fills what it does not find with random numbers and only warns.
         if found["missing_keys"]:
             what = f"the weights lack {len(found['missing_keys'])} tensors, {sorted(found['missing_keys'])[0]} for one"
@@ -287,7 +288,8 @@ def _silence() -> None:
     """Keep transformers' bars for a single small file off the terminal; ours shows what takes long."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    quiet: Any = logging
+    quiet.disable_progress_bar()
 
 
 def _forget_places(config: Path) -> None:

@@ -1,0 +1,50 @@
+"""Fine-tune every weight of a model.
+
+What enters: a Model and a Dataset of prompts with answers. What leaves: a Model of the same shape
+and size. Needs about five times the weights' memory; where that is too much, `lora` does it with less.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from volant.core import Dataset, Model, Run
+
+
+def full(
+    run: Run,
+    model: Model,
+    data: Dataset,
+    *,
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 1.0,
+    steps: Annotated[int, Field(ge=0)] = 0,
+    batch: Annotated[int, Field(ge=1, le=4096)] = 16,
+    lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    context: Annotated[int, Field(ge=0)] = 0,
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    patience: Annotated[int, Field(ge=0)] = 2,
+) -> Model:
+    """Fine-tune all weights of `model` on the answers in `data`.
+
+    Args:
+        epochs: passes over the training samples; time grows with it, and beyond a few a small set is learnt by heart.
+        steps: training steps; not 0, it is the budget in place of `epochs`.
+        batch: examples in one step; more are smoother, slower, and need more memory.
+        lr: learning rate; 0 takes what suits the model's width (2e-5 at a width of 2048). Too high forgets the base.
+        context: longest example in tokens; 0 takes the model's, 1024 at most. Longer prompts lose their middle.
+        weight_decay: pull of the weights towards zero in each step, as a fraction of the rate.
+        patience: stop after this many of five looks at the validation loss without an improvement; 0 never does.
+    """
+    from volant.nets.transformer import family
+    from volant.stages.finetune import tuning
+
+    net, codec = tuning.opened(run, model)
+    rate = lr or tuning.default_lr(net, 2e-5, 1.5)
+    budget = tuning.Budget(epochs, steps, batch, rate, context, patience, weight_decay)
+    task = tuning.prepare(run, net, codec, data, budget)
+    outcome = tuning.tune(task, net, fix="Use `finetune.lora`, or a smaller `batch` or `context`.")
+    net = net.float().cpu()
+    family.save(net, run.out)
+    return tuning.finish(task, net, model, data, outcome, {"tuned": "full"})

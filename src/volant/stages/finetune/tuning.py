@@ -1,0 +1,221 @@
+"""What full fine-tuning and LoRA have in common: data with masks, the recipe, and what is measured.
+
+What enters: an opened network, its codec and a Dataset. What leaves: the network, tuned, with its
+files and scores written. The methods differ only in which weights they train and how they save them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from volant.core import Dataset, Model, Run, Sample
+from volant.core.errors import ArtifactError, DataError
+from volant.core.protocols import Codec
+
+if TYPE_CHECKING:
+    from volant.nets.batches import Padded
+    from volant.nets.loop import Outcome
+
+_LOOKED_AT = 48  # validation examples for early stopping
+_MEASURED = 64  # validation examples for the paired test
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long and how to train; see the methods' settings."""
+
+    epochs: float
+    steps: int
+    rows: int
+    lr: float
+    context: int
+    patience: int
+    weight_decay: float = 0.0
+
+
+@dataclass
+class Tuning:
+    """One fine-tuning under way: the data, encoded, and the figures from before it.
+
+    Attributes:
+        held_out: validation samples with answers; empty where there is no validation split.
+        before: bits per byte of each held-out answer before training.
+    """
+
+    run: Run
+    codec: Codec
+    budget: Budget
+    batches: Padded
+    looks: list[Any]
+    held_out: list[Sample]
+    before: list[float]
+
+
+def opened(run: Run, model: Model) -> tuple[Any, Codec]:
+    """The network, on the run's device, and its codec.
+
+    Raises:
+        ArtifactError: it cannot be trained here, or its chat template is another one than it was trained with.
+    """
+    import torch
+
+    from volant.modalities import open_modality
+    from volant.nets import open_family
+
+    torch.set_num_threads(run.threads)
+    about = model.about
+    if about.family != "transformer":
+        what = f"a model of family {about.family!r} cannot be fine-tuned"
+        raise ArtifactError(
+            what, where=run.step, fix="Start from `pretrain.transformer` or a downloaded `pretrain.base`."
+        )
+    codec = open_modality(about.modality).open_codec(model.path)
+    said = about.chat_template_sha256
+    if said and getattr(codec, "template_sha256", said) != said:
+        what = "its chat template is not the one that it was trained with"
+        raise ArtifactError(what, where=str(model.path), fix="Run `volant verify`.")
+    return open_family(about.family).load(model.path).to(run.device), codec
+
+
+def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget) -> Tuning:
+    """Read and encode the data, show three examples with their mask, and measure the model as it is.
+
+    Raises:
+        DataError: there are no answers, or none is left for the loss to count.
+    """
+    from volant.engines.torch import TorchSession
+    from volant.nets.batches import Padded
+    from volant.scorers.measure import bits_per_byte
+
+    train = _tasks(data, "train")
+    if not train:
+        what = "the train split holds no prompts with answers"
+        fix = "Add samples of shape `completion` or `messages`; running text belongs into `pretrain`."
+        raise DataError(what, where=run.step, fix=fix)
+    _show(run, codec, train[:3])
+    most = int(getattr(net.config, "max_position_embeddings", 0)) or 512
+    length = min(budget.context, most) if budget.context else min(most, 1024)
+    pad = int(getattr(codec, "pad_id", 0))
+    encoded = [codec.encode(sample) for sample in train]
+    try:
+        batches = Padded(encoded, length=length, rows=budget.rows, seed=run.seed, pad=pad)
+    except DataError as error:
+        raise error.at(run.step) from error
+    cut = sum(len(e.ids) > length for e in encoded)
+    if cut:
+        run.say(
+            f"{cut} of {len(encoded)} examples are over {length} tokens; their prompts were shortened in the middle"
+        )
+    if batches.masked_out:
+        run.say(f"{batches.masked_out} examples have no answer token and were left out")
+    held_out = _tasks(data, "validation") if data.about["splits"].get("validation") else []
+    looks = _looks(codec, held_out, length, budget.rows, pad)
+    if not held_out:
+        run.say("there is no validation split: no early stopping, and the last weights are kept")
+    measured = [s for s in held_out if (s.messages or [{}])[-1].get("content")][:_MEASURED]
+    before = bits_per_byte(TorchSession(net, codec), measured) if measured else []
+    return Tuning(run, codec, budget, batches, looks, measured, before)
+
+
+def tune(tuning: Tuning, net: Any, *, fix: str) -> Outcome:
+    """Train, on the answers only.
+
+    Args:
+        tuning: from `prepare`.
+        net: its parameters with `requires_grad` are trained.
+        fix: what to do where memory does not suffice.
+
+    Raises:
+        MachineError: there is too little memory; said before anything starts.
+    """
+    from volant.nets.loop import Recipe, train
+    from volant.nets.memory import check_training
+
+    run, budget, batches = tuning.run, tuning.budget, tuning.batches
+    steps = budget.steps or max(1, round(batches.steps * budget.epochs))
+    tokens = max(1, batches.tokens // batches.steps)
+    recipe = Recipe(
+        steps=steps,
+        lr=budget.lr,
+        betas=(0.9, 0.99),
+        weight_decay=budget.weight_decay,
+        warmup=max(1, min(steps // 10, 100)),
+        decay=max(1, steps * 2 // 3),
+        evaluate_every=max(1, steps // 5),
+        patience=budget.patience,
+        checkpoint_every=max(10, min(200, steps // 5)),
+    )
+    piece = min(2 * tokens, recipe.piece_tokens)
+    check_training(net, tokens=piece, counted=piece, device=run.device, where=run.step, fix=fix)
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    run.say(f"{trained:,} weights are trained, {steps} steps of {budget.rows} examples, rate {budget.lr:.2g}")
+    return train(run, net, batches, recipe, validation=tuning.looks, title="fine-tuning")
+
+
+def finish(tuning: Tuning, net: Any, model: Model, data: Dataset, outcome: Outcome, extra: dict[str, Any]) -> Model:
+    """Describe the tuned model, and compare it with the one before: its own metric and the task's.
+
+    Args:
+        tuning: from `prepare`.
+        net: the tuned network, merged.
+        model: the one before.
+        data: whose validation split the task metric is measured on.
+        outcome: of the training.
+        extra: what the method adds to `volant.json`.
+    """
+    from volant.engines.torch import TorchSession
+    from volant.scorers.compare import paired
+    from volant.scorers.measure import bits_per_byte, check_task, mean_score
+
+    run, codec = tuning.run, tuning.codec
+    codec.save(run.out)
+    ended = {"tokens": outcome.tokens, "steps": outcome.steps, "ended": outcome.reason}
+    about = model.about.model_copy(update={"extra": {**model.about.extra, **extra, **ended}})
+    body = json.dumps(about.model_dump(mode="json"), indent=2, sort_keys=True)
+    (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")
+    session = TorchSession(net, codec)
+    if tuning.held_out:
+        after = bits_per_byte(session, tuning.held_out)
+        note = "validation answers"
+        run.score(mean_score("bits_per_byte", after, unit="bits", direction="lower", note=note))
+        comparison = paired("bits_per_byte", tuning.before, after, direction="lower", unit="bits")
+        run.score(comparison.change)
+        run.say(str(comparison))
+        check_task(run, session, data, before=model)
+    return Model(run.out)
+
+
+def default_lr(net: Any, at_2048: float, power: float) -> float:
+    """A rate that suits the width: `at_2048` at a width of 2048, more for narrower networks."""
+    return float(at_2048 * (2048 / int(net.config.hidden_size)) ** power)
+
+
+def _tasks(data: Dataset, split: Any) -> list[Sample]:
+    from volant.store.dataset import rows
+
+    return [s for s in rows(data, split) if s.shape in ("completion", "messages")]
+
+
+def _looks(codec: Codec, held_out: Sequence[Sample], length: int, rows: int, pad: int) -> list[Any]:
+    from volant.nets.batches import Padded
+
+    encoded = [codec.encode(sample) for sample in held_out[:_LOOKED_AT]]
+    try:
+        return Padded(encoded, length=length, rows=rows, seed=0, pad=pad).in_order()
+    except DataError:
+        return []
+
+
+def _show(run: Run, codec: Codec, samples: Sequence[Sample]) -> None:
+    """Three examples as the model sees them; what the loss counts stands in double brackets."""
+    from volant.modalities.text_codec import TextCodec, masked_preview
+
+    if not isinstance(codec, TextCodec):
+        return
+    for number, sample in enumerate(samples, 1):
+        text = str(masked_preview(codec, sample))
+        shown = text if len(text) <= 800 else f"{text[:400]} ... {text[-400:]}"
+        run.say(f"example {number} ([[ ]] is what the loss counts):\n{shown}")

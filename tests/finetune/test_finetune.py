@@ -1,0 +1,214 @@
+"""Fine-tuning: what counts in the loss, that it helps, that adapters and merged weights are one model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from volant.core.artifact import Dataset, Model
+from volant.core.errors import ArtifactError, DataError, GateRefused, MachineError
+from volant.core.run import Run
+from volant.core.sample import Sample, Source, sample_id
+from volant.stages.finetune import full, lora
+from volant.stages.pretrain import transformer
+from volant.store.dataset import writer
+
+SOURCE = Source(uri="test:", licence="CC0-1.0")
+ANIMALS = ["cat", "dog", "cow", "pig", "hen", "fox", "owl", "bee", "ant", "elk"]
+
+
+def pairs(n, split, says="says"):
+    for i in range(n):
+        animal, number = ANIMALS[i % 10], i // 10
+        prompt = f"what {says} the {animal} number {number} ?"
+        answer = f"{animal[::-1]} {animal[::-1]}"
+        yield Sample(
+            id=sample_id(prompt, split), shape="completion", source=SOURCE, condition=prompt, target=answer, split=split
+        )
+
+
+def texts(n, split):
+    for i in range(n):
+        content = " ".join(f"the {ANIMALS[(i * 7 + j) % 10]} sees the {ANIMALS[(i + j * 3) % 10]} ." for j in range(30))
+        yield Sample(id=sample_id(content, split), shape="text", source=SOURCE, content=content, split=split)
+
+
+def dataset(folder, *samples):
+    folder.mkdir()
+    with writer(folder) as out:
+        for some in samples:
+            out.write_all(some)
+    return Dataset(folder)
+
+
+def make_run(folder, **more):
+    (folder / "out").mkdir(parents=True, exist_ok=True)
+    return Run(step="tuned", out=folder / "out", work=folder / "work", threads=1, **more)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    return dataset(folder / "d", pairs(60, "train"), pairs(12, "validation", "said"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    corpus = dataset(folder / "corpus", texts(40, "train"), texts(4, "validation"))
+    return transformer(make_run(folder), corpus, depth=1, tokens=4000, vocab=300, context=64, batch_tokens=256)
+
+
+def scores(run):
+    return {s.name: s for s in run.watcher.scores if s.of == "model"}
+
+
+def test_full_learns_the_task_and_leaves_its_input_alone(model, data, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    before = model.digest
+    run = make_run(tmp_path)
+    tuned = full(run, model, data, steps=40, lr=0.01)
+    found = scores(run)
+    change = next(s for s in run.watcher.scores if s.name == "bits_per_byte_change")
+    assert change.high < 0 and found["bits_per_byte"].value < 2.0
+    assert found["relevance"].value >= 0
+    assert model.digest == before != tuned.digest
+    assert (tuned.path / "validation.json").is_file()
+    AutoTokenizer.from_pretrained(tuned.path)
+    AutoModelForCausalLM.from_pretrained(tuned.path)
+    losses = [v for n, v, _ in run.watcher.metrics if n == "loss"]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_three_examples_are_shown_with_their_mask(model, data, tmp_path):
+    run = make_run(tmp_path)
+    lora(run, model, data, steps=1)
+    shown = [line for line in run.watcher.lines if line.startswith("example ")]
+    assert len(shown) == 3
+    assert all("[[" in line and "what says the" not in line.split("[[", 2)[2] for line in shown)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_lora_adapter_and_merged_weights_are_one_model(model, data, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    run = make_run(tmp_path)
+    tuned = lora(run, model, data, steps=20, rank=4, lr=0.01)
+    assert scores(run)["merge_difference"].value < 1e-3
+    assert next(s for s in run.watcher.scores if s.name == "bits_per_byte_change").high < 0
+    ids = torch.arange(10, 40)[None]
+    base = AutoModelForCausalLM.from_pretrained(model.path)
+    plain = base(ids).logits.detach().clone()
+    beside = PeftModel.from_pretrained(base, tuned.path / "adapter")(ids).logits
+    merged = AutoModelForCausalLM.from_pretrained(tuned.path)(ids).logits
+    assert torch.allclose(beside, merged, atol=1e-3) and not torch.allclose(plain, merged, atol=1e-1)
+    config = (tuned.path / "adapter" / "adapter_config.json").read_text()
+    assert json.loads(config)["base_model_name_or_path"] == "" and str(tmp_path) not in config
+    payload = "".join(p.read_text() for p in tuned.path.rglob("*.json"))
+    assert str(tmp_path) not in payload and str(model.path) not in payload
+
+
+@pytest.mark.parametrize("method", [full, lora])
+def test_same_seed_same_digest_other_seed_another(model, data, tmp_path, method):
+    digests = [
+        method(make_run(tmp_path / str(i), seed=seed), model, data, steps=3).digest for i, seed in enumerate((1, 1, 2))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("method", [full, lora])
+def test_a_kill_resumes_to_the_same_digest(model, data, tmp_path, method, monkeypatch):
+    from volant.nets import loop
+
+    more = {"dropout": 0.1} if method is lora else {}
+    whole = method(make_run(tmp_path / "whole"), model, data, steps=14, **more)
+    step = loop._Training._one_step
+
+    def deadly(self):
+        if self.step == 12:
+            raise KeyboardInterrupt
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Training, "_one_step", deadly)
+        with pytest.raises(KeyboardInterrupt):
+            method(make_run(tmp_path / "cut"), model, data, steps=14, **more)
+    run = make_run(tmp_path / "cut")
+    for left in run.out.iterdir():
+        left.unlink()
+    again = method(run, model, data, steps=14, **more)
+    assert any("carrying on from the checkpoint at step 10" in line for line in run.watcher.lines)
+    assert again.digest == whole.digest
+
+
+def test_answers_that_are_all_masked_stop_with_the_reason(model, tmp_path):
+    empty = [
+        Sample(
+            id=str(i),
+            shape="messages",
+            source=SOURCE,
+            content=json.dumps([{"role": "user", "content": f"what says the cow {i}"}]),
+        )
+        for i in range(4)
+    ]
+    data = dataset(tmp_path / "d", empty)
+    with pytest.raises(DataError, match="loss mask of all 4 examples is empty"):
+        lora(make_run(tmp_path), model, data, steps=1)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_text_alone_is_refused_with_a_mend(model, tmp_path):
+    data = dataset(tmp_path / "d", texts(3, "train"))
+    with pytest.raises(DataError, match="no prompts with answers"):
+        full(make_run(tmp_path), model, data)
+
+
+def test_without_a_validation_split_it_trains_and_says_so(model, tmp_path):
+    run = make_run(tmp_path)
+    lora(run, model, dataset(tmp_path / "d", pairs(1, "train")), steps=2)
+    assert any("no validation split" in line for line in run.watcher.lines)
+    assert "bits_per_byte" not in scores(run)
+
+
+def test_too_little_memory_is_said_before_training_and_names_lora(model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("volant.nets.memory.free_bytes", lambda device: 1000)
+    with pytest.raises(MachineError, match=r"finetune\.lora"):
+        full(make_run(tmp_path), model, data, steps=1)
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_merge_that_changes_the_model_is_refused(model, data, tmp_path, monkeypatch):
+    from volant.nets.transformer import Transformer
+
+    load = Transformer.load
+
+    def spoilt(self, folder, **more):
+        net = load(self, folder, **more)
+        if folder == tmp_path / "out":
+            with torch.no_grad():
+                net.model.norm.weight.mul_(1.5)
+        return net
+
+    monkeypatch.setattr(Transformer, "load", spoilt)
+    with pytest.raises(GateRefused, match="merged weights differ"):
+        lora(make_run(tmp_path), model, data, steps=1)
+
+
+def test_a_hosted_model_is_refused(data, tmp_path):
+    (tmp_path / "volant.json").write_text(json.dumps({"family": "remote", "modality": "text", "engine": "remote"}))
+    with pytest.raises(ArtifactError, match="'remote' cannot be fine-tuned"):
+        full(make_run(tmp_path), Model(tmp_path), data)
+
+
+def test_a_changed_chat_template_is_refused(model, data, tmp_path):
+    for file in model.path.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    template = tmp_path / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    with pytest.raises(ArtifactError, match="chat template"):
+        lora(make_run(tmp_path), Model(tmp_path), data)
