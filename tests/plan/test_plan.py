@@ -182,6 +182,25 @@ def test_sizing_follows_the_model_from_step_to_step(tmp_path):
     assert fast["base"]["seconds"] < by["base"]["seconds"]
 
 
+def test_a_base_is_sized_by_its_weights_or_not_at_all(tmp_path):
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases" / "model.safetensors").write_bytes(b"x" * 2_000_000)
+    steps = [("base", "pretrain.base", {"source": "bases"}, {}), ("t", "finetune.full", {}, {"model": ["base"]})]
+    body = sized(tmp_path, steps)
+    assert [row["parameters"] for row in body["steps"]] == [1_000_000, 1_000_000]
+    watcher = Silent()
+    steps[0][2]["source"] = "org/huge-model"
+    body = sized(tmp_path, steps, watcher=watcher)
+    assert body["steps"][0]["basis"] == "size not known" and "base is not known" in watcher.lines[0]
+
+
+def test_every_method_can_be_sized(tmp_path):
+    from volant.core.method import methods
+
+    steps = [(name.replace(".", "_"), name, {}, {}) for name in methods()]
+    assert len(sized(tmp_path, steps)["steps"]) == len(steps) > 20
+
+
 def test_sizing_is_the_same_whatever_is_free_now(tmp_path):
     first = sized(tmp_path)
     assert first == sized(tmp_path, outside=facts(disk_free_bytes=5 << 30, memory_free_bytes=1 << 30))

@@ -8,9 +8,9 @@ are the usual ones; the speeds are measured on two cores of a server processor a
 | parameters N      | the family's own formula (`nets.transformer.size_of`)                          |
 | training flops    | 6 N per token; with adapters 4 N (no gradient of the frozen weights)           |
 | training seconds  | tokens x (flops / rate + a fixed cost), rate = cores x flops a core (x bf16)   |
-| training memory   | 4 B weights + 4 B gradients + 8 B AdamW (Muon 4 B) a parameter + activations   |
-| activations       | batch tokens x (depth x width x 34 + counted x vocabulary x 4 x 2) bytes       |
-| generating        | 2 N flops a token, bounded below by the cost of one step of the engine         |
+| training memory   | 4 B a weight, 20 B a trained one (gradient, two moments, best so far, a copy)  |
+| activations       | 4 B x batch tokens x (34 x depth x width + 3 x vocabulary, in pieces)          |
+| generating        | 2 N flops a token of prompt and text, and a fixed cost of each step            |
 | disk              | 4 B a parameter for each model kept, twice that for each checkpoint            |
 
 A guess of a duration within a factor of three is all that this promises; it is there to catch an
@@ -30,11 +30,13 @@ BF16_GAIN = 1.6
 GPU_FLOPS = 40e12
 # One step of generation costs at least this long, whatever the size, for each batch.
 STEP_SECONDS = 0.004
+FIXED_SECONDS = 8.0  # torch loaded, the tokenizer fitted, the task metric measured before and after
 BASE_BYTES = 700 << 20  # the interpreter with torch and transformers loaded
 RESERVE = 0.9  # share of the machine's memory that a step may plan with
-CORPUS_BYTES = 8 << 20
+_LOGITS = 3 * (64 << 20)  # entries at once; more are made in pieces
 BYTES_A_TOKEN = 3.4
 PAIR_TOKENS = 160
+CHOICES = 200  # judged pairs
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,11 @@ def training(
         passes: forward and backward passes for each token (preferences need the reference's too).
     """
     flops = (6.0 if trained > 0.5 else 4.0) * model.parameters * tokens * passes
-    counted = 1.0 if method.startswith("pretrain") else 0.3
-    activations = model.batch_tokens * (34 * model.depth * model.width + 8 * counted * model.vocab)
-    memory = BASE_BYTES + model.parameters * (4 + 16 * trained) * passes + 4 * activations
+    logits = min(3 * model.batch_tokens * model.vocab, _LOGITS)
+    activations = 34 * model.batch_tokens * model.depth * model.width + logits
+    memory = BASE_BYTES + 4 * (model.parameters * (1 + 5 * trained) + activations)
     disk = 4 * model.parameters * (1 + 4 * trained)
-    seconds = speed.factor * (flops / speed.flops) + 4
+    seconds = speed.factor * (flops / speed.flops) + FIXED_SECONDS
     return Estimate(step, method, model.parameters, int(memory), seconds, int(disk), f"{tokens:,.0f} tokens")
 
 
@@ -134,15 +136,32 @@ def generating(step: str, method: str, model: Sketch | None, outputs: int, token
     """Cost of `outputs` generations of up to `tokens` tokens each, in batches of 16."""
     parameters = model.parameters if model else 0
     steps = -(-outputs // 16) * tokens
-    each = max(STEP_SECONDS, 16 * 2.0 * parameters / speed.flops)
+    flops = 2.0 * parameters * outputs * (PAIR_TOKENS + tokens)
     memory = BASE_BYTES + 6 * parameters
     basis = f"{outputs:,} outputs of up to {tokens} tokens"
-    return Estimate(step, method, parameters, int(memory), speed.factor * steps * each + 3, 2 << 20, basis)
+    return Estimate(
+        step,
+        method,
+        parameters,
+        int(memory),
+        speed.factor * (steps * STEP_SECONDS + flops / speed.flops) + 3,
+        2 << 20,
+        basis,
+    )
+
+
+def loading(step: str, method: str, model: Sketch) -> Estimate:
+    """Cost of taking a base over: a copy on disk, opened once to be measured."""
+    basis = f"{model.parameters / 1e6:,.1f} M weights" if model.parameters else "size not known"
+    memory = BASE_BYTES + 8 * model.parameters
+    return Estimate(
+        step, method, model.parameters, memory, FIXED_SECONDS + model.parameters / 1e8, 4 * model.parameters, basis
+    )
 
 
 def reading(step: str, method: str, corpus_bytes: int, speed: Rates) -> Estimate:
     """Cost of reading, cleaning or splitting text: about 3 MB a second on one core."""
-    memory = (120 << 20) + 6 * corpus_bytes
+    memory = (250 << 20) + 40 * corpus_bytes
     seconds = speed.factor * corpus_bytes / 3e6 + 1
     return Estimate(step, method, 0, memory, seconds, corpus_bytes, f"{corpus_bytes / 1e6:.0f} MB of text")
 

@@ -117,50 +117,64 @@ def _row(
     from volant.stages.plan import estimates
 
     stage, _, verb = method.partition(".")
-    if stage == "pretrain" and verb == "base":
+    if method == "pretrain.base":
         model = _base(run, settings)
-        return estimates.reading(name, method, 4 * model.parameters, speed), model
+        if not model.parameters:
+            run.say(f"the size of {name} is not known before it is here; what uses it is not sized")
+        return estimates.loading(name, method, model), model
     if stage in ("pretrain", "finetune") or method in ("align.dpo", "align.reward"):
         model = estimates.sketch(settings, base)
-        whole = stage == "pretrain"
-        data = amounts["corpus_bytes"] / estimates.BYTES_A_TOKEN if whole else amounts["pairs"] * estimates.PAIR_TOKENS
-        tokens = _tokens(settings, model.batch_tokens, data)
+        tokens = _tokens(stage, settings, model.batch_tokens, amounts)
         trained = 0.05 if verb == "lora" or settings.get("rank") else 1.0
-        passes = 2.0 if stage == "align" else 1.0
+        # Preferences read two answers; DPO reads both with the reference, too.
+        passes = {"align.dpo": 2.7, "align.reward": 2.0}.get(method, 1.0)
         return estimates.training(name, method, model, tokens, speed, trained=trained, passes=passes), model
-    if stage in ("prompt", "evaluate", "deliver", "compress") or method == "align.preferences":
-        outputs = int(settings.get("limit") or settings.get("pairs") or 128) * int(settings.get("samples") or 1)
-        rounds = {"prompt": 2, "compress": 2, "align": 2}.get(stage, 1)
-        tokens_each = int(settings.get("max_tokens") or 48)
-        row = estimates.generating(name, method, base, outputs * rounds, tokens_each, speed)
+    if method == "deploy.container" and base is not None:
+        return estimates.loading(name, method, base), None
+    writes = stage in ("prompt", "evaluate", "deliver", "compress", "deploy") or method == "align.preferences"
+    if writes and base is not None:
+        outputs, tokens_each = _outputs(stage, settings)
+        row = estimates.generating(name, method, base, outputs, tokens_each, speed)
         return row, base if stage == "compress" else None
     corpus = int(amounts["corpus_bytes"]) if stage == "collect" else 1 << 20
     return estimates.reading(name, method, corpus, speed), None
 
 
-def _tokens(settings: Mapping[str, Any], batch_tokens: int, data: float) -> float:
+def _outputs(stage: str, settings: Mapping[str, Any]) -> tuple[int, int]:
+    """How many texts a step generates, and how long at most."""
+    count = settings.get("limit") or settings.get("prompts") or settings.get("requests")
+    count = len(settings.get("ask") or ()) or (count if isinstance(count, int) else 64)
+    each = int(settings.get("samples") or settings.get("answers") or 1) if stage in ("deliver", "align") else 1
+    rounds = {"prompt": 2, "compress": 2, "evaluate": 2}.get(stage, 1)  # with and without; the model and the one before
+    bias = 2 * int(settings.get("bias_pairs") or 0)
+    return (count * each + bias) * rounds, int(settings.get("max_tokens") or settings.get("tokens") or 48)
+
+
+def _tokens(stage: str, settings: Mapping[str, Any], batch_tokens: int, amounts: Mapping[str, float]) -> float:
     """Tokens that a training step will see, from whichever budget its settings name."""
+    from volant.stages.plan.estimates import BYTES_A_TOKEN, CHOICES, PAIR_TOKENS
+
     if settings.get("tokens"):
         return float(settings["tokens"])
     if settings.get("steps"):
-        batch = settings.get("batch")
-        from volant.stages.plan.estimates import PAIR_TOKENS
-
-        return float(settings["steps"]) * (float(batch) * PAIR_TOKENS if batch else batch_tokens)
+        rows = settings.get("batch") or settings.get("rows")
+        return float(settings["steps"]) * (float(rows) * PAIR_TOKENS if rows else batch_tokens)
+    examples = CHOICES if stage == "align" else amounts["pairs"]
+    data = amounts["corpus_bytes"] / BYTES_A_TOKEN if stage == "pretrain" else examples * PAIR_TOKENS
     return data * float(settings.get("epochs") or 1)
 
 
 def _base(run: Run, settings: Mapping[str, Any]) -> Sketch:
-    """A base from elsewhere: its size from the weights on disk (two bytes a weight), else one billion."""
+    """A base from elsewhere: its size from the weights on disk (two bytes a weight); 0 where they are not here."""
     from volant.stages.plan.estimates import Sketch
 
-    name = str(settings.get("model") or settings.get("name") or settings.get("hub") or "")
+    name = str(settings.get("source") or "")
     try:
         folder = run.resolver.resolve(name or ".")
     except PathError:  # a hub name, or a step that will be refused when it runs
         folder = Path()
     bytes_ = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if name and folder.is_dir() else 0
-    parameters = bytes_ // 2 or 1_000_000_000
+    parameters = bytes_ // 2
     depth = max(2, round((parameters / 3e4) ** (1 / 3)))
     return Sketch(parameters, depth, 64 * depth, 32_000, 1024, 2048)
 
