@@ -268,3 +268,8 @@ def test_draining_refuses_new_work_and_turns_readiness_off(serving: Any) -> None
     assert client.get("/readyz").status_code == 503 and client.get("/healthz").status_code == 200
     refused = client.post(CHAT, json=say("x"))
     assert refused.status_code == 503 and refused.headers["retry-after"] == "2"
+
+
+def test_the_schema_of_the_api_is_there(serving: Any) -> None:
+    schema = client_for(serving()).get("/openapi.json").json()
+    assert {CHAT, "/v1/completions", "/v1/feedback", "/v1/models"} <= set(schema["paths"])

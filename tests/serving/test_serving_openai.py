@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import socket
 import threading
@@ -197,3 +198,25 @@ def until(condition: Any, seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.005)
+
+
+def test_a_client_that_trickles_its_head_is_cut_off_and_others_are_served(echo: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("volant.serving.connection.HEAD_SECONDS", 0.3)
+    _, url = echo
+    with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as slow:
+        slow.settimeout(5)
+        began = time.monotonic()
+        for _ in range(10):
+            try:
+                slow.sendall(b"G")
+            except OSError:
+                break
+            assert httpx.get(f"{url}/healthz").status_code == 200
+            time.sleep(0.05)
+        with contextlib.suppress(ConnectionError):
+            assert slow.recv(10) == b""
+        assert 0.2 < time.monotonic() - began < 3
+    with httpx.Client(base_url=url) as client:  # a connection that is kept alive is not cut between requests
+        for _ in range(3):
+            assert client.get("/healthz").status_code == 200
+            time.sleep(0.2)

@@ -22,9 +22,10 @@ from volant.core.protocols import Chunk, Request, Session
 
 log = logging.getLogger("volant.serving")
 
-# How long a batch waits for company when the last one had some: clients that were answered together
-# ask again within a millisecond or two, and running the first of them alone would halve the batch.
-GATHER_SECONDS = 0.004
+# How long a batch waits for company when the last one had some, as a share of how long batches take, and
+# its bounds in seconds. Clients that were answered together ask again within some milliseconds; running
+# the first of them alone would leave the others waiting for a whole batch.
+GATHER_SHARE, GATHER_LEAST, GATHER_MOST = 0.1, 0.004, 0.05
 
 
 class QueueFull(Exception):
@@ -120,7 +121,7 @@ class Batcher:
         self._running: list[Job] = []
         self._next: tuple[Served, threading.Event] | None = None
         self._stopped = False
-        self._had_company = False
+        self._company = 1
         self._batch_seconds = 0.1
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name="volant-batches", daemon=True)
@@ -220,11 +221,10 @@ class Batcher:
 
     def _gather(self) -> list[Job]:
         """Take whole jobs, first come first served, up to the batch size; a job is never split over two models."""
-        if self._had_company:
-            ready_by = time.monotonic() + GATHER_SECONDS
-            while self.waiting < self._batch and (left := ready_by - time.monotonic()) > 0:
-                with self._wake:
-                    self._wake.wait(left)
+        if self._company > 1:
+            patience = min(GATHER_MOST, max(GATHER_LEAST, GATHER_SHARE * self._batch_seconds))
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopped or self.waiting >= self._company, patience)
         with self._wake:
             taken: list[Job] = []
             size = 0
@@ -234,7 +234,7 @@ class Batcher:
                 taken.append(job)
                 size += len(job.requests)
             self._running = taken
-            self._had_company = len(taken) > 1 or bool(self._waiting)
+            self._company = min(self._batch, size + self.waiting)
         return taken
 
     def _run(self, batch: list[Job]) -> None:

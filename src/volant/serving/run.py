@@ -27,6 +27,7 @@ from volant.core import Prompt
 from volant.core.errors import ArtifactError, MachineError, SettingError, VolantError
 from volant.serving.app import create_app
 from volant.serving.auth import HASH_VARIABLE, KEY_VARIABLE, Door, Keys, hosts_for
+from volant.serving.connection import PromptProtocol
 from volant.serving.engine import Served
 from volant.serving.limits import Limits
 from volant.serving.service import Fixed, Service, Source, model_at, opener, source_for
@@ -120,6 +121,7 @@ class _Server(uvicorn.Server):
 async def _listen(service: Service, listener: socket.socket, stop: threading.Event, ready: Ready | None) -> None:
     config = uvicorn.Config(
         create_app(service), log_config=None, access_log=False, server_header=False, lifespan="off", ws="none",
+        http=PromptProtocol,
         # X-Forwarded-For must not make a stranger a local client.
         proxy_headers=False, timeout_graceful_shutdown=LAST_BYTES_SECONDS,
         limit_concurrency=service.limits.queue * 2 + 256,

@@ -274,12 +274,15 @@ class Service:
             log.exception("an event could not be recorded")
 
     def _follow(self) -> None:
-        snapshot_at = time.monotonic() + SNAPSHOT_SECONDS
+        snapshot_at, said = time.monotonic() + SNAPSHOT_SECONDS, ""
         while not self._ended.wait(POLL_SECONDS):
             try:
                 self.reload(again=False)
-            except Exception:  # the records are locked or away: look again at the next poll
-                log.exception("could not look for a new model")
+                said = ""
+            except Exception as error:  # the records are locked or away: look again at the next poll
+                if str(error) != said:  # said once, and not three times a second
+                    log.warning("could not look for a new model: %s", error)
+                said = str(error)
             if time.monotonic() >= snapshot_at:
                 snapshot_at += SNAPSHOT_SECONDS
                 self._event("serving", self.meter.snapshot())
