@@ -17,10 +17,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError
 
 from volant.core.errors import ArtifactError, MachineError, MissingPackage, RemoteError, SettingError
-from volant.store.disk import full_error, is_full
+from volant.store.disk import full_error, is_full, room
 from volant.store.lock import AdvisoryLock
 from volant.store.migrations import MIGRATIONS, migrate, version_of
 
@@ -41,21 +41,19 @@ class Database:
         self.url, self.file = _parse(url)
         self.where = str(self.file) if self.file else make_url(self.url).render_as_string(hide_password=True)
         self.lock = AdvisoryLock(self.file.with_name(f"{self.file.name}.lock")) if self.file else None
-        self._engine: Engine | None = None
-        self._pid = 0
+        self._engines: dict[int, Engine] = {}
         self._folded = 0
-        self._closing: weakref.finalize[Any, Any] | None = None
 
     @property
     def engine(self) -> Engine:
         """The engine of this process; a forked child gets its own."""
-        if self._engine is None or self._pid != os.getpid():
-            if self._engine is not None:
-                _orphans.append(self._engine)
-            self._engine, self._pid = _engine(self.url, self.file, self.where), os.getpid()
+        pid = os.getpid()
+        if pid not in self._engines:
+            _orphans.extend(self._engines.values())
+            engine = self._engines.setdefault(pid, _engine(self.url, self.file, self.where))
             # Without this the last connection would fold the log at exit, outside of the lock.
-            self._closing = weakref.finalize(self, _close, self._engine, self.lock, self._pid)
-        return self._engine
+            weakref.finalize(self, _close, engine, self.lock, pid)
+        return self._engines[pid]
 
     def prepare(self) -> None:
         """Make or migrate the schema where it is not the newest; cheap where it is.
@@ -63,6 +61,9 @@ class Database:
         Raises:
             ArtifactError: it was written by a newer Volant, or is no database.
         """
+        if self.file:
+            with room(self.file.parent, "opening the records"):
+                self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.read() as connection:
             if version_of(connection) == len(MIGRATIONS):
                 return
@@ -129,8 +130,8 @@ class Database:
         """Turn the errors of the database into words."""
         try:
             yield
-        except (DatabaseError, InterfaceError) as error:
-            said = str(error.orig).strip() or type(error.orig).__name__
+        except (DatabaseError, InterfaceError, sqlite3.Error) as error:  # the last: from our own BEGIN
+            said = str(getattr(error, "orig", error)).strip()
             if is_full(error):
                 raise full_error(Path(self.where).parent, "writing the records") from error
             if self.file is None:
@@ -138,7 +139,7 @@ class Database:
             if "readonly" in said or "unable to open" in said:
                 fix = "Check the owner and the rights of the file and its folder."
                 raise MachineError(f"the records cannot be written: {said}.", where=self.where, fix=fix) from error
-            if isinstance(error, OperationalError) and "locked" in said:
+            if "locked" in said:
                 fix = "Another program holds the file open for writing; end it."
                 raise MachineError(f"the records are locked: {said}.", where=self.where, fix=fix) from error
             if "malformed" in said or "not a database" in said:
@@ -148,9 +149,9 @@ class Database:
 
     def close(self) -> None:
         """Close every connection, under the lock; the next use opens them again."""
-        if self._closing is not None:
-            self._closing()
-        self._engine = None
+        engine = self._engines.pop(os.getpid(), None)
+        if engine is not None:
+            _close(engine, self.lock, os.getpid())
 
 
 def _parse(url: str | Path) -> tuple[str, Path | None]:
@@ -204,14 +205,14 @@ def _begun(connection: Connection) -> None:
 
 
 def _close(engine: Engine, lock: AdvisoryLock | None, pid: int) -> None:
+    """Close an engine under the lock if it is free. If it is not, its holder's connection stays open, so ours
+    is not the last one and folds nothing; waiting here could be waiting for oneself (a collector runs anywhere)."""
     if pid != os.getpid():
         return
-    if lock is None:
-        engine.dispose()
-        return
     try:
-        with lock:
-            engine.dispose()
+        held = lock is not None and lock.attempt()
     except (OSError, MachineError):  # the folder is gone: there is nothing left to guard
-        engine.dispose()
-    lock.close()
+        held = False
+    engine.dispose()
+    if lock is not None and held:
+        lock.release()

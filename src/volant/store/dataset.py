@@ -73,7 +73,8 @@ class _Shards:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.files.append(self.folder / f"{self.stem}-{len(self.files):05d}.part")
             self.open = pq.ParquetWriter(self.files[-1], SCHEMA, compression="zstd")
-        self.open.write_table(pa.Table.from_pylist(self.rows, schema=SCHEMA))
+        if self.rows:  # a row group of no rows is one that `datasets` cannot read
+            self.open.write_table(pa.Table.from_pylist(self.rows, schema=SCHEMA))
         self.shard_bytes += self.group_bytes
         self.rows, self.group_bytes = [], 0
         if self.shard_bytes >= _BYTES_A_SHARD:
@@ -141,7 +142,7 @@ class Writer:
 
     def close(self) -> None:
         """Finish the shards and write the metadata."""
-        if not self._kept:  # an empty shard keeps the schema, so that the directory still opens
+        if not self._kept:  # an empty shard keeps the schema, so that readers of Parquet still open it
             self._shard("data", "train").flush()
         for shards in self._shards.values():
             shards.finish()
@@ -232,16 +233,17 @@ def _check_split(data: Dataset, split: Split) -> None:
 
 
 def _row(sample: Sample) -> tuple[dict[str, Any], int]:
-    row = sample.model_dump()
+    row = sample.model_dump(exclude={"media"})
     try:
         row["attrs"] = json.dumps(sample.attrs, ensure_ascii=False, sort_keys=True, allow_nan=False)
-        size = sum(len(row[name].encode()) for name in ("content", "condition", "target", "rejected") if row[name])
-        size += len(row["attrs"].encode())
-    except (ValueError, TypeError) as error:  # UnicodeEncodeError is a ValueError
+        size = len(json.dumps(row, ensure_ascii=False).encode())  # refuses half a surrogate pair, wherever it is
+    except (ValueError, TypeError) as error:
+        where, first = sample.source.uri, str(error).split("\n", maxsplit=1)[0]
         raise DataError(
-            f"sample {sample.id} cannot be stored: {error}.", where=sample.source.uri, fix="Clean or drop it."
+            f"sample {sample.id} cannot be stored: {first}.", where=where, fix="Clean or drop it."
         ) from error
-    return row, size + len(sample.media or b"") + 256
+    row["media"] = sample.media
+    return row, size + len(sample.media or b"")
 
 
 def _read(files: list[Path]) -> Iterator[Sample]:

@@ -16,7 +16,23 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from volant.store.disk import full_error, is_full
+from volant.store.disk import room
+
+
+class _Handles:
+    """The open files of one process, and the thread locks that stand before them."""
+
+    def __init__(self, path: Path) -> None:
+        with room(path.parent, "opening the records"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.gate = os.open(path.with_name(f"{path.name}-gate"), os.O_RDWR | os.O_CREAT, 0o644)
+            self.main = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self.threads, self.queue = threading.Lock(), threading.Lock()  # main and gate once more, for threads
+
+    def __del__(self) -> None:
+        for name in ("gate", "main"):  # a full disk may have kept one from being opened
+            if name in self.__dict__:
+                os.close(self.__dict__[name])
 
 
 class AdvisoryLock:
@@ -28,49 +44,49 @@ class AdvisoryLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._gate = -1
-        self._main = -1
-        self._pid = 0
-        self._threads = threading.Lock()
-        self._queue = threading.Lock()  # the gate's twin for threads
+        # By process: after a fork the child's copies of the parent's handles would share the parent's lock.
+        self._of_process: dict[int, _Handles] = {}
 
     def __enter__(self) -> AdvisoryLock:
-        if self._pid != os.getpid():
-            self._open()
-        with self._queue:
-            self._threads.acquire()
+        handles = self._handles()
+        with handles.queue:
+            handles.threads.acquire()
         try:
-            fcntl.flock(self._gate, fcntl.LOCK_EX)
+            fcntl.flock(handles.gate, fcntl.LOCK_EX)
             try:
-                fcntl.flock(self._main, fcntl.LOCK_EX)
+                fcntl.flock(handles.main, fcntl.LOCK_EX)
             finally:
-                fcntl.flock(self._gate, fcntl.LOCK_UN)
+                fcntl.flock(handles.gate, fcntl.LOCK_UN)
         except BaseException:
-            self._threads.release()
+            handles.threads.release()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        fcntl.flock(self._main, fcntl.LOCK_UN)
-        self._threads.release()
+        self.release()
 
-    def _open(self) -> None:
-        """Open the two files anew: after a fork the child's handles would share the parent's lock."""
+    def attempt(self) -> bool:
+        """Take the lock if nobody has it; whoever gets True calls `release`."""
+        handles = self._handles()
+        if not handles.threads.acquire(blocking=False):
+            return False
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._gate = os.open(self.path.with_name(f"{self.path.name}-gate"), os.O_RDWR | os.O_CREAT, 0o644)
-            self._main = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            if is_full(error):
-                raise full_error(self.path.parent, "opening the records") from error
-            raise
-        self._threads, self._queue, self._pid = threading.Lock(), threading.Lock(), os.getpid()
+            fcntl.flock(handles.main, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handles.threads.release()
+            return False
+        return True
 
-    def close(self) -> None:
-        """Give the file handles back; the lock opens again when it is next taken."""
-        if self._pid == os.getpid():
-            os.close(self._gate)
-            os.close(self._main)
-        self._pid = 0
+    def release(self) -> None:
+        """Give the lock to the next one."""
+        handles = self._of_process[os.getpid()]
+        fcntl.flock(handles.main, fcntl.LOCK_UN)
+        handles.threads.release()
+
+    def _handles(self) -> _Handles:
+        found = self._of_process.get(os.getpid())
+        if found is None:
+            found = self._of_process.setdefault(os.getpid(), _Handles(self.path))  # atomic: of two threads one wins
+        return found

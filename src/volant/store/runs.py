@@ -41,7 +41,7 @@ _SCORE = text(
 )
 _SCORES = text(
     "SELECT run, name, value, low, high, count AS n, unit, direction, whose AS of, note FROM scores "
-    "WHERE run IN :runs ORDER BY n"
+    "WHERE run IN :runs ORDER BY scores.n"
 ).bindparams(bindparam("runs", expanding=True))
 _METRIC = text("INSERT INTO metrics (run, name, value, at) VALUES (:run, :name, :value, :at)")
 
