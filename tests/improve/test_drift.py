@@ -131,6 +131,13 @@ def test_discrepancy_finds_a_small_shift_that_grows_with_the_shift():
     assert values[0] < values[1] < values[2] and ps[0] > 0.05 and ps[2] == 1 / 200
 
 
+def test_requests_that_training_already_has_are_not_told_apart(tmp_path):
+    prompts = asks(CODE, 80, 1)
+    body, _, _ = drifted(tmp_path, training(tmp_path, prompts), FakeRecords(prompts[:50]))
+    auc = next(s for s in body["scores"] if s["name"] == "classifier_auc")
+    assert body["verdict"] == "stable" and 0.35 < auc["value"] < 0.65
+
+
 def test_holm_never_lowers_a_p():
     assert shift.holm({"a": 0.01, "b": 0.04}) == {"a": 0.02, "b": 0.04}
     assert shift.holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}

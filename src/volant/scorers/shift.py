@@ -74,7 +74,7 @@ def measure(
     n = len(right)
     scores = [
         Score.exact("mmd", mmd, n=n, direction="lower", note=f"p = {p_mmd:.3g}, {permutations} permutations"),
-        classifier_auc(x_ND, len(left), seed),
+        classifier_auc(x_ND, len(left), seed, [*left, *right]),
         _length_ratio(lengths, random),
         *_unknown_words(trained, right, random),
     ]
@@ -124,15 +124,21 @@ def discrepancy(x_ND: Floats, n: int, random: np.random.Generator, permutations:
     return float(statistic[0]), (1 + larger) / (1 + permutations)
 
 
-def classifier_auc(x_ND: Floats, n: int, seed: int) -> Score:
-    """How well a logistic regression tells the sides apart on folds that it has not seen, with a bootstrap interval."""
+def classifier_auc(x_ND: Floats, n: int, seed: int, texts: Sequence[str]) -> Score:
+    """How well a logistic regression tells the sides apart on folds that it has not seen, with a bootstrap interval.
+
+    A text that both sides have goes into one fold: else it would be learnt as the other side's, and the
+    figure would fall far below the 0.5 of two sides that are alike.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
     side = np.r_[np.zeros(n), np.ones(len(x_ND) - n)]
     chance = np.zeros(len(side))
-    for train, held in StratifiedKFold(5, shuffle=True, random_state=seed).split(x_ND, side):
+    known = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+    for train, held in folds.split(x_ND, side, [known[text] for text in texts]):
         model = LogisticRegression(C=0.1, max_iter=500, class_weight="balanced").fit(x_ND[train], side[train])
         # Each fold has its own offset: ranks within the fold are comparable over folds, raw figures are not.
         values = model.decision_function(x_ND[held])
