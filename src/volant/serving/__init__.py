@@ -17,6 +17,7 @@ HTTP service that follows its alias, records requests and feedback with consent,
 | `connection.py` | closes connections that dawdle over a request's head                   |
 | `app.py`        | puts them together as one FastAPI application                          |
 | `run.py`        | a process: port, readiness, SIGTERM, live state                        |
+| `process.py`    | how it runs: address, engine, threads, who may come in                 |
 | `arguments.py`  | its command line, parsed and written                                   |
 | `background.py` | processes that go on without the terminal: start, find, stop           |
 | `smoke.py`      | the server's own client: ask every route once, measure the latency     |

@@ -12,15 +12,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from volant.core.errors import SettingError
 from volant.serving.limits import Limits
-
-if TYPE_CHECKING:
-    from volant.serving.run import Process
+from volant.serving.process import Process
 
 
 @dataclass(frozen=True)
@@ -75,8 +72,6 @@ def parse(arguments: Sequence[str] | None = None) -> Asked:
     Raises:
         SettingError: limits that are none, or a port or thread count out of range.
     """
-    from volant.serving.run import Process
-
     given = _parser().parse_args(arguments)
     try:
         limits = Limits.model_validate_json(given.limits)

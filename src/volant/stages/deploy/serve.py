@@ -104,8 +104,7 @@ def _texts(data: Dataset | None) -> Sequence[str]:
 def _cited(run: Run, report: Report | None) -> dict[str, str]:
     if report is None:
         return {"report": "", "verdict": ""}
-    verdict = report.read_json("report.json").get("verdict", "")
-    word = str(verdict.get("verdict", verdict.get("word", "")) if isinstance(verdict, dict) else verdict)
+    word = str(report.read_json("report.json").get("verdict", ""))
     if word != "ship":
         run.say(f"the report's verdict is {word or 'missing'!r}, not 'ship': deployed for trial")
     return {"report": report.digest, "verdict": word}
