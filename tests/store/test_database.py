@@ -354,3 +354,20 @@ def test_postgres_that_does_not_answer():
     pytest.importorskip("psycopg", reason="the Postgres driver is not installed")
     with pytest.raises(RemoteError, match="do not answer"):
         Records.open("postgresql://nobody:secret@127.0.0.1:1/x")
+
+
+def test_every_write_on_a_server_takes_the_servers_lock(tmp_path, monkeypatch):
+    """Without a server: an SQLite connection that knows the function stands for it (see test_records.py for real)."""
+    from sqlalchemy import create_engine, event
+
+    taken: list[int] = []
+    engine = create_engine(f"sqlite:///{tmp_path / 'stand-in.db'}")
+    event.listen(engine, "connect", lambda raw, _: raw.create_function("pg_advisory_xact_lock", 1, taken.append))
+    monkeypatch.setattr(database, "_engine", lambda url, file, where: engine)
+    with Records.open("postgresql://someone:secret@host/x") as records:
+        records.event("x", {})
+        records.promote("champion", "d", expected=None, key="k", evidence={})
+        assert len(records.events()) == 1 and "secret" not in records.database.where
+        assert taken == [database._POSTGRES_LOCK] * 3  # schema, event, promotion
+        with pytest.raises(RemoteError, match="do not answer"), records.database.read() as connection:
+            connection.exec_driver_sql("SELECT * FROM nowhere")

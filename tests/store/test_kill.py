@@ -203,7 +203,9 @@ import sys, time
 from pathlib import Path
 from volant.store.records import Records
 records, done = Records.open(Path(sys.argv[1])), 0
-while time.time() < float(sys.argv[3]):
+print("ready", flush=True)
+end = float(sys.stdin.readline())
+while time.time() < end:
     records.event("fair", {"who": sys.argv[2]})
     done += 1
 print(done)
@@ -211,11 +213,19 @@ print(done)
 
 
 def test_no_writer_starves(tmp_path):
-    begin = time.time() + 6.0  # imports take a while; all write until the same moment
-    shares = [int(answer) for answer in eight(FAIR, tmp_path / "records.db", begin)]
+    command = [sys.executable, "-c", FAIR, str(tmp_path / "records.db")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    children = [subprocess.Popen([*command, str(who)], **pipes) for who in range(8)]
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    end = time.time() + 3.0
+    for child in children:  # all write until the same moment
+        child.stdin.write(f"{end}\n")
+        child.stdin.flush()
+    shares = [int(child.communicate(timeout=60)[0]) for child in children]
     with Records.open(tmp_path / "records.db") as records, records.database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM events").scalar() == sum(shares)
-    assert min(shares) > 0
+    assert min(shares) > 0.25 * sum(shares) / 8, shares  # half on an idle machine (bench/records.py)
 
 
 RACE = """
