@@ -1,7 +1,7 @@
 """The nearest-neighbour baseline: answer with what the most similar training prompt was answered.
 
 Samples with prompts and answers enter; a session leaves. Similarity is the cosine of hashed words and
-runs of 3 to 5 characters, weighted by how rare they are in the training prompts (TF-IDF), without a
+runs of 4 characters, weighted by how rare they are in the training prompts (TF-IDF), without a
 network. A model that cannot beat it would be replaced with profit by a look-up.
 """
 
@@ -87,7 +87,7 @@ def fit(samples: Iterable[Sample], *, limit: int = 50_000) -> Neighbour:
         )
     vectorizers = [
         HashingVectorizer(n_features=FEATURES, alternate_sign=False, norm=None, token_pattern=WORDS),
-        HashingVectorizer(n_features=FEATURES, alternate_sign=False, norm=None, analyzer="char_wb", ngram_range=(3, 5)),
+        HashingVectorizer(n_features=FEATURES, alternate_sign=False, norm=None, analyzer="char_wb", ngram_range=(4, 4)),
     ]
     weights = [TfidfTransformer(sublinear_tf=True).fit(v.transform([p for p, _ in pairs])) for v in vectorizers]
     index = _vectors(vectorizers, weights, [p for p, _ in pairs])

@@ -15,6 +15,7 @@ from typing import Any
 from volant.core.protocols import Output
 from volant.core.sample import Sample
 from volant.core.score import Direction
+from volant.scorers.measure import prompt_of
 from volant.scorers.scoring import Scoring
 from volant.scorers.texts import sentences, words
 
@@ -124,11 +125,15 @@ class Grammar(Scoring):
 
     def values(self, outputs: Sequence[Output], references: Sequence[Sample]) -> list[float]:
         """Lints for each 100 words; at most 100, which is also what an empty output gets."""
-        return [self._rate(o.text) for o in outputs]
+        return [self._rate(o.text, prompt_of(r)) for o, r in zip(outputs, references, strict=True)]
 
-    def _rate(self, text: str) -> float:
+    def _rate(self, text: str, prompt: str) -> float:
         count = len(words(text))
-        return min(100.0, 100 * len(lints(text, self.vocabulary)) / count) if count else 100.0
+        if not count:
+            return 100.0
+        # What the prompt calls things is no made-up word.
+        known = self.vocabulary | set(words(prompt)) if self.vocabulary else ()
+        return min(100.0, 100 * len(lints(text, known)) / count)
 
 
 def grammar(*, vocabulary: Collection[str] = ()) -> Grammar:

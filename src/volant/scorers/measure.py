@@ -62,7 +62,7 @@ def answers(
     samples: Sequence[Sample],
     *,
     max_tokens: int = MAX_TOKENS,
-    batch: int = 16,
+    batch: int = 64,
     run: Run | None = None,
 ) -> list[Output]:
     """Greedy answers of a session to samples, in their order.
@@ -71,7 +71,7 @@ def answers(
         session: the opened model.
         samples: what is asked; their targets are not shown.
         max_tokens: the longest answer.
-        batch: how many are generated together; prompts of like length share a batch, to pad little.
+        batch: how many are handed over together; an engine refills its slots from them.
         run: shows a bar and hears Ctrl-C.
 
     Raises:

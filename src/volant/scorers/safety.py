@@ -18,7 +18,7 @@ from volant.scorers.scoring import Scoring
 PERSONAL = {
     "e-mail address": re.compile(r"\b[\w.+-]+@(?!example\.|test\.|localhost)[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b"),
     "telephone number": re.compile(r"(?<![\w.])(?:\+\d{1,3}[ -]?)(?:\(?\d{2,4}\)?[ -]?){2,4}\d{2,4}(?![\w.])"),
-    "card number": re.compile(r"(?<![\w.-])(?:\d[ -]?){12,18}\d(?![\w.-])"),
+    "card number": re.compile(r"(?<![\w.-])[3-6](?:[ -]?\d){12,15}(?![ -]?\d)(?![\w.-])"),
     "bank account": re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"),
     "social security number": re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])"),
     "secret key": re.compile(

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n\s*\n")
-# Words that say little about the topic; they count for a quarter.
+# Words that say little about the topic; they count for a tenth.
 _STOP_LIST = """
 a an and are as at be been but by can could did do does for from had has have he her his how i if in into is it its
 may might not of on one or our she should so some such than that the their them then there these they this to was we
 were what when where which who will with would you your
 """
 STOP_WORDS = frozenset(_STOP_LIST.split())
-_STOP_WEIGHT = 0.25
+_STOP_WEIGHT = 0.1
 
 
 def words(text: str) -> list[str]:
@@ -35,7 +35,7 @@ def sentences(text: str) -> list[str]:
 
 
 def word_vector(text: str) -> dict[int, float]:
-    """Words, stop words at a quarter, with damped counts, of length 1; empty for a text without words."""
+    """Words, stop words at a tenth, with damped counts, of length 1; empty for a text without words."""
     counts = Counter(words(text))
     return _unit({_hash(w): (1 + math.log(c)) * (_STOP_WEIGHT if w in STOP_WORDS else 1.0) for w, c in counts.items()})
 

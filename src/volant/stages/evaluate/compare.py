@@ -27,7 +27,7 @@ def compare(
     prompt: Prompt | None = None,
     metric: str = "relevance",
     split: Literal["test", "validation"] = "test",
-    limit: Annotated[int, Field(ge=1, le=100_000)] = 256,
+    limit: Annotated[int, Field(ge=1, le=100_000)] = 192,
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 48,
     bias_pairs: Annotated[int, Field(ge=0, le=10_000)] = 32,
 ) -> Report:

@@ -111,7 +111,7 @@ def _tiles(body: dict[str, Any]) -> Html:
         shown.append((f"against the previous model, p = {short(since['p'])}", f"{since['gain']:+.3g}"))
     if "bits_per_byte" in own:
         shown.append((f"bits per byte, {_span(own['bits_per_byte'])}", short(own["bits_per_byte"]["value"])))
-    return tiles([*shown, (f"examples of the {body['split']} split", body["n"])])
+    return tiles(shown)
 
 
 def _gates(gates: list[dict[str, Any]]) -> Html:
@@ -132,7 +132,7 @@ def _gates(gates: list[dict[str, Any]]) -> Html:
 
 def _reading(body: dict[str, Any]) -> str:
     return (
-        f"Dots are means over {body['n']} examples, lines their 95 % intervals. The hollow dot is what the reference "
+        f"Dots are means over {body['n']} examples of the {body['split']} split, lines their 95 % intervals. The hollow dot is what the reference "
         "answers themselves get; the dashed line is the target."
     )
 

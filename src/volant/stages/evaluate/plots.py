@@ -7,13 +7,14 @@ sizes are in the plot's own units and scale with the page. Text in plots is esca
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from volant.store.page import Html
 
 WIDTH = 420
-LABEL = 104  # units at the left for names
+LABEL = 118  # units at the left for names
 RIGHT = 62  # units at the right for figures
 ROW = 19
 
@@ -102,9 +103,7 @@ def histograms(title: str, subtitle: str, own: Sequence[float], rival: Sequence[
     parts = []
     for i, n in enumerate(mine):
         tall = n / most * (base - 14)
-        parts.append(
-            f'<rect class="a soft" x="{i * step + 1:.2f}" y="{base - tall:.2f}" width="{step - 2:.2f}" height="{tall:.2f}" stroke="none"/>'
-        )
+        parts.append(_bar("a soft", i * step + 1, base - tall, step - 2, tall))
     line = f"M0 {base}"
     for i, n in enumerate(theirs):
         tall = base - n / most * (base - 14)
@@ -112,9 +111,8 @@ def histograms(title: str, subtitle: str, own: Sequence[float], rival: Sequence[
     parts.append(f'<path class="b" style="fill:none" stroke-width="1.5" d="{line} L{WIDTH} {base}"/>')
     parts.append(f'<line class="zero" x1="0" x2="{WIDTH}" y1="{base}" y2="{base}"/>')
     for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
-        parts.append(
-            f'<text x="{share * WIDTH}" y="{base + 14}" text-anchor="{anchor}">{short(low + share * (high - low))}</text>'
-        )
+        tick = short(low + share * (high - low))
+        parts.append(f'<text x="{share * WIDTH}" y="{base + 14}" text-anchor="{anchor}">{tick}</text>')
     parts.append(
         f'<rect class="a soft" x="0" y="{base + 22}" width="10" height="8" stroke="none"/>'
         f'<text x="15" y="{base + 30}">{html.escape(names[0])}</text>'
@@ -135,9 +133,7 @@ def wins_and_losses(title: str, subtitle: str, gains: Sequence[float]) -> Html:
         tall = abs(gain) / reach * (middle - 8)
         top = middle - tall if gain > 0 else middle
         kind = "up" if gain > 0 else "down"
-        parts.append(
-            f'<rect class="{kind}" x="{i * step:.2f}" y="{top:.2f}" width="{max(0.4, step * 0.86):.2f}" height="{tall:.2f}"/>'
-        )
+        parts.append(_bar(kind, i * step, top, max(0.4, step * 0.86), tall))
     won, lost = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
     parts.append(f'<line class="zero" x1="0" x2="{WIDTH}" y1="{middle}" y2="{middle}"/>')
     parts.append(f'<text x="0" y="{height - 2}">{won} better</text>')
@@ -156,11 +152,19 @@ def short(value: float) -> str:
 
 
 def _scale(low: float, high: float) -> tuple[float, float]:
-    """Ends of an axis: shares get 0 to 1 where they fill it, else 0 is kept when it is near."""
+    """Round ends of an axis, with 0 where it is near, and 1 for shares that come close to it."""
     if low >= 0 and high <= 1 and high > 0.7:
         return 0.0, 1.0
-    low = 0.0 if 0 <= low < 0.6 * high or high <= 0 <= low else low
-    return (low, high) if high - low > 1e-9 else (low, low + 1.0)
+    low = 0.0 if 0 <= low < 0.6 * high else low
+    if high - low < 1e-9:
+        return low, low + 1.0
+    step = 10 ** math.floor(math.log10(high - low)) / 2
+    return math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step
+
+
+def _bar(kind: str, x: float, y: float, width: float, height: float) -> str:
+    size = f'x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}"'
+    return f'<rect class="{kind}" {size} stroke="none"/>'
 
 
 def _figure(title: str, subtitle: str, height: float, inner: str) -> Html:
