@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from volant.cli import doctor, init, keep, look, present, rate, service, talk, wheel
-from volant.core.errors import VolantError
+from volant.core.errors import PathError, VolantError
 
 
 class Group(TyperGroup):
@@ -72,6 +72,10 @@ def start(
     """What comes before every command."""
     if folder is not None:
         os.chdir(folder)
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise PathError("the folder that this terminal is in was deleted.", fix="Change to another one.") from error
 
 
 def _demo(

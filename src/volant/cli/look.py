@@ -152,6 +152,8 @@ def compared(a: Artifact, b: Artifact) -> list[dict[str, Any]]:
     paired = _paired(a, b)
     if paired:
         rows.append(paired)
+    else:
+        rows += _recorded(a, b)
     mine = {score_name(s): s for s in (a.card.scores if a.card else [])}
     for other in b.card.scores if b.card else []:
         one = mine.get(score_name(other))
@@ -168,6 +170,27 @@ def _row(name: str, before: float, after: float, change: str, verdict: str, p: f
     return {"name": name, "before": before, "after": after, "change": change, "verdict": verdict, "p": p}
 
 
+def _recorded(a: Artifact, b: Artifact) -> list[dict[str, Any]]:
+    """What `b` recorded against `a` when it was made from it: the `..._change` figures on its card."""
+    scores = {score.name: score for score in (b.card.scores if b.card else []) if score.of == "model"}
+    parents = [digest for digests in (b.card.parents if b.card else {}).values() for digest in digests]
+    rows = []
+    for name, change in scores.items():
+        after = scores.get(name.removesuffix("_change"))
+        if name.endswith("_change") and after is not None and a.digest in parents:
+            verdict = "no difference" if change.low <= 0 <= change.high else _side(change)
+            rows.append(_row(after.name, after.value - change.value, after.value, _span(change), verdict))
+    return rows
+
+
+def _side(change: Score) -> str:
+    return "better" if (change.value > 0) == (change.direction == "higher") else "worse"
+
+
+def _span(change: Score) -> str:
+    return f"{change.value:+.4g} [{change.low:+.3g}, {change.high:+.3g}]"
+
+
 def _paired(a: Artifact, b: Artifact) -> dict[str, Any] | None:
     """The paired test over `validation.json`, where both kept the same metric on the same samples."""
     if isinstance(a, Report) or not all((x.path / "validation.json").is_file() for x in (a, b)):
@@ -181,9 +204,13 @@ def _paired(a: Artifact, b: Artifact) -> dict[str, Any] | None:
     metric = str(left["metric"])
     direction = scores[metric].direction if metric in scores else "higher"
     found = paired(metric, left["values"], right["values"], direction=direction)
-    change = f"{found.change.value:+.4g} [{found.change.low:+.3g}, {found.change.high:+.3g}]"
     return _row(
-        metric, float(found.before), float(found.after), change, f"{found.verdict} (p = {found.p:.3g})", float(found.p)
+        metric,
+        float(found.before),
+        float(found.after),
+        _span(found.change),
+        f"{found.verdict} (p = {found.p:.3g})",
+        float(found.p),
     )
 
 

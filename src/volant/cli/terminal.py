@@ -31,6 +31,8 @@ def figures(fields: dict[str, float | str]) -> str:
     """
     parts = []
     for name, value in fields.items():
+        if name == "left":  # every bar shows its own time left
+            continue
         if isinstance(value, str):
             parts.append(f"{name} {value}")
         elif name.endswith("_s"):
