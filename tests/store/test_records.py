@@ -14,7 +14,6 @@ from volant.store.latency import percentiles
 from volant.store.lineage import Edge
 from volant.store.records import Records
 
-
 POSTGRES = os.environ.get("VOLANT_TEST_POSTGRES", "")
 """URL of an empty Postgres database that the tests may wipe; every test here then runs on it too."""
 
