@@ -1,0 +1,156 @@
+"""The contract of a family: `check_family(family, space, folder=...)`.
+
+A family and a space that it accepts enter. It has to learn one batch by heart, sample by seed, tell
+log-probabilities that belong to its loss, and come back from disk bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from volant.core.artifact import payload_digest
+from volant.core.protocols import Family, Grid, Mixed, Space, Tokens
+from volant.testing.expecting import expect, refusal, same
+
+if TYPE_CHECKING:
+    import torch
+
+_OTHERS: tuple[Space, ...] = (Tokens(16, 8), Grid(1, (4, 4)), Mixed({"x": "numeric"}))
+
+
+def check_family(
+    family: Family,
+    space: Space,
+    *,
+    folder: Path,
+    size: dict[str, Any] | None = None,
+    batch: Any = None,
+    learn: Callable[[Any, Any], list[float]] | None = None,
+    rest: float = 0.2,
+    tolerance: float = 1e-4,
+) -> list[float]:
+    """Hold a family to its contract.
+
+    Args:
+        family: the family.
+        space: one that it accepts; small.
+        folder: an empty directory.
+        size: of the network, for `build`; small.
+        batch: what it has to learn; 4 rows of 12 random tokens by default.
+        learn: trains a network on the batch and returns the losses; 80 steps of Adam by default.
+        rest: how much of the first loss may be left after learning.
+        tolerance: between the loss and the mean of `-logp`, in nats.
+
+    Returns:
+        The losses.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    size = size or {}
+    expect(space.type in family.accepts, f"{family.name} accepts {family.accepts}, not {space.type}")
+    _check_refusals(family, size)
+    first, again, other = (family.build(space, seed=s, **size) for s in (1, 1, 2))
+    batch = _tokens(space) if batch is None else batch
+    _check_built(family, first, again, other, batch)
+    losses = (learn or adam(family))(first, batch)
+    told = f"from {losses[0]:.3f} to {losses[-1]:.3f} in {len(losses)} steps"
+    expect(losses[-1] < losses[0], f"the loss of {family.name} does not fall: {told}")
+    expect(losses[-1] <= rest * losses[0], f"{family.name} does not learn one batch by heart: {told}")
+    _check_logp(family, first, batch, tolerance)
+    _check_sampling(family, first, batch)
+    _check_saved(family, first, batch, folder)
+    return losses
+
+
+def adam(family: Family, *, steps: int = 80, lr: float = 0.01) -> Callable[[Any, Any], list[float]]:
+    """The plainest way to learn a batch: so many steps of Adam; returns the loss before each and at the end."""
+
+    def learn(net: Any, batch: Any) -> list[float]:
+        import torch
+
+        optimiser = torch.optim.Adam(net.parameters(), lr=lr)
+        losses = []
+        for _ in range(steps):
+            loss = family.loss(net, batch)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+        with torch.no_grad():
+            return [*losses, float(family.loss(net, batch))]
+
+    return learn
+
+
+def _tokens(space: Space) -> torch.Tensor:
+    import torch
+
+    expect(isinstance(space, Tokens), "check_family needs `batch` for a space that is not tokens")
+    assert isinstance(space, Tokens)
+    return torch.randint(0, space.vocab, (4, min(12, space.length)), generator=torch.Generator().manual_seed(5))
+
+
+def _check_refusals(family: Family, size: dict[str, Any]) -> None:
+    for other in _OTHERS:
+        if other.type not in family.accepts:
+            sentence = f"{family.name} has to refuse the space {other.type}"
+            refusal(lambda o=other: family.build(o, seed=0, **size), sentence)  # type: ignore[misc]
+
+
+def _check_built(family: Family, first: Any, again: Any, other: Any, batch: Any) -> None:
+    mine, same_seed, other_seed = (_weights(net) for net in (first, again, other))
+    expect(_equal(mine, same_seed), f"{family.name} builds other weights from the same seed")
+    expect(not _equal(mine, other_seed), f"{family.name} builds the same weights from every seed")
+    losses = [float(family.loss(net, batch)) for net in (first, again)]
+    same(losses[0], losses[1], f"{family.name} has another loss for the same weights")
+
+
+def _check_logp(family: Family, net: Any, batch: Any, tolerance: float) -> None:
+    logp = family.logp(net, batch)
+    if logp is None:
+        return
+    mean, loss = float(-logp.mean()), float(family.loss(net, batch))
+    expect(bool((logp <= 1e-6).all()), f"{family.name} tells log-probabilities above 0")
+    sentence = f"the loss of {family.name} is {loss:.6f}, its mean -logp {mean:.6f}; they differ by more than {tolerance}"
+    expect(abs(mean - loss) <= tolerance, sentence)
+
+
+def _check_sampling(family: Family, net: Any, batch: Any) -> None:
+    """Sampling follows its seed, and greedy continuations of a batch known by heart are the batch."""
+    import torch
+
+    if not (isinstance(batch, torch.Tensor) and batch.ndim == 2):
+        return
+    rows = batch.tolist()
+    prompts, room = [row[:4] for row in rows], len(rows[0]) - 4
+    hot = [family.sample(net, prompts, seed=s, max_tokens=room, temperature=3.0) for s in (1, 1, 2)]
+    same(hot[0], hot[1], f"{family.name} samples differently from the same seed")
+    expect(hot[0] != hot[2], f"{family.name} samples the same from every seed")
+    cold = [family.sample(net, prompts, seed=s, max_tokens=room, temperature=0) for s in (1, 2)]
+    same(cold[0], cold[1], f"{family.name} lets the seed decide at temperature 0")
+    right = sum(a == b for row, out in zip(rows, cold[0], strict=True) for a, b in zip(row[4:], out, strict=False))
+    total = room * len(rows)
+    expect(right >= 0.8 * total, f"{family.name} continues a batch that it knows by heart right in {right} of {total} places")
+
+
+def _check_saved(family: Family, net: Any, batch: Any, folder: Path) -> None:
+    loss, weights = float(family.loss(net, batch)), _weights(net)
+    for place in ("one", "two"):
+        family.save(net, folder / place)
+    same(*(payload_digest(folder / place)[0] for place in ("one", "two")), f"{family.name} saves other bytes each time")
+    pickles = [f.name for f in (folder / "one").rglob("*") if f.suffix in (".pkl", ".pt", ".pth", ".bin", ".joblib")]
+    expect(not pickles, f"{family.name} saves what may be a pickle: {pickles}")
+    back = family.load(folder / "one")
+    expect(_equal(weights, _weights(back)), f"{family.name} does not load what it saved bit by bit")
+    same(float(family.loss(back, batch)), loss, f"{family.name} has another loss after saving and loading")
+
+
+def _weights(net: Any) -> dict[str, Any]:
+    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def _equal(left: dict[str, Any], right: dict[str, Any]) -> bool:
+    return left.keys() == right.keys() and all(bool((left[n] == right[n]).all()) for n in left)
