@@ -59,7 +59,7 @@ def compare(
     gates = _gates(run, tested, own, other)
     for figure in (*own.scores, *other.scores, tested.change):
         run.score(figure)
-    return _write(run, model, champion, tested, gates, own, other, samples)
+    return _write(run, split, model, champion, tested, gates, own, other, samples)
 
 
 def _measure_both(
@@ -136,6 +136,7 @@ def _shown_worse(mine: Score, theirs: Score) -> bool:
 
 def _write(
     run: Run,
+    split: str,
     model: Model,
     champion: Model | None,
     tested: Comparison,
@@ -152,6 +153,7 @@ def _write(
     body = rounded(
         {
             "kind": "compare",
+            "split": split,
             "metric": tested.name,
             "direction": tested.change.direction,
             "p": tested.p_better,

@@ -51,7 +51,8 @@ def suite_page(body: dict[str, Any]) -> str:
 def compare_page(body: dict[str, Any]) -> str:
     """The page of `evaluate.compare`."""
     tested = body["comparison"]
-    change = f"{tested['change']['value']:+.4f} [{tested['change']['low']:+.4f}, {tested['change']['high']:+.4f}]"
+    rival = "the champion" if body["champion"] else f"the {body['against']} baseline"
+    who = f"{body['against']} {body['champion'][:12]}".strip()
     values = body["values"]
     sign = 1 if body["direction"] == "higher" else -1
     gains = [sign * (a - b) for a, b in zip(values["model"], values["against"], strict=True)]
@@ -65,14 +66,14 @@ def compare_page(body: dict[str, Any]) -> str:
     parts = [
         Html(f'<div class="verdict">{badge(body["verdict"], _TONES.get(body["verdict"], "plain"))}</div>'),
         paragraph(
-            f"The candidate is compared with {body['against']} on the same {body['n']} examples of the test split.",
+            f"The candidate is compared with {rival} on the same {body['n']} examples of the {body['split']} split.",
             kind="lead",
         ),
         tiles(
             [
                 ("candidate", short(tested["after"])),
                 (body["against"], short(tested["before"])),
-                ("change", change),
+                (f"change, {_span(tested['change'])}", f"{tested['change']['value']:+.3g}"),
                 ("p, one-sided", short(body["p"])),
             ]
         ),
@@ -80,7 +81,7 @@ def compare_page(body: dict[str, Any]) -> str:
         section("Example by example", Html(f'<div class="plots">{"".join(plots)}</div>')),
         section(
             "How it was measured",
-            paragraph(f"{tested['test']}. Candidate {body['model'][:12]}, {body['against']} {body['champion'][:12]}."),
+            paragraph(f"By {tested['test']}; the candidate is {body['model'][:12]}, against {who}."),
         ),
     ]
     return page(
@@ -104,11 +105,11 @@ def _tiles(body: dict[str, Any]) -> Html:
     shown: list[tuple[str, object]] = [(f"{_title(body['metric'])}, {_span(metric)}", short(metric["value"]))]
     against = _task_comparison(body, f"baseline:{body['baseline']}")
     if against:
-        word = f"against {_who('baseline:' + body['baseline'])}, p = {short(against['p'])}"
+        word = f"against {_who('baseline:' + body['baseline'])}, {_p(against['p'])}"
         shown.append((word, f"{against['gain']:+.3g}"))
     since = _task_comparison(body, "previous")
     if since:
-        shown.append((f"against the previous model, p = {short(since['p'])}", f"{since['gain']:+.3g}"))
+        shown.append((f"against the previous model, {_p(since['p'])}", f"{since['gain']:+.3g}"))
     if "bits_per_byte" in own:
         shown.append((f"bits per byte, {_span(own['bits_per_byte'])}", short(own["bits_per_byte"]["value"])))
     return tiles(shown)
@@ -132,8 +133,8 @@ def _gates(gates: list[dict[str, Any]]) -> Html:
 
 def _reading(body: dict[str, Any]) -> str:
     return (
-        f"Dots are means over {body['n']} examples of the {body['split']} split, lines their 95 % intervals. The hollow dot is what the reference "
-        "answers themselves get; the dashed line is the target."
+        f"Dots are means over {body['n']} examples of the {body['split']} split, lines their 95 % intervals. "
+        "The hollow dot is what the reference answers themselves get; the dashed line is the target."
     )
 
 
@@ -236,6 +237,11 @@ def _task_comparison(body: dict[str, Any], of: str) -> dict[str, Any] | None:
     return next((c for c in body["comparisons"].get(of, []) if c["name"] == body["metric"]), None)
 
 
+def _p(p: float) -> str:
+    """`p = 0.03`, held together by no-break spaces; `p < 0.001` where the figure says no more."""
+    return "p\u00a0<\u00a00.001" if p < 0.001 else f"p\u00a0=\u00a0{short(p)}"
+
+
 def _title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
@@ -249,4 +255,4 @@ def _style(of: str) -> str:
 
 
 def _span(score: dict[str, Any]) -> str:
-    return f"95 % [{short(score['low'])}, {short(score['high'])}]"
+    return f"95\u00a0% [{short(score['low'])},\u00a0{short(score['high'])}]"

@@ -87,7 +87,7 @@ def gates(goal: Goal, scores: Mapping[str, Score], against: Comparison | None, b
         if name not in GUARDS:
             score = scores.get(name)
             if score is None:
-                found.append(Gate(name, "note", False, None, target.bar, str(target), False, "not measured here"))
+                found.append(Gate(name, "note", False, None, target.bar, str(target), False))
             else:
                 found.append(Gate(name, "quality", target.met_by(score.value), score.value, target.bar, str(target)))
     if against is not None:
