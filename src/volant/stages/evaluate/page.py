@@ -209,11 +209,11 @@ def _case(sample: dict[str, Any]) -> Html:
     mark = (
         f'<dt>{escaped(sample["place"])}, {short(sample["value"])}</dt><dd class="digest">{escaped(sample["id"])}</dd>'
     )
-    return Html(f'<div class="case"><pre>{escaped(prompt)}</pre><dl>{inner}{mark}</dl></div>')
+    return Html(f'<div class="case"><pre>{escaped(prompt)}</pre><dl>{mark}{inner}</dl></div>')
 
 
 def _cut(text: str) -> str:
-    return text.strip() if len(text) <= 400 else text[:400].strip() + " ..."
+    return text.strip() if len(text) <= 240 else text[:240].strip() + " ..."
 
 
 def _method(body: dict[str, Any]) -> Html:

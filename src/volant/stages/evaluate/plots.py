@@ -32,7 +32,7 @@ svg .hollow{fill:var(--paper)}svg .soft{opacity:.32}svg .up{fill:var(--pass)}svg
 .wide{margin:1rem 0;max-width:46rem}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:2.2rem}
 .case{border-top:1px solid var(--line);padding:1rem 0 .4rem;display:grid;grid-template-columns:1fr 1.15fr;gap:1.4rem}
-.case pre{margin:0;max-height:17rem;overflow:auto;font-size:.76rem}.case dl{margin:0;font-size:.93rem}
+.case pre{margin:0;align-self:start;max-height:17rem;overflow:auto;font-size:.76rem}.case dl{margin:0;font-size:.93rem}
 .case dt{font:600 .72rem system-ui,"Segoe UI",Roboto,sans-serif;color:var(--soft);margin-top:.55rem}
 .case dt:first-child{margin-top:0}.case dd{margin:.05rem 0 0;overflow-wrap:anywhere}
 .case dd.own{font-weight:600}.case dd.none{color:var(--soft);font-style:italic}
