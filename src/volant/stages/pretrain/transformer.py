@@ -31,8 +31,8 @@ def transformer(
     data: Dataset,
     *more: Dataset,
     depth: Annotated[int, Field(ge=1, le=64)] = 4,
-    tokens: Annotated[int, Field(ge=1)] = 600_000,
-    vocab: Annotated[int, Field(ge=261, le=262_144)] = 4096,
+    tokens: Annotated[int, Field(ge=1)] = 900_000,
+    vocab: Annotated[int, Field(ge=261, le=262_144)] = 2048,
     context: Annotated[int, Field(ge=16, le=32_768)] = 256,
     batch_tokens: Annotated[int, Field(ge=0)] = 0,
     rate: Annotated[float, Field(gt=0, le=10)] = 1.0,
@@ -47,7 +47,7 @@ def transformer(
         data: text, and prompts with answers; its validation split is for early stopping.
         more: further datasets, used like the first.
         depth: layers; width, heads, rates and batch follow from it. Twice the depth costs about eight times as much.
-        tokens: how many to train on, repeats counted; the budget. Time grows with it, 600000 are about 90 seconds
+        tokens: how many to train on, repeats counted; the budget. Time grows with it, 900000 are about 90 seconds
             on two cores at depth 4.
         vocab: entries of the tokenizer; more make texts shorter and the output layer larger.
         context: longest sequence in tokens; memory grows with it, and the model never reads further back.
