@@ -40,7 +40,12 @@ def records(file: OutsideFile, *, encoding: str = "") -> Iterator[Found]:
     if file.bytes == 0:
         yield Refusal(file.name, "the file is empty")
         return
-    yield from reader(file, encoding)
+    silent = True
+    for found in reader(file, encoding):
+        silent = False
+        yield found
+    if silent:
+        yield Refusal(file.name, "the file holds no record")
 
 
 def _document(file: OutsideFile, encoding: str) -> Iterator[Found]:
@@ -75,6 +80,8 @@ def _jsonl(file: OutsideFile, encoding: str) -> Iterator[Found]:
                 value = json.loads(line.decode(encoding or "utf-8"))
             except UnicodeDecodeError as error:
                 yield Refusal(place, f"not {error.encoding} at byte {error.start}; save the file as UTF-8")
+            except LookupError:
+                yield Refusal(place, f"there is no encoding {encoding!r}")
             except (ValueError, RecursionError) as error:
                 yield Refusal(place, f"not JSON: {str(error) or 'nested too deeply'}")
             else:

@@ -28,6 +28,8 @@ class Neighbour:
 
     def nearest(self, prompts: Sequence[str]) -> list[tuple[int, float]]:
         """For each prompt: the position of the most similar training prompt, and the cosine."""
+        if not prompts:
+            return []
         found = (_vectors(self._vectorizers, self._weights, prompts) @ self._index.T).toarray()
         return [(int(at), float(row[at])) for at, row in zip(found.argmax(axis=1), found, strict=True)]
 

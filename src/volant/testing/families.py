@@ -104,7 +104,7 @@ def _check_built(family: Family, first: Any, again: Any, other: Any, batch: Any)
     mine, same_seed, other_seed = (_weights(net) for net in (first, again, other))
     expect(_equal(mine, same_seed), f"{family.name} builds other weights from the same seed")
     expect(not _equal(mine, other_seed), f"{family.name} builds the same weights from every seed")
-    losses = [float(family.loss(net, batch)) for net in (first, again)]
+    losses = [_loss(family, net, batch) for net in (first, again)]
     same(losses[0], losses[1], f"{family.name} has another loss for the same weights")
 
 
@@ -112,7 +112,7 @@ def _check_logp(family: Family, net: Any, batch: Any, tolerance: float) -> None:
     logp = family.logp(net, batch)
     if logp is None:
         return
-    mean, loss = float(-logp.mean()), float(family.loss(net, batch))
+    mean, loss = -float(logp.detach().mean()), _loss(family, net, batch)
     expect(bool((logp <= 1e-6).all()), f"{family.name} tells log-probabilities above 0")
     sentence = f"the loss of {family.name} is {loss:.6f}, its mean -logp {mean:.6f}; they differ by more than {tolerance}"
     expect(abs(mean - loss) <= tolerance, sentence)
@@ -137,7 +137,7 @@ def _check_sampling(family: Family, net: Any, batch: Any) -> None:
 
 
 def _check_saved(family: Family, net: Any, batch: Any, folder: Path) -> None:
-    loss, weights = float(family.loss(net, batch)), _weights(net)
+    loss, weights = _loss(family, net, batch), _weights(net)
     for place in ("one", "two"):
         family.save(net, folder / place)
     same(*(payload_digest(folder / place)[0] for place in ("one", "two")), f"{family.name} saves other bytes each time")
@@ -145,7 +145,11 @@ def _check_saved(family: Family, net: Any, batch: Any, folder: Path) -> None:
     expect(not pickles, f"{family.name} saves what may be a pickle: {pickles}")
     back = family.load(folder / "one")
     expect(_equal(weights, _weights(back)), f"{family.name} does not load what it saved bit by bit")
-    same(float(family.loss(back, batch)), loss, f"{family.name} has another loss after saving and loading")
+    same(_loss(family, back, batch), loss, f"{family.name} has another loss after saving and loading")
+
+
+def _loss(family: Family, net: Any, batch: Any) -> float:
+    return float(family.loss(net, batch).detach())
 
 
 def _weights(net: Any) -> dict[str, Any]:
