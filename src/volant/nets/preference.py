@@ -130,6 +130,11 @@ class Judged:
     chosen_shift: float = 0.0
 
 
+def rate_for(net: Any, at_2048: float) -> float:
+    """A learning rate for the network's width, given the one that suits a width of 2048: smaller ones take more."""
+    return float(at_2048 * (2048 / int(net.config.hidden_size)) ** 1.5)
+
+
 def encoded(codec: Codec, samples: Iterable[Sample]) -> list[tuple[Encoded, Encoded]]:
     """(chosen, rejected) of samples of shape `preference`; others are passed over."""
     return [

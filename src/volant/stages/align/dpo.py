@@ -25,7 +25,7 @@ def dpo(
     beta: Annotated[float, Field(gt=0, le=10)] = 0.1,
     epochs: Annotated[float, Field(gt=0, le=100)] = 2.0,
     rows: Annotated[int, Field(ge=1, le=1024)] = 8,
-    lr: Annotated[float, Field(gt=0, le=1)] = 3e-5,
+    lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
     anchor: Annotated[float, Field(ge=0, le=10)] = 0.1,
     bound: Annotated[float, Field(gt=0)] = 10.0,
     limit: Annotated[int, Field(ge=1, le=10_000)] = 64,
@@ -40,7 +40,8 @@ def dpo(
         beta: how dearly distance from the reference is paid; higher stays closer and learns less.
         epochs: passes over the train pairs; the weights that do best on held-out pairs are kept.
         rows: pairs in one step.
-        lr: AdamW's highest rate; lower it for a large base.
+        lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048). Too high makes answers shorter
+            and worse.
         anchor: weight of the chosen answers' own likelihood, which DPO alone lets fall; 0 is plain DPO.
         bound: the farthest from the reference on held-out answers, in nats an answer on average; weights beyond it
             are pulled back towards the reference.
@@ -71,8 +72,8 @@ def dpo(
     net = family.load(model.path).to(run.device)
     before = _lengths(TorchSession(net, codec), data, limit)
     outcome, judged = preference.dpo(
-        run, net, pairs, watched, steps=math.ceil(epochs * len(pairs) / min(rows, len(pairs))), rows=rows, lr=lr,
-        beta=beta, anchor=anchor, bound=bound, pad=codec.pad_id,
+        run, net, pairs, watched, steps=math.ceil(epochs * len(pairs) / min(rows, len(pairs))), rows=rows,
+        lr=lr or preference.rate_for(net, 1e-6), beta=beta, anchor=anchor, bound=bound, pad=codec.pad_id,
     )  # fmt: skip
     family.save(net.float().cpu(), run.out)
     codec.save(run.out)
@@ -124,11 +125,15 @@ def _agreed(run: Run, reward: Model, train: list[Sample]) -> list[Sample]:
 
 def _state(run: Run, judged: Any, bound: float) -> None:
     """Held-out accuracy (of the implicit reward, which is 0.5 by definition before the first step) and distance."""
+    from volant.scorers.compare import paired
     from volant.scorers.measure import mean_score
 
     right = [1.0 if m > 0 else 0.5 if m == 0 else 0.0 for m in judged.margins]
     note = "held-out pairs, by how much likelier each answer became; chance is 0.5"
     run.score(mean_score("pair_accuracy", right, note=note))
+    gain = paired("pair_accuracy", [0.5] * len(right), right, seed=run.seed)
+    run.score(gain.change)
+    run.say(f"held-out pair accuracy against chance: {gain.verdict} (p = {gain.p:.2g}, n = {gain.n})")
     n = len(judged.margins)
     note = f"mean distance from the reference on held-out answers; bound {bound:g}"
     run.score(Score.exact("logratio", judged.shift, n=n, unit="nats", direction="lower", note=note))

@@ -26,9 +26,9 @@ def preferences(
     *,
     ratings: Records = "*",
     scorers: Scorers = ["relevance"],  # noqa: B006 - only read; the default is part of the schema
-    prompts: Annotated[int, Field(ge=0, le=1_000_000)] = 192,
+    prompts: Annotated[int, Field(ge=0, le=1_000_000)] = 256,
     answers: Annotated[int, Field(ge=2, le=64)] = 4,
-    margin: Annotated[float, Field(ge=0, le=1)] = 0.05,
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.03,
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 32,
 ) -> Dataset:
     """Make preference pairs from people's ratings, and from scorers where there are none.
@@ -40,7 +40,7 @@ def preferences(
             ones. Its validation samples travel along, so that `align.dpo` can watch the task metric.
         ratings: workload whose ratings are used (`*`: all). Ties and unknown raters' doubles are dropped.
         scorers: what ranks the answers where no person did; several are averaged.
-        prompts: how many prompts without ratings the model answers; a fifth of them from the validation split.
+        prompts: how many prompts without ratings the model answers; a quarter of them from the validation split.
             Each costs `answers` generations; 0 uses people's ratings alone.
         answers: sampled for each prompt; the best and the worst become the pair. More give clearer pairs and take
             longer.
@@ -121,12 +121,12 @@ def _rated(run: Run, known: dict[str, Sample]) -> Iterator[Sample]:
 
 
 def _asked(run: Run, train: list[Sample], held: list[Sample], prompts: int, rated: set[str | None]) -> list[Sample]:
-    """The prompts that the model answers: a random choice, four fifths from train, none that people rated."""
+    """The prompts that the model answers: a random choice, three quarters from train, none that people rated."""
     import numpy as np
 
     rng = np.random.default_rng(run.seed)
     found: list[Sample] = []
-    for samples, wanted in ((train, prompts - prompts // 5), (held, prompts // 5)):
+    for samples, wanted in ((train, prompts - prompts // 4), (held, prompts // 4)):
         left = [s for s in samples if _prompt(s) not in rated and s.shape == "completion"]
         chosen = rng.permutation(len(left))[:wanted]
         found += [left[int(i)] for i in sorted(chosen)]

@@ -23,7 +23,7 @@ def reward(
     *,
     epochs: Annotated[float, Field(gt=0, le=100)] = 3.0,
     rows: Annotated[int, Field(ge=1, le=1024)] = 8,
-    lr: Annotated[float, Field(gt=0, le=1)] = 1e-4,
+    lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2,
 ) -> Model:
     """Train a reward model on preference pairs.
@@ -34,7 +34,7 @@ def reward(
         data: pairs from `align.preferences`; the validation pairs are held out.
         epochs: passes over the train pairs; the weights that do best on held-out pairs are kept.
         rows: pairs in one step; more are smoother and take more memory.
-        lr: AdamW's highest rate; lower it for a large base.
+        lr: AdamW's highest rate; 0 takes what suits the model's width (1e-5 at 2048).
         held_out: the share of the train pairs that is held out where the validation split has fewer than eight.
 
     Raises:
@@ -54,7 +54,8 @@ def reward(
     net = judge.fresh(model.path, seed=run.seed, pad=codec.pad_id).to(run.device)
     pairs, watched = (preference.fitted(preference.encoded(codec, part), codec.space.length) for part in (train, held))
     steps = math.ceil(epochs * len(pairs) / min(rows, max(1, len(pairs))))
-    outcome, judged = preference.reward(run, net, pairs, watched, steps=steps, rows=rows, lr=lr, pad=codec.pad_id)
+    rate = lr or preference.rate_for(net, 1e-5)
+    outcome, judged = preference.reward(run, net, pairs, watched, steps=steps, rows=rows, lr=rate, pad=codec.pad_id)
     family.save(net.float().cpu(), run.out)
     codec.save(run.out)
     if judged is not None:
@@ -86,9 +87,14 @@ def _split(run: Run, data: Dataset, share: float) -> tuple[list[Sample], list[Sa
 
 def _state(run: Run, margins: list[float], train: list[Sample], held: list[Sample]) -> None:
     """Accuracy on held-out pairs, beside the rule that comes for free: the longer answer is the better one."""
+    from volant.scorers.compare import paired
     from volant.scorers.measure import mean_score
 
-    run.score(mean_score("reward_accuracy", [float(m > 0) for m in margins], note="held-out pairs; chance is 0.5"))
+    told = [float(m > 0) for m in margins]
+    run.score(mean_score("reward_accuracy", told, note="held-out pairs; chance is 0.5"))
+    gain = paired("reward_accuracy", [0.5] * len(told), told, seed=run.seed)
+    run.score(gain.change)
+    run.say(f"held-out accuracy against chance: {gain.verdict} (p = {gain.p:.2g}, n = {gain.n})")
     longer = [len(s.target or "") > len(s.rejected or "") for s in train]
     rule = sum(longer) * 2 >= len(longer)
     right = [(len(s.target or "") > len(s.rejected or "")) == rule for s in held]

@@ -125,7 +125,6 @@ def _best(
     best = max(results, key=lambda r: r[1].gain, default=None)
     if best is not None and best[1].gain > 0 and best[1].p_better < level:
         file, told = best[0], best[1]
-        run.score(told.change)
         why = f"{file.k} examples raise {metric} from {told.before:.3f} to {told.after:.3f} (p = {told.p_better:.2g})"
     else:
         file = bare.model_copy(update={"examples": []})
