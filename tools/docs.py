@@ -1,7 +1,7 @@
-"""Writes the pages that can be generated: methods with their settings, the matrix, the commands, the example template.
+"""Writes the pages that can be generated: methods with their settings, the matrix, the commands.
 
-Enters: signatures, docstrings and the example's files. Leaves: `docs/methods.md`, `docs/commands.md` and the
-copy of `examples/docstrings` that `volant init` carries; with `--check` nothing is written and a stale page fails.
+Enters: signatures and docstrings. Leaves: `docs/methods.md` and `docs/commands.md`; with `--check`
+nothing is written and a stale page fails.
 """
 
 from __future__ import annotations
@@ -95,26 +95,11 @@ def commands_page() -> str:
     return NOTE + "\n" + re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip() + "\n"
 
 
-def template_files() -> dict[Path, str]:
-    """The template `docstrings`: the example's files, with the project's name left open."""
-    source = ROOT / "examples" / "docstrings"
-    target = ROOT / "src" / "volant" / "cli" / "templates" / "docstrings"
-    found = {}
-    for file in sorted(source.glob("*")) if source.is_dir() else []:
-        if file.is_file() and file.suffix in (".yaml", ".txt", ".md", ".jsonl"):
-            text = file.read_text(encoding="utf-8")
-            if file.name == "volant.yaml":
-                text = re.sub(r"^name: .*$", "name: @NAME@", text, count=1, flags=re.MULTILINE)
-            found[target / file.name] = text
-    return found
-
-
 def main() -> int:
     """Write or check; returns the exit code."""
     pages = {
         ROOT / "docs" / "methods.md": methods_page(),
         ROOT / "docs" / "commands.md": commands_page(),
-        **template_files(),
     }
     stale = [path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,7 @@ def demo(folder: Path) -> None:
 
     started = time.monotonic()
     if not (folder / FILE).exists():
-        init._write(files("volant.cli") / "templates" / "docstrings", folder, {}, skip_data=False)
+        init.fill("docstrings", folder)
     opened = Project(folder, watcher=watcher())
     with stops(opened.stop):
         present.say(f"First turn: from an empty folder to a model in use ({folder / FILE}).")
@@ -92,7 +91,7 @@ def ask(opened: Project, url: str) -> list[Sample]:
 
     def one(client: httpx.Client, number: int, sample: Sample) -> None:
         nonlocal done
-        answer = _chat(client, sample.condition or "")
+        answer = _chat(client, sample.condition or "", f"user-{number}")
         correction = {"request_id": answer["id"], "rating": -1, "correction": sample.target, "consent": "training"}
         client.post("/v1/feedback", json=correction).raise_for_status()
         with lock:
@@ -100,7 +99,7 @@ def ask(opened: Project, url: str) -> list[Sample]:
             bar.advance(1)
 
     def client_work(number: int) -> None:
-        with _client(url, f"user-{number}") as client:
+        with _client(url) as client:
             for sample in questions[number::CLIENTS]:
                 one(client, number, sample)
 
@@ -112,30 +111,28 @@ def ask(opened: Project, url: str) -> list[Sample]:
 
 
 def unseen(opened: Project) -> list[Sample]:
-    """Functions of the standard library's training modules that the example left out; never a test or validation module."""
+    """Functions of training modules that the example left out; none is of a test or validation module."""
     from volant.core.artifact import Dataset
     from volant.stages import collect
     from volant.store.dataset import rows
 
     every = opened.step("users").run(collect.python_sources, what="pairs")
-    known = {s.group for name in ("functions", "library") for s in rows(_dataset(opened, name)) if s.group}
-    assert isinstance(every, Dataset)
+    known = set()
+    for name in ("functions", "library"):
+        data = opened.artifact(name)
+        assert isinstance(data, Dataset)
+        known |= {sample.group for sample in rows(data)}
     return [sample for sample in rows(every, "train") if sample.group not in known]
 
 
-def _dataset(opened: Project, name: str) -> Any:
-    return opened.artifact(name)
-
-
-def _client(url: str, name: str) -> httpx.Client:
+def _client(url: str) -> httpx.Client:
     import httpx
 
-    headers = {"X-Volant-Consent": "training", "X-Volant-Client": name}
-    return httpx.Client(base_url=url, timeout=120, headers=headers, trust_env=False)
+    return httpx.Client(base_url=url, timeout=120, headers={"X-Volant-Consent": "training"}, trust_env=False)
 
 
-def _chat(client: httpx.Client, text: str) -> dict[str, Any]:
-    body = {"model": "champion", "messages": [{"role": "user", "content": text}], "max_tokens": 32}
+def _chat(client: httpx.Client, text: str, user: str) -> dict[str, Any]:
+    body = {"model": "champion", "messages": [{"role": "user", "content": text}], "max_tokens": 32, "user": user}
     answer = client.post("/v1/chat/completions", json=body)
     answer.raise_for_status()
     parsed: dict[str, Any] = answer.json()
@@ -157,7 +154,7 @@ def _background_load(url: str, samples: Sequence[Sample]) -> Iterator[Load]:
     load, over = Load(), threading.Event()
 
     def work() -> None:
-        with _client(url, "steady") as client:
+        with _client(url) as client:
             while not over.is_set():
                 sample = samples[load.requests % len(samples)]
                 load.requests += 1
@@ -189,7 +186,7 @@ def _wait_for(url: str, opened: Project, seconds: float = 30.0) -> None:
     """Until the server answers with the champion that the records name."""
     row = opened.records.alias("champion")
     end = time.monotonic() + seconds
-    with _client(url, "steady") as client:
+    with _client(url) as client:
         while row and time.monotonic() < end:
             answer = client.get("/v1/models")
             if answer.headers.get("x-volant-model") == row.digest or row.digest in answer.text:
@@ -199,8 +196,8 @@ def _wait_for(url: str, opened: Project, seconds: float = 30.0) -> None:
 
 
 def _answers(url: str, samples: Sequence[Sample]) -> list[tuple[Sample, str]]:
-    with _client(url, "reader") as client:
-        return [(s, _chat(client, s.condition or "")["choices"][0]["message"]["content"]) for s in samples]
+    with _client(url) as client:
+        return [(s, _chat(client, s.condition or "", "reader")["choices"][0]["message"]["content"]) for s in samples]
 
 
 def _tell(

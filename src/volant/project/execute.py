@@ -27,14 +27,15 @@ from pydantic_core import to_jsonable_python
 
 import volant
 from volant.core.artifact import Artifact, Dataset, Model
-from volant.core.errors import DataError, Interrupted, MachineError, VolantError
+from volant.core.errors import DataError, Interrupted, VolantError
 from volant.core.method import Bound, Method
 from volant.core.outside import Snapshot
 from volant.core.run import Run
-from volant.core.spec import Goal
 from volant.project.fingerprint import Code, inputs_key, key_parts
 from volant.project.watching import RecordingWatcher
 from volant.runners.local import runner
+from volant.store.disk import room
+from volant.store.records import Status
 
 if TYPE_CHECKING:
     from volant.project.project import Project
@@ -154,18 +155,76 @@ def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
     out = project.store.scratch(call.step)
     inputs = {name: [_as_seen(project, call.method, a) for a in values] for name, values in call.bound.inputs.items()}
     parents = {name: [a.digest for a in values] for name, values in call.bound.inputs.items() if values}
+    try:
+        with _recorded(project, call, parents) as log, room(project.store.root, f"running {call.step}"):
+            run = _as_run(project, call, out, work, log.watcher, spec_steps)
+            made = runner.submit(call.method.call, run, Bound(inputs, call.bound.settings)).result()
+            log.artifact = _seal(call, project, log, made, out, parents)
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
+    assert log.artifact is not None
+    return Done(log.artifact, fresh=False, older_code=False, run=log.run_id, seconds=log.seconds)
+
+
+@dataclass
+class _Log:
+    """A run being recorded."""
+
+    run_id: str
+    watcher: RecordingWatcher
+    artifact: Artifact | None = None
+    seconds: float = 0.0
+
+
+@contextmanager
+def _recorded(project: Project, call: Call, parents: dict[str, list[str]]) -> Iterator[_Log]:
+    """Keeps the run's row: started, and how it ended, with figures, costs and the error if there was one."""
+    facts = {"pid": os.getpid(), "host": socket.gethostname(), "threads": project.threads, "parts": call.parts}
+    settings = to_jsonable_python(call.bound.settings)
     run_id = project.records.start_run(
-        call.step,
-        call.method.name,
-        call.inputs_key,
-        call.code.digest,
-        to_jsonable_python(call.bound.settings),
-        call.seed,
-        parents,
-        {"pid": os.getpid(), "host": socket.gethostname(), "threads": project.threads, "parts": call.parts},
+        call.step, call.method.name, call.inputs_key, call.code.digest, settings, call.seed, parents, facts
     )
-    watcher = RecordingWatcher(project.records, run_id, project.watcher)
-    run = Run(
+    log = _Log(run_id, RecordingWatcher(project.records, run_id, project.watcher))
+    clock, cpu = time.monotonic(), _cpu_seconds()
+    status: Status = "failed"
+    error = ""
+    try:
+        yield log
+        status = "done"
+    except Interrupted:
+        status = "stopped"
+        raise
+    except VolantError as problem:
+        error = str(problem)
+        raise problem if problem.where else problem.at(call.step) from problem
+    except BaseException:
+        error = traceback.format_exc()
+        raise
+    finally:
+        log.seconds = time.monotonic() - clock
+        try:
+            log.watcher.flush()
+            project.records.add_scores(run_id, log.watcher.scores)
+            project.records.end_run(
+                run_id,
+                status,
+                artifact=log.artifact.digest if log.artifact else "",
+                seconds=log.seconds,
+                cpu_seconds=_cpu_seconds() - cpu,
+                peak_bytes=_peak_bytes(),
+                error=error,
+            )
+        except Exception:
+            # A full disk refuses the record too; the first error says more than this one.
+            if status == "done":
+                raise
+
+
+def _as_run(
+    project: Project, call: Call, out: Path, work: Path, watcher: RecordingWatcher, spec_steps: list[Any]
+) -> Run:
+    return Run(
         step=call.step,
         out=out,
         work=work,
@@ -181,51 +240,6 @@ def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
         spec_steps=spec_steps,
         stop=project.stop,
     )
-    clock, cpu = time.monotonic(), _cpu_seconds()
-    status, error, artifact = "failed", "", None
-    try:
-        made = runner.submit(call.method.call, run, Bound(inputs, call.bound.settings)).result()
-        artifact = _seal(project, call, run_id, made, out, parents, watcher)
-        status = "done"
-    except Interrupted:
-        status = "stopped"
-        raise
-    except VolantError as problem:
-        error = str(problem)
-        raise problem if problem.where else problem.at(call.step) from problem
-    except OSError as problem:
-        error = str(problem)
-        if problem.errno == 28:
-            raise MachineError(
-                "the disk is full.",
-                where=call.step,
-                fix="Free some space (`volant gc` helps) and run again; nothing is lost.",
-            ) from problem
-        raise
-    except BaseException:
-        error = traceback.format_exc()
-        raise
-    finally:
-        try:
-            shutil.rmtree(out, ignore_errors=True)
-            watcher.flush()
-            project.records.add_scores(run_id, watcher.scores)
-            project.records.end_run(
-                run_id,
-                status,
-                artifact=artifact.digest if artifact else "",
-                seconds=time.monotonic() - clock,
-                cpu_seconds=_cpu_seconds() - cpu,
-                peak_bytes=_peak_bytes(),
-                error=error,
-            )
-        except Exception:
-            # A full disk refuses the record too; the first error says more than this one.
-            if status == "done":
-                raise
-    shutil.rmtree(work, ignore_errors=True)
-    assert artifact is not None
-    return Done(artifact, fresh=False, older_code=False, run=run_id, seconds=time.monotonic() - clock)
 
 
 def _as_seen(project: Project, method: Method, artifact: Artifact) -> Artifact:
@@ -236,13 +250,7 @@ def _as_seen(project: Project, method: Method, artifact: Artifact) -> Artifact:
 
 
 def _seal(
-    project: Project,
-    call: Call,
-    run_id: str,
-    made: Artifact,
-    out: Path,
-    parents: dict[str, list[str]],
-    watcher: RecordingWatcher,
+    call: Call, project: Project, log: _Log, made: Artifact, out: Path, parents: dict[str, list[str]]
 ) -> Artifact:
     if not isinstance(made, call.method.returns) or made.path != out:
         raise DataError(
@@ -259,8 +267,8 @@ def _seal(
         seed=call.seed,
         parents=parents,
         licences=_licences(made, [a for values in call.bound.inputs.values() for a in values]),
-        scores=watcher.scores,
-        run=run_id,
+        scores=log.watcher.scores,
+        run=log.run_id,
         versions=_versions(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -292,8 +300,3 @@ def _cpu_seconds() -> float:
 def _peak_bytes() -> int:
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def goal_or_empty(goal: Goal | None) -> Goal:
-    """A project without a file has an empty goal."""
-    return goal or Goal()

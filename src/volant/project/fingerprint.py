@@ -3,8 +3,8 @@
 `inputs`: settings, snapshots, input digests, seed, the parts of the goal that the method reads, and
 the names and versions of the families, modalities, scorers and engines it uses. Different: it runs.
 
-`code`: the syntax trees, without docstrings, of the method and of the files of nets, scorers,
-modalities and engines that it imports. Different in the user's own method: it runs. Different in
+`code`: the syntax trees, without docstrings, of the method, of its stage's files that it imports, and of
+those of nets, scorers, modalities and engines. Different in the user's own method: it runs. Different in
 Volant's own files: shown as *fresh, made by older code*, and run with `--refresh`.
 
 Both are read from the source without importing it, and kept by size and mtime.
@@ -30,7 +30,7 @@ from volant.core.method import Method
 from volant.core.outside import Snapshot
 from volant.core.spec import Goal
 
-PARTS = ("nets", "scorers", "modalities", "engines")
+PARTS = ("nets", "scorers", "modalities", "engines", "stages")
 ROOT = Path(volant.__file__).parent
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+import psutil
 
 from volant.core.artifact import Artifact, Plan
 from volant.core.score import Score
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from volant.project.execute import Call
     from volant.project.planning import Planned
     from volant.project.project import Project
-    from volant.store.records import RunRow
 
 State = Literal["fresh", "fresh, older code", "stale", "failed", "stopped", "never run"]
 
@@ -65,7 +65,7 @@ def status(project: Project) -> list[StepState]:
     """The state of every step of the project file, in order; runs nothing."""
     planned = project.plan()
     extra = project.champion_extensions()
-    upcoming = [(p.name, p.method.name, p.arguments, p.inputs) for p in planned]
+    upcoming = project.upcoming()
     artifacts: dict[str, Artifact] = {}
     rows: list[StepState] = []
     for step in planned:
@@ -116,19 +116,11 @@ def _stale(project: Project, step: Planned, why: str, call: Call | None = None) 
     elif row.status == "failed" and (call is None or row.inputs_key == call.inputs_key):
         state, why = "failed", row.error.strip().split("\n")[-1]
     elif row.status in ("stopped", "running") and (call is None or row.inputs_key == call.inputs_key):
-        running = row.status == "running" and _alive(row)
+        running = row.status == "running" and psutil.pid_exists(int(row.facts.get("pid", 0)))
         state, why = "stopped", "runs now" if running else "`volant run` carries on"
     elif call is not None:
         why = what_changed(row.facts.get("parts", {}), call.parts) or "its artifact is gone"
     return StepState(step.name, step.method.name, state, why=why, artifact=row.artifact if row else "")
-
-
-def _alive(row: RunRow) -> bool:
-    try:
-        os.kill(int(row.facts.get("pid", 0)), 0)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def what_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

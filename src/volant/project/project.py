@@ -10,12 +10,15 @@ YAML and Python compile to the same calls: `Project.go` runs the file, `Project.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import psutil
 
 from volant.core.artifact import Artifact
 from volant.core.errors import ArtifactError, MachineError, SpecError, did_you_mean
@@ -200,10 +203,11 @@ class Project:
             extensions: datasets fed back into `loop.into`; those of the champion by default.
             on_step: called after each step.
         """
-        self.store.sweep()
         planned = with_ancestors(self.plan(settings=settings), only, "volant run")
+        self.store.sweep()
+        self._end_dead_runs()
         extra = self.champion_extensions() if extensions is None else list(extensions)
-        upcoming = [(p.name, p.method.name, p.arguments, p.inputs) for p in planned]
+        upcoming = self.upcoming()
         results: dict[str, Done] = {}
         for step in planned:
             artifacts = {name: [results[n].artifact for n in names] for name, names in step.inputs.items()}
@@ -217,6 +221,10 @@ class Project:
         self.save_caches()
         return results
 
+    def upcoming(self) -> list[tuple[str, str, dict[str, Any], dict[str, list[str]]]]:
+        """The steps of the file as it stands, for `plan.sizing`: an override for one run does not make it stale."""
+        return [(p.name, p.method.name, p.arguments, p.inputs) for p in plan_steps(self.need_spec())]
+
     def prepared(
         self, step: Planned, artifacts: dict[str, list[Artifact]], extra: Sequence[Artifact], upcoming: list[Any]
     ) -> Call:
@@ -227,6 +235,12 @@ class Project:
             artifacts = {**artifacts, many: [*artifacts.get(many, []), *extra]}
         bound = step.method.bind({**artifacts, **step.arguments}, where=step.where)
         return prepare(self, step.name, step.method, bound, step.seed, upcoming)
+
+    def _end_dead_runs(self) -> None:
+        """Runs of this machine whose process was killed are `stopped`; the next call carries on from their work."""
+        for row in self.records.runs(status="running"):
+            if row.facts.get("host") == socket.gethostname() and not psutil.pid_exists(int(row.facts.get("pid", 0))):
+                self.records.end_run(row.id, "stopped", error="the process was killed")
 
     def champion_extensions(self) -> list[Artifact]:
         """The harvested datasets that the champion was made with, so that a run after its promotion is fresh."""

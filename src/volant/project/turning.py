@@ -140,8 +140,9 @@ def _first(project: Project, loop: Loop, base: dict[str, Done], name: str) -> Tu
 
 def _harvest(project: Project, loop: Loop) -> tuple[Dataset | None, list[str]]:
     """New feedback as a Dataset, or None with the reason where there is none to use."""
-    turns = [event.body for event in project.records.events("turn", limit=1000) if event.body.get("alias") == loop.alias]
-    project.feedback_after = max((int(body.get("feedback_mark", 0)) for body in turns), default=0)
+    turns = [event.body for event in project.records.events("turn", limit=1000)]
+    judged = [int(body.get("feedback_mark", 0)) for body in turns if body.get("alias") == loop.alias]
+    project.feedback_after = max(judged, default=0)
     method = method_named(loop.source)
     records = next(name for name, kind in method.outside.items() if kind == "records")
     try:
