@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from volant.core import Artifact, Endpoint, Model, Prompt
-from volant.core.artifact import payload_digest
+from volant.core.artifact import Card, payload_digest
 from volant.core.errors import ArtifactError
 from volant.core.protocols import Request, Session
 from volant.serving.auth import Door
@@ -57,11 +57,14 @@ class Fixed:
     def __init__(self, model: Model, prompt: Prompt | None = None, *, name: str = "champion", pinned: str = "") -> None:
         self.name, self._model, self._prompt = name, model, prompt
         self._digest = model.digest
-        if pinned:
-            self._digest = payload_digest(model.path)[0]
-        if pinned and self._digest != pinned:
+        if not pinned:
+            return
+        self._digest, entries = payload_digest(model.path)
+        if self._digest != pinned:
             what = f"the model's files hash to {self._digest[:16]}, not to the pinned {pinned[:16]}"
             raise ArtifactError(what, where=str(model.path), fix="Copy the model again.")
+        # Who pins a digest vouches for these files, so that engines with native readers open them.
+        self._model = Model(model.path, Card(kind=model.kind, digest=pinned, files=entries))
 
     def now(self) -> str:
         """Always the same."""
