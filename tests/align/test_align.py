@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tiny_models import dataset, model, pairs, run_in, samples, watched
 from volant.core.artifact import Dataset, Model, payload_digest
-from volant.core.errors import ArtifactError, DataError
+from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.method import method_of
 from volant.core.outside import Snapshot
 from volant.scorers.measure import check_task
@@ -145,6 +146,16 @@ def test_a_reward_model_weeds_out_doubtful_pairs(made: tuple[Model, Dataset, Dat
 def test_a_model_that_writes_is_no_judge(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="a reward model has one"):
         dpo(run_in(tmp_path), made[0], made[2], reward=made[0])
+
+
+@pytest.mark.parametrize("function", [reward, dpo])
+def test_a_converted_model_is_not_trained(function: Any, made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    about = made[0].about.model_copy(update={"engine": "ctranslate2"})
+    (tmp_path / "volant.json").write_text(about.model_dump_json())
+    for file in made[0].path.glob("*token*"):
+        shutil.copy(file, tmp_path)
+    with pytest.raises(SettingError, match="ctranslate2"):
+        function(run_in(tmp_path / "run"), Model(tmp_path), made[2])
 
 
 def test_without_pairs(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:

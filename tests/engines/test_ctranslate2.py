@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +121,22 @@ def test_files_that_nobody_vouches_for(
     (copy / "model.bin").write_bytes(flipped)
     with pytest.raises(ArtifactError, match=r"model\.bin is not what the card says"):
         engine.open(Model(copy, both[1].card))
+
+
+def test_torch_is_not_needed(both: tuple[Model, Model]) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
+        "from pathlib import Path; from volant.core.artifact import Model; from volant.engines import open_model\n"
+        "from volant.core.protocols import Request\n"
+        "session = open_model(Model(Path(sys.argv[1])))\n"
+        "hot = Request(id='b', prompt='def', max_tokens=4, temperature=1.0)\n"
+        "cold = Request(id='a', prompt='def', max_tokens=4)\n"
+        "print(sum(c.completion_tokens for c in session.generate([cold, hot])))\n"
+    )
+    allow = {**os.environ, "VOLANT_ALLOW": str(both[1].path)}
+    ran = subprocess.run([sys.executable, "-c", code, str(both[1].path)], capture_output=True, text=True, env=allow)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) >= 2
 
 
 def test_a_model_of_torch_is_not_taken(both: tuple[Model, Model]) -> None:

@@ -1,10 +1,10 @@
 """Run a converted model with CTranslate2: int8 or float32, on a processor without torch's overhead.
 
 Enters: a Model that `compress.quantise` made (`model.bin`, `vocabulary.json`, `config.json` and the codec's files),
-and requests. Leaves: chunks of text as they come. Greedy requests run as one batch. A sampled request runs
-alone in a fresh generator, because the library seeds its dice once a worker thread: that is the one way in which
-a seed gives the same text whatever else is running. A `model.bin` is parsed by native code, so it is opened only
-with a digest that the artifact's card knows, or from a folder that the user allowed.
+and requests. Leaves: chunks of text as they come; torch is not needed. Greedy requests run as one batch. A sampled
+request runs alone in a fresh generator, because the library seeds its dice once a worker thread: that is the one way
+in which a seed gives the same text whatever else is running. A `model.bin` is parsed by native code, so it is opened
+only with a digest that the artifact's card knows, or from a folder that the user allowed.
 
 Shape legend: B rows, L length in tokens, V vocabulary.
 """
@@ -26,7 +26,6 @@ from volant.core.errors import ArtifactError, VolantError
 from volant.core.paths import Resolver
 from volant.core.protocols import Chunk, Codec, Request, Session
 from volant.engines.decoding import TextStream
-from volant.nets.batches import shorten
 
 FILES = ("model.bin", "vocabulary.json", "config.json")
 EXTRA = "ctranslate2"  # the key of `volant.json`'s `extra` that holds `Facts`
@@ -317,7 +316,9 @@ class CTranslate2Session:
         ids, room = self._ids(request), max(1, self.context - reserved)
         if len(ids) <= room:
             return ids or [0]
-        return shorten(ids, room) if request.messages else ids[-room:]
+        # As `nets.batches.shorten` does for training and torch, here without torch; a test holds the two together.
+        tail = max(1, room // 4) if request.messages else room
+        return [*ids[: room - tail], *ids[len(ids) - tail :]]
 
 
 def _groups(jobs: list[_Job]) -> Iterator[list[_Job]]:

@@ -9,10 +9,12 @@ Shape legend: V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
+from typing import TYPE_CHECKING
 
 from volant.core.protocols import Codec, Request
+
+if TYPE_CHECKING:  # engines that have a sampler of their own use the text side without torch
+    import torch
 
 
 class TextStream:
@@ -75,6 +77,8 @@ def choose(logits_V: torch.Tensor, request: Request, out: Sequence[int], random:
         out: ids generated so far; the penalty is on these, not on the prompt.
         random: the request's own generator.
     """
+    import torch
+
     if request.repetition_penalty != 1.0 and out:
         logits_V = logits_V.clone()
         seen = torch.tensor(sorted(set(out)))

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from volant.core.errors import DataError
+from volant.core.artifact import Model
+from volant.core.errors import DataError, SettingError
 from volant.core.protocols import Codec, Encoded
 from volant.core.run import Run
 from volant.core.sample import Sample
@@ -128,6 +129,17 @@ class Judged:
     margins: list[float]
     shift: float = 0.0
     chosen_shift: float = 0.0
+
+
+def check_trainable(model: Model) -> None:
+    """Refuse a model whose weights are not torch's any more.
+
+    Raises:
+        SettingError: it was converted, is hosted, or judges instead of writing.
+    """
+    if model.about.engine != "torch":
+        what = f"preference training takes a model that torch runs, not one for {model.about.engine!r}."
+        raise SettingError(what, where="model", fix="Name the step that made the model before it was converted.")
 
 
 def rate_for(net: Any, at_2048: float) -> float:

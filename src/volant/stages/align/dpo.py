@@ -61,6 +61,7 @@ def dpo(
     from volant.scorers.measure import check_task
 
     torch.set_num_threads(run.threads)
+    preference.check_trainable(model)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
     train, held = _pairs(data, "train"), _pairs(data, "validation")
     if reward is not None:

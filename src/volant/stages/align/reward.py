@@ -49,6 +49,7 @@ def reward(
     from volant.nets.transformer import family
 
     torch.set_num_threads(run.threads)
+    preference.check_trainable(model)
     train, held = _split(run, data, held_out)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
     net = judge.fresh(model.path, seed=run.seed, pad=codec.pad_id).to(run.device)
