@@ -139,12 +139,11 @@ def test_an_end_token_stops(session):
 
 def test_cancel_frees_the_slot_at_the_next_token(session):
     requests = asked(3, max_tokens=40)
-    seen, steps = {}, 0
+    seen = {}
     for chunk in session.generate(requests):
         if not seen:
             session.cancel("r1")
         seen.setdefault(chunk.id, []).append(chunk)
-        steps += 1
     assert seen["r1"][-1].finish == "cancelled" and seen["r1"][-1].completion_tokens <= 2
     assert seen["r0"][-1].finish == seen["r2"][-1].finish == "length"
     # The id may be used again afterwards.
