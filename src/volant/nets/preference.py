@@ -86,12 +86,24 @@ class Pairs:
         self._pairs, self._rows, self._seed, self._pad = list(pairs), min(rows, len(pairs)), seed, pad
         self.reference = torch.zeros(len(pairs), 2) if reference is None else reference
         self.steps = -(-len(pairs) // self._rows)
+        self._order: tuple[int, list[list[int]]] = (-1, [])
 
     def batch(self, step: int) -> PairBatch:
         """The pairs of that step."""
         epoch, place = divmod(step, self.steps)
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._pairs))
-        return self.collate([int(i) for i in order[place * self._rows : (place + 1) * self._rows]])
+        if self._order[0] != epoch:
+            self._order = (epoch, self._epoch(epoch))
+        return self.collate(self._order[1][place])
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        """All pairs in a random order, those of like length together, so that little is padded."""
+        rng = np.random.default_rng([self._seed, epoch])
+        order, chunk = [int(i) for i in rng.permutation(len(self._pairs))], 8 * self._rows
+        batches: list[list[int]] = []
+        for start in range(0, len(order), chunk):
+            part = sorted(order[start : start + chunk], key=lambda i: len(self._pairs[i].chosen.ids))
+            batches += [part[at : at + self._rows] for at in range(0, len(part), self._rows)]
+        return [batches[int(i)] for i in rng.permutation(len(batches))]
 
     def in_order(self) -> list[PairBatch]:
         """All pairs once, in the order given."""
