@@ -207,7 +207,11 @@ def test_sigkill_at_random_moments(tmp_path):
     for reached in (9, 60, 110):
         process = start(tmp_path / "cut")
         places = tmp_path / "cut" / "work" / "train"
-        while process.poll() is None and max((int(p.name) for p in places.glob("*") if p.name.isdigit()), default=0) < reached:
+
+        def done(places=places):
+            return max((int(p.name) for p in places.glob("*") if p.name.isdigit()), default=0)
+
+        while process.poll() is None and done() < reached:
             time.sleep(0.01)
         time.sleep(random.Random(reached).random() * 0.05)
         process.send_signal(signal.SIGKILL)
