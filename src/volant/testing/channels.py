@@ -50,10 +50,14 @@ def check_channel(
 
 def _check_refused(channel: Channel, sample: Sample, delivered: Callable[[Sample], int]) -> None:
     told = "Content that must not go out 8c1f."
-    changed = {"id": "contract-refused", "target": told} if sample.target else {"id": "contract-refused", "content": told}
+    changed = (
+        {"id": "contract-refused", "target": told} if sample.target else {"id": "contract-refused", "content": told}
+    )
     held = sample.model_copy(update={**changed, "drop": REFUSED})
     receipt = _sent(channel, held)
-    expect(receipt.refused and not receipt.where, f"{channel.name} has to refuse a dropped sample and say why: {receipt}")
+    expect(
+        receipt.refused and not receipt.where, f"{channel.name} has to refuse a dropped sample and say why: {receipt}"
+    )
     same(delivered(held), 0, f"{channel.name} delivered what it refused")
     straying = sample.model_copy(update={**changed, "id": "../contract-strays"})
     receipt = _sent(channel, straying)

@@ -68,7 +68,11 @@ def check_session(session: Session, *, prompts: Sequence[str] = PROMPTS, tokens:
     alone = told(session, requests)
     same(told(session, requests), alone, "greedy text changes from call to call")
     single = {r.id: told(session, [r])[r.id] for r in requests}
-    same({i: t.text for i, t in single.items()}, {i: t.text for i, t in alone.items()}, "greedy text depends on what else is running")
+    same(
+        {i: t.text for i, t in single.items()},
+        {i: t.text for i, t in alone.items()},
+        "greedy text depends on what else is running",
+    )
     short = told(session, [replace(r, max_tokens=1) for r in requests])
     for id, one in short.items():
         expect(alone[id].text.startswith(one.text), f"the first token of {id} is not where its text starts")

@@ -114,7 +114,9 @@ def _check_logp(family: Family, net: Any, batch: Any, tolerance: float) -> None:
         return
     mean, loss = -float(logp.detach().mean()), _loss(family, net, batch)
     expect(bool((logp <= 1e-6).all()), f"{family.name} tells log-probabilities above 0")
-    sentence = f"the loss of {family.name} is {loss:.6f}, its mean -logp {mean:.6f}; they differ by more than {tolerance}"
+    sentence = (
+        f"the loss of {family.name} is {loss:.6f}, its mean -logp {mean:.6f}; they differ by more than {tolerance}"
+    )
     expect(abs(mean - loss) <= tolerance, sentence)
 
 
@@ -133,7 +135,10 @@ def _check_sampling(family: Family, net: Any, batch: Any) -> None:
     same(cold[0], cold[1], f"{family.name} lets the seed decide at temperature 0")
     right = sum(a == b for row, out in zip(rows, cold[0], strict=True) for a, b in zip(row[4:], out, strict=False))
     total = room * len(rows)
-    expect(right >= 0.8 * total, f"{family.name} continues a batch that it knows by heart right in {right} of {total} places")
+    expect(
+        right >= 0.8 * total,
+        f"{family.name} continues a batch that it knows by heart right in {right} of {total} places",
+    )
 
 
 def _check_saved(family: Family, net: Any, batch: Any, folder: Path) -> None:

@@ -37,7 +37,7 @@ def check_method(
     *,
     folder: Path,
     seed: int = 0,
-    stop: bool = True,
+    stops: int = 2,
     edges: bool = True,
     kill: bool = False,
     kills: int = 3,
@@ -49,7 +49,7 @@ def check_method(
         arguments: puts what the call needs into a project and returns inputs and settings by name.
         folder: an empty directory for projects.
         seed: of the runs, and of the moments at which they are interrupted.
-        stop: also stop a run by Ctrl-C and let it go on.
+        stops: stop a run by Ctrl-C so many times, and let it go on.
         edges: also call it with no example and with one.
         kill: also kill runs with SIGKILL; slow, and the method must be importable by name.
         kills: how many times.
@@ -65,14 +65,13 @@ def check_method(
     before = _surroundings(case, project, given)
     watcher = _watch(project)
     done = case.call(project, given)
-    whole(project.root, "the run")
     same(_surroundings(case, project, given), before, f"{case.name} changed its inputs")
+    whole(project.root, "the run")
     _check_fresh(case, project, given, done)
     _check_outside(case, project, given)
     second, given = case.world("second")
-    at = int(watcher.seen * random.Random(seed).uniform(0.3, 0.9)) + 1 if stop and watcher.seen else 0
-    stopped = _stopped(case, second, given, at)
-    _check_same(case, done, case.call(second, given), stopped)
+    stopped = [_stopped(case, second, given, at) for at in _moments(watcher.seen, stops, seed)]
+    _check_same(case, done, case.call(second, given), any(stopped))
     if edges:
         _check_edges(case, second, given)
     if kill:
@@ -137,7 +136,7 @@ def check_settings(method: Method, given: Mapping[str, Any]) -> None:
     names = {p.name for p in method.inputs}
     settings = {name: value for name, value in given.items() if name not in names}
     defaults = {name: info.default for name, (_, info) in method.fields.items() if not info.is_required()}
-    for said, values in (("its settings", settings), ("its defaults", {**settings, **defaults})):
+    for said, values in (("its defaults", {**settings, **defaults}), ("its settings", settings)):
         try:
             read = method.settings.model_validate(values)
             dumped = read.model_dump(mode="json")
@@ -147,7 +146,9 @@ def check_settings(method: Method, given: Mapping[str, Any]) -> None:
         same(again.model_dump(mode="json"), dumped, f"{method.name}: {said} come back from JSON changed")
         expect(again == read, f"{method.name}: {said} come back from JSON as other values: {again!r}")
     schema = json.loads(json.dumps(method.json_schema()))
-    same(set(schema.get("properties", {})), set(method.fields), f"the JSON Schema of {method.name} lists other settings")
+    same(
+        set(schema.get("properties", {})), set(method.fields), f"the JSON Schema of {method.name} lists other settings"
+    )
 
 
 def _check_refusals(case: _Case, project: Project, given: Mapping[str, Any]) -> None:
@@ -169,7 +170,9 @@ def _check_refusals(case: _Case, project: Project, given: Mapping[str, Any]) -> 
 def _check_fresh(case: _Case, project: Project, given: Mapping[str, Any], done: Done) -> None:
     expect(isinstance(done.artifact, case.method.returns), f"{case.name} returned a {done.artifact.kind}")
     again = case.call(project, given)
-    expect(again.fresh and again.artifact.digest == done.artifact.digest, f"{case.name} runs again although it is fresh")
+    expect(
+        again.fresh and again.artifact.digest == done.artifact.digest, f"{case.name} runs again although it is fresh"
+    )
     place = str(project.root).encode()
     for file in done.artifact.path.rglob("*"):
         if file.is_file() and file.name != "artifact.json":
@@ -212,11 +215,15 @@ def _watch(project: Project, at: int = 0) -> StopsAt:
     return watcher
 
 
+def _moments(seen: int, stops: int, seed: int) -> list[int]:
+    """After how many of the things that a run told it is stopped: random ones, spread over the run."""
+    rng = random.Random(seed)
+    return [1 + int(seen * (i + rng.random()) / stops) for i in range(stops)] if seen else []
+
+
 def _stopped(case: _Case, project: Project, given: Mapping[str, Any], at: int) -> bool:
     """Stop the call at a moment; whether it left early. Nothing of it may be visible then."""
     watcher = _watch(project, at)
-    if not at:
-        return False
     known = set(project.store.digests())
     try:
         case.call(project, given)

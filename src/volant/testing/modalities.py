@@ -93,7 +93,9 @@ def _check_sample(modality: Modality, made: Codec, opened: Codec, sample: Sample
     if sample.shape in ("text", "completion"):
         expect(answer in learnt, f"{modality.name}: the loss of {sample.id} counts {learnt!r} and not its answer")
     if sample.shape == "completion" and (sample.condition or "")[:40] not in answer:
-        expect((sample.condition or "")[:40] not in learnt, f"{modality.name}: the loss of {sample.id} counts its prompt")
+        expect(
+            (sample.condition or "")[:40] not in learnt, f"{modality.name}: the loss of {sample.id} counts its prompt"
+        )
 
 
 def _check_likeness(modality: Modality, samples: Sequence[Sample]) -> None:
@@ -173,7 +175,9 @@ def _check_names(modality: Modality) -> None:
     expect(modality.name.isidentifier() and modality.version >= 1, f"{modality.name!r}: name and version")
     for name, (family, size) in modality.baselines().items():
         found = family in {m.stem for p in nets.__path__ for m in Path(p).glob("*.py")}
-        expect(found and isinstance(size, dict), f"{modality.name}: the baseline {name} names no module of nets: {family}")
+        expect(
+            found and isinstance(size, dict), f"{modality.name}: the baseline {name} names no module of nets: {family}"
+        )
     same(set(scorers.build(list(modality.scorers()))), set(modality.scorers()), f"{modality.name}: its scorers")
 
 

@@ -46,7 +46,10 @@ def check_poison(
             _expect_refused(modality, _read(modality, folder / f"poison{ending}", content, said), said, ending)
     for form, ending in forms.items():
         whole = modality.deliver(samples, form)
-        for said, content in (("cut in half", whole[: len(whole) // 2]), ("with junk in it", whole[:40] + junk + whole[40:])):
+        for said, content in (
+            ("cut in half", whole[: len(whole) // 2]),
+            ("with junk in it", whole[:40] + junk + whole[40:]),
+        ):
             _read(modality, folder / f"spoilt{ending}", content, f"a {form} file {said}")
     if lines[0]:
         _check_lines(modality, samples, folder / f"lines{lines[1]}", lines[0], huge_bytes)
@@ -56,11 +59,15 @@ def _read(modality: Modality, file: Path, content: bytes, said: str) -> Found:
     """What `load` finds, or the `DataError` that it raises; never another error."""
     file.write_bytes(content)
     about = OutsideFile(file, file.name, len(content), file_sha256(file))
-    found = outcome(lambda: list(modality.load(about, _SOURCE)), f"{modality.name} has to refuse {said} ({file.suffix})")
+    found = outcome(
+        lambda: list(modality.load(about, _SOURCE)), f"{modality.name} has to refuse {said} ({file.suffix})"
+    )
     expect(isinstance(found, list | DataError), f"{modality.name} answers {said} with {type(found).__name__}")
     if isinstance(found, list):
         for refused in (r for r in found if isinstance(r, Refusal)):
-            expect(refused.reason and file.name in refused.where, f"{modality.name} does not say what is wrong: {refused}")
+            expect(
+                refused.reason and file.name in refused.where, f"{modality.name} does not say what is wrong: {refused}"
+            )
     return found  # type: ignore[return-value]
 
 

@@ -41,7 +41,9 @@ def check_scorer(scorer: Scorer, *, n: int = 60, seeds: Sequence[int] = (0, 1), 
     for seed, scores in zip(seeds, found, strict=True):
         told = " > ".join(f"{s.value:.4g}" for s in scores)
         for better, worse in zip(scores, scores[1:], strict=False):
-            sentence = f"{scorer.name} does not rank its ladder {scorer.ladder!r} (seed {seed}, {scorer.direction} is better)"
+            sentence = (
+                f"{scorer.name} does not rank its ladder {scorer.ladder!r} (seed {seed}, {scorer.direction} is better)"
+            )
             expect(better.better_than(worse), f"{sentence}: {told}")
     _check_nothing(scorer, ladders[0][0][1])
     if means and scorer.ladder == "fidelity":
@@ -51,7 +53,10 @@ def check_scorer(scorer: Scorer, *, n: int = 60, seeds: Sequence[int] = (0, 1), 
 
 def _check_face(scorer: Scorer) -> None:
     expect(isinstance(scorer, Scorer), f"{type(scorer).__name__} lacks a part of the protocol Scorer")
-    expect(scorer.name.replace("_", "a").isalnum() and scorer.name == scorer.name.lower(), f"{scorer.name!r} is no snake case")
+    expect(
+        scorer.name.replace("_", "a").isalnum() and scorer.name == scorer.name.lower(),
+        f"{scorer.name!r} is no snake case",
+    )
     expect(scorer.direction in ("higher", "lower"), f"{scorer.name}: direction {scorer.direction!r}")
     expect(scorer.version >= 1 and scorer.unit, f"{scorer.name}: version and unit have to be stated")
 

@@ -125,7 +125,9 @@ class _Child:
         except (AttributeError, TypeError) as error:
             raise AssertionError(f"a child process cannot import the method: {error}") from error
         theirs.close()
-        expect(self._told() == "started", "the child process did not start (a script needs `if __name__ == '__main__'`)")
+        expect(
+            self._told() == "started", "the child process did not start (a script needs `if __name__ == '__main__'`)"
+        )
 
     def result(self) -> str:
         """Wait for the digest."""

@@ -1,0 +1,168 @@
+"""A tiny world in which every built-in method can be called: data, a small model, pairs, a judge, a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tiny_models
+from volant.core.artifact import Dataset, Model, Prompt, Report
+from volant.core.sample import Sample, sample_id
+from volant.core.score import Score
+from volant.project import Project
+from volant.testing import put
+
+LINES = [f'{{"prompt": "def f{i}(x):", "completion": "Return the number {i} and what it stands for."}}' for i in range(40)]
+FIGURES = {"relevance": 0.6, "bias_gap": 0.01, "safety": 1.0, "memorisation": 0.0}
+
+
+@dataclass(frozen=True)
+class World:
+    """What is expensive, made once."""
+
+    data: Dataset
+    pairs: Dataset
+    model: Model
+    judge: Model
+    prompt: Prompt
+    report: Report
+    content: Dataset
+
+
+def samples() -> list[Sample]:
+    """The tiny task with a test split, and a few plain texts."""
+    splits = {"_file": "test", "_list": "validation"}
+    pairs = [
+        s.model_copy(update={"split": splits.get(s.id[-5:], "train"), "group": s.id[-5:]})
+        for s in tiny_models.samples()
+    ]
+    texts = []
+    for number in range(12):
+        said = " ".join(s.target for s in pairs[number : number + 30 : 3])
+        text = f"Note {number}: what the functions do. {said}"
+        split = ("train", "validation")[number % 4 == 3]
+        source = tiny_models.SOURCE
+        texts.append(Sample(id=sample_id(text), shape="text", content=text, group=text, split=split, source=source))
+    return [*pairs, *texts]
+
+
+def make(folder: Path) -> World:
+    """Make the world in a project of its own."""
+    from volant.engines.prompting import PromptFile
+    from volant.stages import align, deliver
+
+    project = Project(folder / "maker", device="cpu", threads=1)
+    data = put(project, tiny_models.dataset(folder / "data", samples()))
+    pairs = put(project, tiny_models.dataset(folder / "pairs", [*tiny_models.pairs(), *samples()]))
+    model = put(project, tiny_models.model(folder, steps=30))
+    (folder / "prompt").mkdir()
+    examples = [{"prompt": s.condition, "completion": s.target} for s in samples()[-20:-18]]
+    PromptFile.model_validate({"examples": examples, "k": 1, "budget_characters": 60}).save(folder / "prompt")
+    (folder / "report").mkdir()
+    scores = [Score(name=n, value=v, low=v, high=v, n=40).model_dump() for n, v in FIGURES.items()]
+    body = {"kind": "suite", "scores": scores, "gates": [], "verdict": "ship"}
+    (folder / "report" / "report.json").write_text(json.dumps(body))
+    return World(
+        data=data,
+        pairs=pairs,
+        model=model,
+        judge=project.run(align.reward, model, pairs, epochs=1.0),
+        prompt=put(project, Prompt(folder / "prompt")),
+        report=put(project, Report(folder / "report")),
+        content=project.run(deliver.generate, model, ask=["def sort_key(x):", "def load_row(x):"], max_tokens=12),
+    )
+
+
+def _lines(project: Project, name: str = "in.jsonl") -> str:
+    (project.root / name).write_text("\n".join(LINES) + "\n")
+    return name
+
+
+def _folder(project: Project, made: Any, name: str) -> str:
+    import shutil
+
+    ignored = shutil.ignore_patterns("artifact.json")
+    shutil.copytree(made.path, project.root / name, ignore=ignored)
+    return name
+
+
+def _hub(project: Project) -> str:
+    (project.root / "local").mkdir()
+    _lines(project, "local/train.jsonl")
+    return "local"
+
+
+def _used(project: Project, *, ratings: bool = False) -> str:
+    """Records of 24 requests with feedback, and of ratings."""
+    for number, sample in enumerate(tiny_models.samples()[:24]):
+        asked = {"messages": [{"role": "user", "content": sample.condition}]}
+        reply = {"choices": [{"message": {"role": "assistant", "content": f"No {number}."}}]}
+        request = project.records.add_request(
+            "contract", f"client{number % 5}", asked, reply, model="m" * 64, status=200, milliseconds=1.0,
+            consent="training", id=f"req{number}",
+        )  # fmt: skip
+        project.records.add_feedback(
+            request, client=f"client{number % 5}", rating=-1, correction=sample.target, consent="training"
+        )
+        if ratings:
+            project.records.add_rating(sample.condition, sample.target, "No.", "a", "ana")
+    return "contract"
+
+
+Builder = Callable[[Project, World], dict[str, Any]]
+
+TABLE: dict[str, Builder] = {
+    "plan.brief": lambda p, w: {"problem": "Write docstrings", "accept": {"relevance": ">= 0.5"}},
+    "plan.sizing": lambda p, w: {"past": _used(p)},
+    "plan.survey": lambda p, w: {"models": _folder(p, w.model, "models/tiny").split("/")[0]},
+    "collect.files": lambda p, w: {"glob": _lines(p), "licence": "MIT"},
+    "collect.hub": lambda p, w: {"dataset": _hub(p), "licence": "MIT"},
+    "collect.python_sources": lambda p, w: {"what": "pairs", "modules": 12},
+    "collect.clean": lambda p, w: {"data": put(p, w.data), "more": [put(p, w.content)]},
+    "collect.split": lambda p, w: {"data": put(p, w.data)},
+    "pretrain.base": lambda p, w: {"source": _folder(p, w.model, "tiny")},
+    "pretrain.transformer": lambda p, w: {
+        "data": put(p, w.data), "depth": 1, "tokens": 4000, "vocab": 320, "context": 64, "batch_tokens": 256,
+        "checkpoint_tokens": 1000, "looks": 2,
+    },
+    "prompt.few_shot": lambda p, w: {
+        "model": put(p, w.model), "data": put(p, w.data), "examples": 1, "limit": 4, "pool": 8,
+    },
+    "finetune.full": lambda p, w: {"model": put(p, w.model), "data": put(p, w.data), "steps": 6, "batch": 8},
+    "finetune.lora": lambda p, w: {
+        "model": put(p, w.model), "data": put(p, w.data), "steps": 6, "batch": 8, "rank": 2,
+    },
+    "align.preferences": lambda p, w: {
+        "model": put(p, w.model), "data": put(p, w.data), "ratings": _used(p, ratings=True) and "*",
+        "prompts": 6, "answers": 2, "max_tokens": 8, "margin": 0.0,
+    },
+    "align.reward": lambda p, w: {"model": put(p, w.model), "data": put(p, w.pairs), "epochs": 1.0},
+    "align.dpo": lambda p, w: {"model": put(p, w.model), "data": put(p, w.pairs), "epochs": 0.5, "limit": 4},
+    "evaluate.suite": lambda p, w: {
+        "model": put(p, w.model), "data": put(p, w.data), "limit": 4, "max_tokens": 8, "bias_pairs": 2,
+    },
+    "evaluate.compare": lambda p, w: {
+        "model": put(p, w.model), "data": put(p, w.data), "champion": put(p, w.model), "limit": 4, "max_tokens": 8,
+        "bias_pairs": 2,
+    },
+    "compress.quantise": lambda p, w: {"model": put(p, w.model), "data": put(p, w.data), "loss": 0.5, "limit": 4},
+    "deploy.serve": lambda p, w: {
+        "model": put(p, w.model), "report": put(p, w.report), "prompt": put(p, w.prompt), "data": put(p, w.data),
+        "requests": 2, "tokens": 4,
+    },
+    "deploy.container": lambda p, w: {"model": put(p, w.model), "report": put(p, w.report)},
+    "deliver.generate": lambda p, w: {
+        "model": put(p, w.model), "prompt": put(p, w.prompt), "prompts": _lines(p, "ask.jsonl"), "ask": ["def x(y):"],
+        "temperature": 0.7, "max_tokens": 6, "safety": False,
+    },
+    "deliver.publish": lambda p, w: {"data": put(p, w.content)},
+    "improve.harvest": lambda p, w: {"feedback": _used(p)},
+    "improve.drift": lambda p, w: {"data": put(p, w.data), "workload": _used(p), "permutations": 99},
+    "improve.review": lambda p, w: {
+        "model": put(p, w.model), "report": put(p, w.report), "data": [put(p, w.data)], "reviewer": "Ada",
+    },
+}  # fmt: skip
+"""A method's name to what makes its arguments in a fresh project."""
