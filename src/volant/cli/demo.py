@@ -57,7 +57,7 @@ def demo(folder: Path) -> None:
             with _background_load(url, asked) as load:
                 present.say("\nSecond turn: what use taught goes back in; the server goes on answering meanwhile.")
                 second = turn(opened)
-                _wait_for(url, opened)
+                _wait_for(load, opened)
             shown = _answers(url, asked[:SHOWN])
     _tell(opened, folder, [first, second], load, shown, time.monotonic() - started)
 
@@ -182,17 +182,15 @@ def _background_load(url: str, samples: Sequence[Sample]) -> Iterator[Load]:
         thread.join(60)
 
 
-def _wait_for(url: str, opened: Project, seconds: float = 30.0) -> None:
-    """Until the server answers with the champion that the records name."""
+def _wait_for(load: Load, opened: Project, seconds: float = 30.0) -> None:
+    """Until the server has answered a request with the champion that the records name."""
     row = opened.records.alias("champion")
     end = time.monotonic() + seconds
-    with _client(url) as client:
-        while row and time.monotonic() < end:
-            answer = client.get("/v1/models")
-            if answer.headers.get("x-volant-model") == row.digest or row.digest in answer.text:
-                return
-            time.sleep(0.2)
-    present.say("The server did not take over the new champion in time.")
+    while row and row.digest not in load.models:
+        if time.monotonic() > end:
+            present.say("The server did not take over the new champion in time.")
+            return
+        time.sleep(0.1)
 
 
 def _answers(url: str, samples: Sequence[Sample]) -> list[tuple[Sample, str]]:

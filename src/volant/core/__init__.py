@@ -16,6 +16,7 @@ from volant.core.outside import Files as Files
 from volant.core.outside import Folder as Folder
 from volant.core.outside import Hub as Hub
 from volant.core.outside import Machine as Machine
+from volant.core.outside import Ratings as Ratings
 from volant.core.outside import Records as Records
 from volant.core.run import Run as Run
 from volant.core.sample import Sample as Sample

@@ -11,7 +11,8 @@ snapshot, whose digest enters the fingerprint; the method reads only that snapsh
 | `Files`   | a glob, or a list of them           | the matching files with size and sha256              |
 | `Folder`  | a directory                         | every file in it, with size and sha256               |
 | `Hub`     | a local directory, or a hub name    | the directory's files, or the name and its revision  |
-| `Records` | a workload's name (`*`: all)        | a high-water mark of requests, feedback and ratings  |
+| `Records` | a workload's name (`*`: all)        | a high-water mark of its requests and feedback       |
+| `Ratings` | a workload's name (`*`: all)        | a high-water mark of people's ratings                |
 | `Machine` | `here`                              | cores, memory, free disk, devices (not in the digest) |
 """
 
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-OutsideKind = Literal["files", "folder", "hub", "records", "machine"]
+OutsideKind = Literal["files", "folder", "hub", "records", "ratings", "machine"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ Files: TypeAlias = Annotated[str | list[str], Outside("files")]
 Folder: TypeAlias = Annotated[str, Outside("folder")]
 Hub: TypeAlias = Annotated[str, Outside("hub")]
 Records: TypeAlias = Annotated[str, Outside("records")]
+Ratings: TypeAlias = Annotated[str, Outside("ratings")]
 Machine: TypeAlias = Annotated[str, Outside("machine")]
 
 
@@ -61,7 +63,8 @@ class Snapshot:
 
     Attributes:
         facts: for `hub`: `{"name", "revision", "local"}`; for `records`: `{"workload", "requests",
-            "feedback", "ratings"}` (the highest ids); for `machine`: `{"cores", "memory_bytes", ...}`.
+            "feedback"}` (the highest ids); for `ratings`: `{"workload", "ratings"}`; for `machine`:
+            `{"cores", "memory_bytes", ...}`.
     """
 
     kind: OutsideKind

@@ -73,8 +73,11 @@ class Snapshots:
         """
         if kind == "files":
             return self._files([value] if isinstance(value, str) else value, value, where)
-        if kind == "records":
-            return Snapshot(kind, value, facts=dict(self.records().marks(str(value))))
+        if kind in ("records", "ratings"):
+            # Only the marks of what the method reads: a served request must not make a step of ratings stale.
+            told = ("workload", "ratings") if kind == "ratings" else ("workload", "requests", "feedback")
+            marks = self.records().marks(str(value))
+            return Snapshot(kind, value, facts={name: marks[name] for name in told})
         if kind == "machine":
             return Snapshot(kind, value, facts=machine_facts(self.resolver.root))
         name = str(value)

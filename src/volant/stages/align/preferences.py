@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from volant.core import Dataset, Model, Records, Run, Sample, Score, Scorers
+from volant.core import Dataset, Model, Ratings, Run, Sample, Score, Scorers
 from volant.core.errors import DataError
 from volant.core.sample import Label, Source, Split, sample_id
 
@@ -24,7 +24,7 @@ def preferences(
     model: Model,
     data: Dataset,
     *,
-    ratings: Records = "*",
+    ratings: Ratings = "*",
     scorers: Scorers = ["relevance"],  # noqa: B006 - only read; the default is part of the schema
     prompts: Annotated[int, Field(ge=0, le=1_000_000)] = 256,
     answers: Annotated[int, Field(ge=2, le=64)] = 4,
