@@ -7,6 +7,7 @@ see runs in the order in which they were asked for.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,9 @@ class Local:
 
     def submit(self, call: Callable[..., Any], run: Run, *arguments: Any) -> Done:
         """Run `call(run, *arguments)` and keep what came of it."""
+        # Read by OpenMP when torch is first loaded. Threads that spin while they wait halve the tokens per
+        # CPU second as soon as another process wants the core too; that is every shared machine.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             return Done(call(run, *arguments))
         except Exception as error:

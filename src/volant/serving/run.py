@@ -275,4 +275,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before an engine loads OpenMP: waiting threads sleep
     sys.exit(main())
