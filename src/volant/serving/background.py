@@ -104,9 +104,12 @@ def child_at(folder: Path, command: Sequence[str], *, log: Path, seconds: float 
     """
     environment = {
         **os.environ, "VOLANT_HOST": LOOPBACK, "VOLANT_PORT": "0", "VOLANT_RECORDS": "", "PYTHONDONTWRITEBYTECODE": "1",
+        "VOLANT_PARENT": str(os.getpid()),
     }  # fmt: skip
     # The directory's own copy of the server is what has to run, not the one that is installed here.
     environment.pop("PYTHONPATH", None)
+    # A server that a killed run left behind may still write to its log; it must not speak for this one.
+    log.unlink(missing_ok=True)
     with log.open("wb") as output:
         child = subprocess.Popen(
             [sys.executable, *command[1:]], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output,

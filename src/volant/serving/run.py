@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,6 +252,17 @@ def serve_path(
         listen(service, listener, stop=stop, ready=ready)
 
 
+def _end_with(parent: int) -> None:
+    """End when the parent does: a smoke test that is killed without a word must leave no server behind."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.25)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="volant-parent", daemon=True).start()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m volant.serving.run`; 0 after an orderly end, 2 with one line for what the user can mend."""
 
@@ -259,6 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"ready http://{shown}:{port}\n")
         sys.stdout.flush()
 
+    if parent := os.environ.get("VOLANT_PARENT", ""):
+        _end_with(int(parent))
     try:
         asked = parse(arguments)
         if asked.model:
