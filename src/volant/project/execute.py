@@ -48,7 +48,6 @@ SHOWN_PACKAGES = (
     "transformers",
     "tokenizers",
     "peft",
-    "trl",
     "numpy",
     "scikit-learn",
     "pyarrow",
