@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
 import time
 from typing import Annotated
 
@@ -35,7 +35,7 @@ def good(run: Run, data: Dataset, *, path: Files = "", more: int = 1) -> Dataset
         time.sleep(0.002)
         done.append(sample.id)
         state.with_suffix(".new").write_text(json.dumps(done))
-        os.replace(state.with_suffix(".new"), state)
+        state.with_suffix(".new").replace(state)
         run.metric("copied", len(done), len(done))
         if run.stopping:
             run.interrupt()
@@ -132,4 +132,13 @@ def half_written(run: Run, data: Dataset) -> Dataset:
                 handle.flush()
                 time.sleep(0.02)
     (run.out / "names.txt").write_text(state.read_text())
+    return _write(run, list(rows(data)))
+
+
+def leaves_child(run: Run, data: Dataset) -> Dataset:
+    """Copy the samples while a process of its own sleeps."""
+    child = subprocess.Popen(["sleep", "120"])
+    time.sleep(2)
+    child.kill()
+    child.wait()
     return _write(run, list(rows(data)))

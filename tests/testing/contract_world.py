@@ -15,7 +15,9 @@ from volant.core.score import Score
 from volant.project import Project
 from volant.testing import put
 
-LINES = [f'{{"prompt": "def f{i}(x):", "completion": "Return the number {i} and what it stands for."}}' for i in range(40)]
+LINES = [
+    f'{{"prompt": "def f{i}(x):", "completion": "Return the number {i} and what it stands for."}}' for i in range(40)
+]
 FIGURES = {"relevance": 0.6, "bias_gap": 0.01, "safety": 1.0, "memorisation": 0.0}
 
 

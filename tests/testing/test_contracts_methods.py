@@ -55,8 +55,10 @@ def test_a_method_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     "function, sentence",
     [
-        (broken.undocumented, "does not document more"), (broken.misdocumented, "documents what it does not take: speed"),
-        (broken.bad_default, "its defaults do not survive"), (broken.tells_time, r"same seed; these differ: \['when.txt'"),
+        (broken.undocumented, "does not document more"),
+        (broken.misdocumented, "documents what it does not take: speed"),
+        (broken.bad_default, "its defaults do not survive"),
+        (broken.tells_time, r"same seed; these differ: \['when.txt'"),
         (broken.tells_place, "wrote the project's place into where.txt"), (broken.scribbles, "is damaged.*notes.txt"),
         (broken.forgets, "stopped and resumed, makes another"), (broken.panics, "answers Ctrl-C with RuntimeError"),
         (broken.divides, "n = 0, or to refuse it with a fix, but ZeroDivisionError"),
@@ -81,10 +83,13 @@ def test_arguments_that_change(tmp_path):
 
 
 @pytest.mark.slow
-def test_kills_that_are_survived_and_one_that_is_not(tmp_path):
+def test_kills_that_are_survived_and_one_that_is_not(tmp_path, monkeypatch):
     check_method(broken.good, given, folder=tmp_path / "good", kill=True, kills=4, seed=1)
     with pytest.raises(AssertionError, match="made another artifact"):
         check_method(broken.half_written, given, folder=tmp_path / "bad", kill=True, kills=4, seed=1)
+    monkeypatch.setattr("volant.testing.stopping._GONE_SECONDS", 1.0)
+    with pytest.raises(AssertionError, match="leaves processes behind"):
+        check_method(broken.leaves_child, given, folder=tmp_path / "child", stops=0, kill=True, kills=2)
 
 
 def test_a_method_that_children_cannot_import(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from volant.core.artifact import Card, Model, payload_digest
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal, Tokens
 from volant.engines.ctranslate2 import engine as ctranslate2
-from volant.engines.torch import TorchEngine, TorchSession
+from volant.engines.torch import TorchEngine
 from volant.engines.torch import engine as torch_engine
 from volant.modalities.text import Text, modality
 from volant.modalities.text_shapes import sample_of
@@ -221,7 +220,8 @@ class Raises(Text):
 @pytest.mark.parametrize(
     "broken, sentence",
     [
-        (Trusting, "for good samples|changed|lost the content"), (Careless, "runs what the data says"), (Forgetful, "changed|lost the content"), (Unique, "alike only"),
+        (Trusting, "for good samples|changed|lost the content"),
+        (Careless, "runs what the data says"), (Forgetful, "changed|lost the content"), (Unique, "alike only"),
         (Stops, "the good records have to stay"), (Elsewhere, "cannot build the routes"), (Raises, "was raised"),
     ],
 )  # fmt: skip

@@ -32,7 +32,7 @@ def check_channel(
     """
     expect(len(samples) > 1, "check_channel needs two samples or more")
     channel = open_channel()
-    first, *rest = samples
+    first = samples[0]
     same(delivered(first), 0, f"the far end of {channel.name} holds the sample before it was sent")
     receipts = [_sent(channel, sample) for sample in samples]
     for receipt, sample in zip(receipts, samples, strict=True):

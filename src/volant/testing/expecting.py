@@ -33,7 +33,7 @@ def refusal(call: Callable[[], Any], sentence: str, *, kind: type[VolantError] =
     """
     found = outcome(call, sentence)
     expect(isinstance(found, kind), f"{sentence}, but {_seen(found)} came instead of {kind.__name__}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def outcome(call: Callable[[], T], sentence: str) -> T | VolantError:

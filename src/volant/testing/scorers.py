@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 
 from volant.core.errors import DataError
 from volant.core.protocols import Output, Scorer
@@ -40,7 +41,7 @@ def check_scorer(scorer: Scorer, *, n: int = 60, seeds: Sequence[int] = (0, 1), 
     found = [[_checked(scorer, *rung) for rung in ladder] for ladder in ladders]
     for seed, scores in zip(seeds, found, strict=True):
         told = " > ".join(f"{s.value:.4g}" for s in scores)
-        for better, worse in zip(scores, scores[1:], strict=False):
+        for better, worse in pairwise(scores):
             sentence = (
                 f"{scorer.name} does not rank its ladder {scorer.ladder!r} (seed {seed}, {scorer.direction} is better)"
             )

@@ -24,6 +24,7 @@ from volant.testing.expecting import expect, same
 
 STEP = "contract"
 _PATIENCE_SECONDS = 600.0
+_GONE_SECONDS = 20.0
 _PRELOADED = ("torch", "transformers", "pyarrow", "datasets", "ctranslate2", "sklearn", "fastapi")
 
 
@@ -96,8 +97,9 @@ def digest_after_kills(
     children = get_context("forkserver")
     children.set_forkserver_preload([__name__, function.__module__, *(m for m in _PRELOADED if m in sys.modules)])
     root, given = world("undisturbed")
-    start = time.monotonic()
-    undisturbed = _Child(children, root, function, given, seed).result()
+    first = _Child(children, root, function, given, seed)
+    start = time.monotonic()  # when the call starts, not when its process does
+    undisturbed = first.result()
     seconds = time.monotonic() - start
     root, given = world("killed")
     rng = random.Random(seed)
@@ -138,9 +140,16 @@ class _Child:
 
     def killed_after(self, seconds: float) -> str:
         """Kill it after so many seconds; the digest where it had finished before."""
+        import psutil
+
         self.process.join(seconds)
+        started = psutil.Process(self.process.pid).children(recursive=True) if self.process.is_alive() else []
         self.process.kill()
         self.process.join()
+        _, left = psutil.wait_procs(started, timeout=_GONE_SECONDS)
+        for one in left:
+            one.kill()
+        expect(not left, f"a killed run leaves processes behind: {[one.pid for one in left]}")
         try:
             told = str(self.pipe.recv()) if self.pipe.poll() else ""
         except EOFError:
