@@ -24,7 +24,11 @@ def test_an_error_says_what_where_and_how_to_mend_it():
 
 @pytest.mark.parametrize(
     ("name", "known", "said"),
-    [("rnak", ["rank", "lr"], "Did you mean 'rank'?"), ("zzz", ["b", "a"], "Known: a, b."), ("x", [], "None are known")],
+    [
+        ("rnak", ["rank", "lr"], "Did you mean 'rank'?"),
+        ("zzz", ["b", "a"], "Known: a, b."),
+        ("x", [], "None are known"),
+    ],
 )
 def test_did_you_mean(name, known, said):
     assert did_you_mean(name, known).startswith(said)

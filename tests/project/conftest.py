@@ -32,7 +32,8 @@ def numbers(run: Run, *, path: Files, times: int = 1) -> Dataset:
             for i, line in enumerate(file.path.read_text().split()):
                 split = ("train", "validation", "test")[i % 3]
                 source = Source(uri=file.name, licence="MIT")
-                out.write(Sample(id=f"{file.name}{i}", shape="text", content=str(int(line) * times), split=split, source=source))
+                number = str(int(line) * times)
+                out.write(Sample(id=f"{file.name}{i}", shape="text", content=number, split=split, source=source))
     return Dataset(run.out)
 
 

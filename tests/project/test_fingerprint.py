@@ -92,7 +92,9 @@ def test_the_key_has_what_matters_and_nothing_else():
 def test_what_changed_is_told_in_words():
     before, after = parts(), parts(settings={"rank": 2}, seed=4, inputs={"data": ["e"]}, modality="image")
     told = what_changed(before, after)
-    assert "rank 1 -> 2" in told and "seed 0 -> 4" in told and "inputs data changed" in told and "modality changed" in told
+    assert (
+        "rank 1 -> 2" in told and "seed 0 -> 4" in told and "inputs data changed" in told and "modality changed" in told
+    )
     assert what_changed({"settings": {"a": "x" * 90}}, {"settings": {"a": "y"}}) == "a changed"
 
 
@@ -134,7 +136,11 @@ def test_hashes_are_kept_until_the_file_changes(snapshots, monkeypatch):
 
 def test_machine_facts_without_proc(monkeypatch, tmp_path):
     real = Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda self, *a: (_ for _ in ()).throw(OSError()) if "cpuinfo" in str(self) else real(self, *a))
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda self, *a: (_ for _ in ()).throw(OSError()) if "cpuinfo" in str(self) else real(self, *a),
+    )
     facts = machine_facts(tmp_path)
     assert facts["bf16"] is False and facts["disk_free_bytes"] > 0 and json.dumps(facts)
 

@@ -113,11 +113,26 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_next_run_carries_on(toy):
 @pytest.mark.parametrize(
     ("old", "new", "error", "said"),
     [
-        ("rank: 8", "rnak: 8", SettingError, "volant.yaml:12 tuned: toymethods:total has no setting 'rnak'. Did you mean 'rank'?"),
+        (
+            "rank: 8",
+            "rnak: 8",
+            SettingError,
+            "volant.yaml:12 tuned: toymethods:total has no setting 'rnak'. Did you mean 'rank'?",
+        ),
         ("rank: 8", "rank: lots", SettingError, "volant.yaml:12 tuned: toymethods:total does not take 'lots'"),
-        ("data: clean\n", "data: claen\n", SpecError, "volant.yaml:11 tuned: there is no step 'claen'. Did you mean 'clean'?"),
+        (
+            "data: clean\n",
+            "data: claen\n",
+            SpecError,
+            "volant.yaml:11 tuned: there is no step 'claen'. Did you mean 'clean'?",
+        ),
         ("data: clean\n", "data: 3\n", SpecError, "takes the name of a step, not 3"),
-        ("model: tuned, data: clean", "model: clean, data: clean", SpecError, "'model' takes a Model, but 'clean' makes a Dataset"),
+        (
+            "model: tuned, data: clean",
+            "model: clean, data: clean",
+            SpecError,
+            "'model' takes a Model, but 'clean' makes a Dataset",
+        ),
         ("toymethods:total", "finetune.lorra", SettingError, "there is no method 'finetune.lorra'"),
         ("toymethods:total", "nomodule:total", SettingError, "cannot import 'nomodule:total'"),
         ("data/*.txt", "date/*.txt", DataError, "no file matches 'date/*.txt'"),

@@ -12,7 +12,12 @@ def write(tmp_path, text):
 
 def test_values_are_read_as_people_mean_them():
     assert scalar("1e-4") == 1e-4 and scalar("12:30:45") == "12:30:45" and scalar("no") == "no"
-    assert scalar("1_000") == 1000 and scalar("true") is True and scalar("Null") is None and scalar("2026-01-01") == "2026-01-01"
+    assert (
+        scalar("1_000") == 1000
+        and scalar("true") is True
+        and scalar("Null") is None
+        and scalar("2026-01-01") == "2026-01-01"
+    )
     assert scalar(".5") == 0.5 and scalar("0x10") == "0x10"
     assert parse_value("[1, two, '3']") == [1, "two", "3"]
     assert parse_value("") is None

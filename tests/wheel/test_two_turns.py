@@ -112,7 +112,9 @@ def swapped(url, digest):
     with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
         for _ in range(100):
             messages = [{"role": "user", "content": "What is the animal bako?"}]
-            given = client.post("/v1/chat/completions", json={"model": "champion", "messages": messages, "max_tokens": 4})
+            given = client.post(
+                "/v1/chat/completions", json={"model": "champion", "messages": messages, "max_tokens": 4}
+            )
             assert given.status_code == 200
             if given.headers["x-volant-model"] == digest:
                 return True

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from volant.project import Project
     from volant.project.turning import TurnResult
 
-QUESTIONS = 480
+QUESTIONS = 960
 CLIENTS = 8
 SHOWN = 3
 WORKLOAD = "docstrings"
@@ -150,7 +150,7 @@ class Load:
 
 @contextmanager
 def _background_load(url: str, samples: Sequence[Sample]) -> Iterator[Load]:
-    """A request every quarter of a second until the block ends."""
+    """A request every half second until the block ends."""
     load, over = Load(), threading.Event()
 
     def work() -> None:
@@ -171,7 +171,7 @@ def _background_load(url: str, samples: Sequence[Sample]) -> Iterator[Load]:
                         load.models.append(model)
                 except Exception:  # whatever it was: the user got no answer
                     load.failed += 1
-                over.wait(0.25)
+                over.wait(0.5)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -29,10 +30,10 @@ class _Handles:
             self.main = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self.threads, self.queue = threading.Lock(), threading.Lock()  # main and gate once more, for threads
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # bound early: `os` may be gone at exit
         for name in ("gate", "main"):  # a full disk may have kept one from being opened
             if name in self.__dict__:
-                os.close(self.__dict__[name])
+                close(self.__dict__[name])
 
 
 class AdvisoryLock:

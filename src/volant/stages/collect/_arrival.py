@@ -99,7 +99,8 @@ def _by_hand(held: list[Sample], where: str) -> Iterator[Sample]:
         count = f"{len(held)} record{'s' if len(held) != 1 else ''}"
         raise DataError(
             f"{count} (different prompts or documents: {len(groups)}) cannot be split into train, validation and test.",
-            where=where or (held[0].source.uri if held else ""), fix="Give at least three records (better: hundreds).",
+            where=where or (held[0].source.uri if held else ""),
+            fix="Give records of at least three groups or documents (better: hundreds).",
         )  # fmt: skip
     ranked = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).hexdigest())
     moved: dict[str, Split] = {}

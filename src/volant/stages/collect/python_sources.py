@@ -45,7 +45,8 @@ def python_sources(
 
     Args:
         what: `text` for pre-training, `pairs` for the task of writing a docstring.
-        modules: most modules read, chosen by the hash of their names; 0 reads all. Fewer is faster and learns less.
+        modules: most training modules read, chosen by the hash of their names; 0 reads all. Fewer is faster and
+            learns less. Validation and test modules are always read, so that the measure stays the same.
         piece_chars: longest piece of text in characters, cut at blank lines; a leak costs one piece.
         max_chars: longest function in characters (`pairs`); longer ones are left out.
         max_megabytes: most training text gathered, in million characters; bounds the time of all later steps.
@@ -59,7 +60,9 @@ def python_sources(
     from volant.stages.collect._arrival import arrive
 
     found = _sources(Path(ast.__file__).parent)
-    chosen = sorted(found, key=_rank)[: modules or None]
+    ranked = sorted(found, key=_rank)
+    trained = [module for module in ranked if split_of(module) == "train"][: modules or None]
+    chosen = [module for module in ranked if split_of(module) != "train" or module in set(trained)]
     if not chosen:
         raise DataError(
             "this Python carries no library sources.",

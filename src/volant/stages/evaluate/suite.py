@@ -34,7 +34,7 @@ def suite(
     corpus: Dataset | None = None,
     judge: Model | None = None,
     scorers: Scorers = DEFAULT_SCORERS,
-    split: Literal["test", "validation"] = "test",
+    split: Literal["test", "validation"] = "validation",
     limit: Annotated[int, Field(ge=1, le=100_000)] = 96,
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 48,
     bias_pairs: Annotated[int, Field(ge=0, le=10_000)] = 32,
@@ -50,7 +50,8 @@ def suite(
         corpus: further training data (the text of the pre-training), searched for copies too.
         judge: a model that scorers with a `judge` ask, such as `perplexity`.
         scorers: which scorers, by name, with settings where they have some; the task metric is always measured.
-        split: which split is measured; `validation` while you still change things, so that `test` stays unseen.
+        split: which split is measured. `test` is for a last look: every look at it that is followed by a change wears
+            it out. A turn compares on it by itself, and counts how often.
         limit: how many examples, spread evenly over the split; more narrows every interval and costs time.
         max_tokens: the longest answer, in tokens; longer ones are cut and count as they are.
         bias_pairs: how many prompts are asked in two demographic forms; 0 leaves the bias gap out. Fewer
