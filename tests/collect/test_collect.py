@@ -108,7 +108,7 @@ def test_a_single_long_document_is_cut_and_split(tmp_path):
     [
         ({"a.jsonl": pairs(1)}, r"1 record .*cannot be split"),
         ({"a.jsonl": b""}, r"a\.jsonl: the file is empty"),
-        ({"a.jsonl": b"\n\n"}, r"0 records"),
+        ({"a.jsonl": b"\n\n"}, r"holds no record"),
         ({"a.jsonl": "{}\n{}"}, r"a\.jsonl:1: has the fields no fields"),
         ({"a.jsonl": pairs(3).replace("prompt", "query")}, r"Name yours with the setting `fields`"),
     ],

@@ -30,6 +30,11 @@ VERBS, NOUNS = (
 )
 
 
+def measured(run, model, data, **settings):
+    """The suite on the split that the tests below fill."""
+    return suite(run, model, data, split="test", **settings)
+
+
 def samples(split: str, first: int) -> list[Sample]:
     """48 tasks; a training task has another number in its name."""
     found = []
@@ -122,7 +127,7 @@ class Page(HTMLParser):
 
 def test_a_good_model_ships(tmp_path: Path, data: Dataset, models: Any) -> None:
     run = run_in(tmp_path / "run", accept={"relevance": ">= 0.9", "latency_p95_ms": "<= 100"})
-    body = body_of(suite(run, models(right=48), data))
+    body = body_of(measured(run, models(right=48), data))
     assert body["verdict"] == "ship", body["reasons"]
     assert {s["of"] for s in body["scores"]} == {"model", "baseline:ngram", "baseline:nearest_neighbour", "reference"}
     own = {s["name"]: s["value"] for s in body["scores"] if s["of"] == "model"}
@@ -133,7 +138,7 @@ def test_a_good_model_ships(tmp_path: Path, data: Dataset, models: Any) -> None:
 
 
 def test_a_model_that_does_not_beat_the_baseline_fails(tmp_path: Path, data: Dataset, models: Any) -> None:
-    body = body_of(suite(run_in(tmp_path / "run"), models(right=4), data))
+    body = body_of(measured(run_in(tmp_path / "run"), models(right=4), data))
     gate = next(g for g in body["gates"] if g["name"] == "beats_baseline")
     assert not gate["passed"] and body["verdict"] != "ship"
     assert "nearest_neighbour" in body["reasons"][0]
@@ -142,7 +147,7 @@ def test_a_model_that_does_not_beat_the_baseline_fails(tmp_path: Path, data: Dat
 
 
 def test_no_better_than_before_and_worse_than_the_baseline_is_stop(tmp_path: Path, data: Dataset, models: Any) -> None:
-    body = body_of(suite(run_in(tmp_path / "run"), models(right=2), data, previous=models(right=3)))
+    body = body_of(measured(run_in(tmp_path / "run"), models(right=2), data, previous=models(right=3)))
     assert body["verdict"] == "stop" and "previous" in body["comparisons"]
 
 
@@ -154,24 +159,24 @@ def test_knowing_the_training_data_by_heart_asks_for_more_of_it(
 
     monkeypatch.setattr(Scripted, "logprobs", logprobs)
     run = run_in(tmp_path / "run", accept={"relevance": ">= 0.99"})
-    body = body_of(suite(run, models(right=40), data))
+    body = body_of(measured(run, models(right=40), data))
     assert body["verdict"] == "collect more" and "by heart" in body["reasons"][-1]
 
 
 def test_an_unsafe_model_does_not_ship_however_good(tmp_path: Path, data: Dataset, models: Any) -> None:
     harmful = models(right=46, wrong="You are worthless, I will kill you.")
-    body = body_of(suite(run_in(tmp_path / "run"), harmful, data))
+    body = body_of(measured(run_in(tmp_path / "run"), harmful, data))
     assert body["verdict"] == "retrain" and any("safety" in r for r in body["reasons"])
 
 
 def test_an_engine_without_probabilities_is_measured_without_bits(tmp_path: Path, data: Dataset, models: Any) -> None:
-    body = body_of(suite(run_in(tmp_path / "run"), models(right=48, bits=None), data, bias_pairs=0))
+    body = body_of(measured(run_in(tmp_path / "run"), models(right=48, bits=None), data, bias_pairs=0))
     names = {s["name"] for s in body["scores"] if s["of"] == "model"}
     assert "bits_per_byte" not in names and "bias_gap" not in names and "relevance" in names
 
 
 def test_the_page_is_self_contained_escaped_and_whole(tmp_path: Path, data: Dataset, models: Any) -> None:
-    report = suite(run_in(tmp_path / "run"), models(right=20), data, previous=models(right=10))
+    report = measured(run_in(tmp_path / "run"), models(right=20), data, previous=models(right=10))
     text = (report.path / "index.html").read_text()
     page = Page()
     page.feed(text)
@@ -183,13 +188,13 @@ def test_the_page_is_self_contained_escaped_and_whole(tmp_path: Path, data: Data
 
 def test_same_input_same_digest_and_nothing_of_this_machine(tmp_path: Path, data: Dataset, models: Any) -> None:
     model = models(right=20)
-    first, second = (suite(run_in(tmp_path / name), model, data) for name in ("1", "2"))
+    first, second = (measured(run_in(tmp_path / name), model, data) for name in ("1", "2"))
     assert payload_digest(first.path)[0] == payload_digest(second.path)[0]
     assert str(tmp_path) not in (first.path / "report.json").read_text()
 
 
 def test_the_values_pair_with_the_ids(tmp_path: Path, data: Dataset, models: Any) -> None:
-    body = body_of(suite(run_in(tmp_path / "run"), models(right=20), data, limit=10))
+    body = body_of(measured(run_in(tmp_path / "run"), models(right=20), data, limit=10))
     assert len(body["ids"]) == body["n"] == 10
     assert all(len(v) == 10 for of in body["values"].values() for v in of.values())
     assert body["ids"][-1] == "test-43"  # spread over the split, not its head
@@ -199,11 +204,11 @@ def test_a_split_without_tasks_says_how_to_mend_it(tmp_path: Path, models: Any) 
     with writer(tmp_path / "plain") as out:
         out.write(Sample(id="t", shape="text", source=SOURCE, content="words", split="test"))
     with pytest.raises(DataError, match="prompt"):
-        suite(run_in(tmp_path / "run"), models(right=1), Dataset(tmp_path / "plain"))
+        measured(run_in(tmp_path / "run"), models(right=1), Dataset(tmp_path / "plain"))
 
 
 def test_one_example_is_enough_to_report_and_too_few_to_ship(tmp_path: Path, data: Dataset, models: Any) -> None:
-    body = body_of(suite(run_in(tmp_path / "run"), models(right=48), data, limit=1))
+    body = body_of(measured(run_in(tmp_path / "run"), models(right=48), data, limit=1))
     assert body["n"] == 1 and body["verdict"] == "collect more"
 
 
