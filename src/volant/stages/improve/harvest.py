@@ -58,7 +58,8 @@ def harvest(
         fix = "Serve the model and send corrections to /v1/feedback with consent: training."
         raise DataError(f"{what}.", where=run.step, fix=fix)
     with writer(run.out, modality=run.modality) as file:
-        file.write_all(samples)
+        # By what they say: in which order people happened to write must not change what is learnt from it.
+        file.write_all(sorted(samples, key=lambda s: (s.text, s.source.uri)))
     facts = {"feedback": len(rows), "kept": len(kept), "refused": dict(sorted(refused.items()))}
     (run.out / "harvest.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     corrected = sum(sample.attrs["taught_by"] == "correction" for sample in kept)
