@@ -69,7 +69,8 @@ def use(url, asked):
             body = {"model": "champion", "messages": messages, "max_tokens": 24, "user": f"user{number % 8}"}
             given = client.post("/v1/chat/completions", json=body)
             given.raise_for_status()
-            feedback = {"request_id": given.json()["id"], "rating": -1, "correction": correction, "consent": "training"}
+            feedback = {"request_id": given.json()["id"], "rating": -1, "consent": "training", "user": body["user"]}
+            feedback |= {"correction": correction}
             client.post("/v1/feedback", json=feedback).raise_for_status()
         return given.headers["x-volant-model"]
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from volant.project import Project
     from volant.project.turning import TurnResult
 
-QUESTIONS = 960
+QUESTIONS = 480
 CLIENTS = 8
 SHOWN = 3
 WORKLOAD = "docstrings"
@@ -92,7 +92,8 @@ def ask(opened: Project, url: str) -> list[Sample]:
     def one(client: httpx.Client, number: int, sample: Sample) -> None:
         nonlocal done
         answer = _chat(client, sample.condition or "", f"user-{number}")
-        correction = {"request_id": answer["id"], "rating": -1, "correction": sample.target, "consent": "training"}
+        correction = {"request_id": answer["id"], "user": f"user-{number}", "rating": -1, "consent": "training"}
+        correction |= {"correction": sample.target}
         client.post("/v1/feedback", json=correction).raise_for_status()
         with lock:
             done += 1

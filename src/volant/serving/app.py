@@ -74,7 +74,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
     @app.post("/v1/feedback", response_model=None)
     async def give_feedback(request: HttpRequest, body: FeedbackBody) -> dict[str, object]:
         """Rate or correct an answer."""
-        client, consent = client_of(request), consent_of(request)
+        client, consent = client_of(request, body.user), consent_of(request)
         return await asyncio.to_thread(feedback.give, service, body, client=client, consent=consent)
 
 

@@ -226,6 +226,8 @@ class FeedbackBody(BaseModel):
         rating: thumbs (-1, 0, 1) or stars (0 to 5); kept as thumbs.
         scale: which of the two is meant; `thumbs` unless the rating can only be stars.
         consent: whether the correction may be used for training.
+        user: who says so, as in a chat request; counts for this machine's own clients only, since anybody else is
+            known by the key. A harvest caps what each one contributes.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -235,6 +237,7 @@ class FeedbackBody(BaseModel):
     scale: Literal["thumbs", "stars"] | None = None
     correction: str = Field(default="", max_length=HARD_TEXT)
     consent: Literal["", "training", "none"] = ""
+    user: str | None = Field(default=None, max_length=256)
 
     @model_validator(mode="after")
     def _says_something(self) -> FeedbackBody:
