@@ -93,9 +93,9 @@ def test_the_wheel_turns_twice_holds_against_harm_and_goes_back(project):
         assert swapped(url, second.candidate)
         assert all(done.fresh for done in project.go().values())
 
-        # harmful use: every correction belongs to the other kind
+        # harmful use: every correction belongs to the other kind, and there are as many as of the good ones
         wrong = {"animal": "fruit", "fruit": "animal"}
-        use(url, [(k, w, answer(wrong[k], w)) for k, w in zip(itertools.cycle(ANSWERS), unseen(80, 40), strict=False)])
+        use(url, [(kind, w, answer(wrong[kind], w)) for w in unseen(80, 60) for kind in ANSWERS])
         third = turn(project)
         assert third.outcome == "kept" and third.opening == 2 and third.needed_p == 0.025, third.reasons
         assert project.records.alias("champion").digest == second.candidate
