@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from volant.core.artifact import Artifact
 from volant.core.errors import Interrupted
 from volant.core.outside import Snapshot
 from volant.core.paths import Resolver
@@ -170,6 +169,3 @@ class Run:
         """For loops without a checkpoint: leave at once if the user pressed Ctrl-C."""
         if self.stopping:
             raise Interrupted("stopped", where=self.step, fix="`volant run` starts this step again.")
-
-
-ArtifactInputs = dict[str, list[Artifact]]

@@ -16,7 +16,6 @@ import ast
 import hashlib
 import inspect
 import json
-import os
 import sys
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +28,7 @@ import volant
 from volant.core.method import Method
 from volant.core.outside import Snapshot
 from volant.core.spec import Goal
+from volant.project.cache import read_cache, write_cache
 
 PARTS = ("nets", "scorers", "modalities", "engines", "stages")
 ROOT = Path(volant.__file__).parent
@@ -67,11 +67,7 @@ class CodeReader:
 
     @cached_property
     def _known(self) -> dict[str, Any]:
-        try:
-            known: dict[str, Any] = json.loads(self.cache.read_text())
-        except (OSError, ValueError):
-            return {}
-        return known
+        return read_cache(self.cache)
 
     def of(self, method: Method) -> Code:
         """The code of a method; read once in the life of this reader."""
@@ -114,10 +110,7 @@ class CodeReader:
     def save(self) -> None:
         """Write the cache if it changed."""
         if self._changed:
-            self.cache.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.cache.with_name(f"{self.cache.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(self._known))
-            temporary.replace(self.cache)
+            write_cache(self.cache, self._known)
             self._changed = False
 
 

@@ -6,10 +6,10 @@ file is not read again; a changed one changes the snapshot's digest and makes it
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from volant.core.artifact import file_sha256
 from volant.core.errors import DataError
 from volant.core.outside import OutsideFile, OutsideKind, Snapshot
 from volant.core.paths import Resolver
+from volant.project.cache import read_cache, write_cache
 from volant.store.records import Records
 
 SKIPPED_FOLDERS = {".git", ".volant", "__pycache__", ".cache"}
@@ -27,17 +28,14 @@ class Hashes:
 
     def __init__(self, cache: Path) -> None:
         self.cache = cache
-        self._known: dict[str, list[Any]] | None = None
         self._changed = False
+
+    @cached_property
+    def _known(self) -> dict[str, list[Any]]:
+        return read_cache(self.cache)
 
     def sha256(self, path: Path) -> tuple[int, str]:
         """Size in bytes and sha256 of a file."""
-        if self._known is None:
-            try:
-                self._known = json.loads(self.cache.read_text())
-            except (OSError, ValueError):
-                self._known = {}
-        assert self._known is not None
         stat = path.stat()
         mark = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         known = self._known.get(str(path))
@@ -49,12 +47,9 @@ class Hashes:
         return stat.st_size, digest
 
     def save(self) -> None:
-        """Write the cache if it changed; losing it costs time only, so it is not fsynced."""
+        """Write the cache if it changed."""
         if self._changed:
-            self.cache.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.cache.with_name(f"{self.cache.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(self._known))
-            temporary.replace(self.cache)
+            write_cache(self.cache, self._known)
             self._changed = False
 
 
