@@ -143,7 +143,10 @@ class _Child:
         import psutil
 
         self.process.join(seconds)
-        started = psutil.Process(self.process.pid).children(recursive=True) if self.process.is_alive() else []
+        try:
+            started = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:  # it ended before the kill
+            started = []
         self.process.kill()
         self.process.join()
         _, left = psutil.wait_procs(started, timeout=_GONE_SECONDS)
