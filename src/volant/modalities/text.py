@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from volant.core.errors import DataError
 from volant.core.outside import OutsideFile
-from volant.core.protocols import Refusal
+from volant.core.protocols import Refusal, Route
 from volant.core.sample import Sample, Source
 from volant.modalities import minhash, text_delivery, text_files
 from volant.modalities.text_codec import TextCodec
@@ -95,6 +95,7 @@ class Text:
 
     def codec(self, samples: Iterable[Sample], **options: Any) -> TextCodec:
         """Train a byte-level BPE codec (`vocab`, `length`, `max_chars`)."""
+        options.pop("space", None)  # text has one
         return fit_codec(samples, **options)
 
     def open_codec(self, folder: Path) -> TextCodec:
@@ -135,7 +136,11 @@ class Text:
             "bias_gap", "memorisation",
         )  # fmt: skip
 
-    def api(self) -> Mapping[str, str]:
+    def gates(self) -> Sequence[str]:
+        """Harm and copies; quality is the task metric's own gate."""
+        return ("safety", "memorisation", "bias_gap")
+
+    def api(self) -> Mapping[str, str | Route]:
         """The OpenAI-compatible routes."""
         return {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
 

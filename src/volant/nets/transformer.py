@@ -71,6 +71,7 @@ class Transformer:
     name = "transformer"
     version = 1
     accepts = ("tokens",)
+    controls = {"max_tokens": (1, 32_768), "temperature": (0.0, 5.0)}
 
     def build(self, space: Space, *, seed: int, **size: Any) -> Any:
         """A fresh network.
@@ -119,6 +120,10 @@ class Transformer:
         """
         total, count = token_loss(net, as_batch(batch))
         return total / max(1, count)
+
+    def step_loss(self, net: Any, batch: Any) -> tuple[torch.Tensor, int]:
+        """What the loop minimises: see `token_loss`."""
+        return token_loss(net, batch)
 
     def logp(self, net: Any, batch: Any) -> torch.Tensor:
         """Log-probability in nats of each next token [B, L-1]."""

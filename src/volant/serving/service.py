@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from volant.core import Artifact, Endpoint, Model, Prompt
 from volant.core.artifact import Card, payload_digest
 from volant.core.errors import ArtifactError
-from volant.core.protocols import Request, Session
+from volant.core.protocols import Request, Route, Session
 from volant.serving.auth import Door
 from volant.serving.engine import Batcher, Closed, Job, Served
 from volant.serving.limits import Limits
@@ -128,7 +128,7 @@ def opener(threads: int, device: str = "cpu", engine: str = "") -> Open:
     return open_session
 
 
-def modality_routes(model: Model) -> dict[str, str]:
+def modality_routes(model: Model) -> dict[str, str | Route]:
     """The routes that the model's modality names, with the kind of handler of each."""
     from volant.modalities import open_modality
 
@@ -157,7 +157,7 @@ class Service:
         limits: Limits | None = None,
         door: Door | None = None,
         engine: str = "",
-        routes: dict[str, str] | None = None,
+        routes: dict[str, str | Route] | None = None,
         retain_days: int = 90,
     ) -> None:
         self.source, self.records, self.workload, self.retain_days = source, records, workload, retain_days

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volant.core.artifact import payload_digest
-from volant.core.protocols import Family, Grid, Mixed, Space, Tokens
+from volant.core.protocols import Column, Family, Grid, Mixed, Space, Tokens
 from volant.testing.expecting import expect, refusal, same
 
 if TYPE_CHECKING:
     import torch
 
-_OTHERS: tuple[Space, ...] = (Tokens(16, 8), Grid(1, (4, 4)), Mixed({"x": "numeric"}))
+_OTHERS: tuple[Space, ...] = (Tokens(16, 8), Grid(1, (4, 4)), Mixed({"x": Column("numeric")}))
 
 
 def check_family(
