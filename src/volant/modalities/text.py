@@ -133,7 +133,7 @@ class Text:
         """The scorers that judge text, the most telling first."""
         return (
             "relevance", "coherence", "grammar", "exact_match", "token_precision", "token_recall", "token_f1",
-            "bias_gap", "memorisation",
+            "diversity", "safety", "memorisation", "bias_gap",
         )  # fmt: skip
 
     def gates(self) -> Sequence[str]:

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from volant.core.artifact import Model
 from volant.core.errors import SettingError, did_you_mean
 from volant.core.method import Scorers
 from volant.core.protocols import Scorer
+from volant.core.sample import Sample
 
 # Scorer name to the module of `volant.scorers` that holds a factory of that name.
 NAMES = {
@@ -44,12 +45,12 @@ NAMES = {
 }
 
 
-def build(names: Scorers, models: Mapping[str, Model | None] = {}) -> dict[str, Scorer]:
+def build(names: Scorers, given: Mapping[str, Model | Sequence[Sample] | None] = {}) -> dict[str, Scorer]:
     """Scorers by name, made with their settings.
 
     Args:
         names: a list of names, or names with settings (`{"grammar": {"vocabulary": [...]}}`).
-        models: artifacts that scorers may ask for by parameter name (`judge`).
+        given: what scorers may ask for by parameter name: `judge` (a Model), `training` (the training samples).
 
     Raises:
         SettingError: an unknown scorer or setting; the message names the nearest one.
@@ -63,7 +64,7 @@ def build(names: Scorers, models: Mapping[str, Model | None] = {}) -> dict[str, 
             if setting not in known:
                 fix = did_you_mean(setting, known)
                 raise SettingError(f"scorer {name!r} has no setting {setting!r}.", where="scorers", fix=fix)
-        wanted = {key: model for key, model in models.items() if key in known and model is not None}
+        wanted = {key: value for key, value in given.items() if key in known and value is not None}
         built[name] = factory(**{**wanted, **(settings or {})})
     return built
 
