@@ -13,12 +13,13 @@ from volant import scorers
 from volant.core.errors import DataError
 from volant.core.protocols import Receipt
 from volant.core.score import Score
+from volant.modalities import open_modality
 from volant.runners.local import Done, runner
 from volant.scorers.relevance import Relevance
 from volant.stages.deliver.channels import CHANNELS, refusal
 from volant.testing import arrived_in, check_channel, check_runner, check_scorer, tasks
 
-FORMS = {"file": ("markdown", "html", "json"), "page": ("html",)}
+FORMS = {"file": ("markdown", "html", "json"), "whole": ("json",), "page": ("html",)}
 
 
 @pytest.mark.parametrize("name", sorted(scorers.NAMES))
@@ -76,7 +77,7 @@ def test_broken_scorer(broken, sentence):
 @pytest.mark.parametrize("name, form", [(n, f) for n, forms in FORMS.items() for f in forms])
 def test_channel(name, form, tmp_path):
     receipts = check_channel(
-        lambda: CHANNELS[name](tmp_path, "Contract", form), tasks(3), delivered=arrived_in(tmp_path)
+        lambda: CHANNELS[name](tmp_path, "Contract", form, open_modality("text")), tasks(3), delivered=arrived_in(tmp_path)
     )
     assert len(receipts) == 3
 

@@ -231,8 +231,11 @@ class Modality(Protocol):
     def preview(self, samples: Sequence[Sample]) -> str:
         """A few samples as an HTML fragment, escaped."""
 
+    def forms(self) -> Mapping[str, str]:
+        """What `deliver` offers, with the ending of its files; the usual one first (`{"png": ".png"}`)."""
+
     def deliver(self, samples: Sequence[Sample], form: str) -> bytes:
-        """Samples in a format that people use (`markdown`, `html`, `json`); readable by `load` again."""
+        """Samples in a format that people use (`markdown`, `png`, `csv`); readable by `load` again."""
 
     def baselines(self) -> Mapping[str, tuple[str, dict[str, Any]]]:
         """Trivial rivals by name: the family and its size (`{"ngram": ("ngram", {"order": 5})}`)."""

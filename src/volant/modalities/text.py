@@ -121,6 +121,10 @@ class Text:
         """A few samples as an HTML fragment, escaped."""
         return text_delivery.preview(samples)
 
+    def forms(self) -> Mapping[str, str]:
+        """Markdown, pages, JSON."""
+        return {"markdown": ".md", "html": ".html", "json": ".json", "jsonl": ".jsonl"}
+
     def deliver(self, samples: Sequence[Sample], form: str) -> bytes:
         """Samples as `markdown`, `html`, `json` or `jsonl`; readable by `load` again."""
         return text_delivery.deliver(samples, form)

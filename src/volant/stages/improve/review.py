@@ -235,8 +235,9 @@ def _risks(goal: Goal) -> Item:
 def _marking(data: Sequence[Dataset]) -> Item:
     """Whether published content says that a machine made it, to people and to programs (EU AI Act, Article 50)."""
     name = "marking of generated content"
-    files = [f for d in data for f in sorted((d.path / "site").rglob("*")) if f.suffix in (".html", ".md", ".json")]
-    bare = [f.name for f in files if "trainedAlgorithmicMedia" not in f.read_text("utf-8", "replace")]
+    kinds = (".html", ".md", ".json", ".png", ".webp")  # a table is marked on its page and card
+    files = [f for d in data for f in sorted((d.path / "site").rglob("*")) if f.suffix in kinds]
+    bare = [f.name for f in files if b"trainedAlgorithmicMedia" not in f.read_bytes()]
     if bare:
         return Item(
             name=name,
