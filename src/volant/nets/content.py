@@ -162,6 +162,19 @@ def _batches(
     return made, list(Arrays(held_out, rows=rows, seed=0).in_order()) if held_out else []
 
 
+def losses(family: Any, net: Any, codec: ContentCodec, examples: Sequence[Any], *, group: int = 8) -> list[float]:
+    """The mean loss of each group of examples, with the same noise at each call; nothing for estimators.
+
+    Groups, because a family's loss is that of a batch; paired tests then compare group with group.
+    """
+    from volant.nets.loop import evaluate
+
+    if not examples or not hasattr(family, "step_loss"):
+        return []
+    looks = _batches(codec, examples, examples, group, 0, None)[1]
+    return [evaluate(net, [look], loss=family.step_loss) for look in looks]
+
+
 def parameters(net: Any) -> int:
     """How many weights a network has; what an estimator says of itself, else 0."""
     if isinstance(net, torch.nn.Module):

@@ -35,17 +35,18 @@ def judge(
     """
     from itertools import islice
 
-    from volant.core.protocols import space_json
+    from volant.core.protocols import Grid, space_json
     from volant.nets import content, conv
     from volant.scorers.measure import mean_score
     from volant.store.dataset import count, rows
 
     train = list(rows(data, "train"))
-    net = conv.fit_judge(run, train, steps=steps, batch=batch)
-    conv.save_judge(net, run.out)
+    net = conv.fit_judge(run, train, steps=steps, rows=batch)
+    conv.family.save(net, run.out)
+    space = Grid(net.config["channels"], (net.config["side"],) * 2, len(net.classes))
     about = ModelAbout(
-        family="conv", modality=run.modality, engine="none", space=space_json(net.codec.space),
-        parameters=content.parameters(net), extra={"classes": len(net.codec.classes), "steps": steps},
+        family="conv", modality=run.modality, engine="none", space=space_json(space),
+        parameters=content.parameters(net), extra={"classes": len(net.classes), "steps": steps},
     )  # fmt: skip
     (run.out / "volant.json").write_text(
         json.dumps(about.model_dump(mode="json"), indent=2, sort_keys=True) + "\n", encoding="utf-8"
