@@ -228,6 +228,13 @@ class Modality(Protocol):
     def features(self, samples: Sequence[Sample]) -> Any:
         """Samples as a float32 matrix [n, d] for drift, search and slices; deterministic, needs no fit."""
 
+    def parts(self, samples: Sequence[Sample]) -> Mapping[str, Sequence[float | str]]:
+        """Named scalar parts, one value a sample: the columns of a row, the brightness and class of an image.
+
+        Drift is looked for in each of them. A part with a string in it is categorical; NaN or an empty string is a
+        missing value. Empty for text, whose lengths and words are compared.
+        """
+
     def preview(self, samples: Sequence[Sample]) -> str:
         """A few samples as an HTML fragment, escaped."""
 
@@ -337,6 +344,11 @@ class Chunk:
     """A piece of one request's output; the last one of a request has `finish` set and carries the counts.
 
     Content other than text comes whole, as the `sample` of the last chunk.
+
+    Attributes:
+        error: why it ended with `error`.
+        refused: the request asked for what this model cannot give, and `error` says so to whoever asked; without it
+            an `error` is the engine's own failure, and what it says is for the log.
     """
 
     id: str
@@ -346,6 +358,7 @@ class Chunk:
     completion_tokens: int = 0
     error: str = ""
     sample: Sample | None = None
+    refused: bool = False
 
 
 @dataclass

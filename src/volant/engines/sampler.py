@@ -106,7 +106,7 @@ class SamplerSession:
             try:
                 asked[id] = (request, tuple(self._codec.condition(words_of(request))))
             except DataError as error:
-                yield Chunk(id, "", "error", error=str(error))
+                yield Chunk(id, "", "error", error=f"{error.what} {error.fix}".strip(), refused=True)
         for attempt in range(TRIES):
             for id in [id for id in asked if self._is_cancelled(id)]:
                 del asked[id]
@@ -119,7 +119,8 @@ class SamplerSession:
                 yield Chunk(id, "", "stop", completion_tokens=1, sample=made)
         for id, (request, _) in asked.items():
             what = f"none of {TRIES} draws is what {words_of(request)!r} asks for"
-            yield Chunk(id, "", "error", error=f"{what}; ask for something that the data has more of")
+            told = f"{what}; ask for something that the data has more of"
+            yield Chunk(id, "", "error", error=told, refused=True)
 
     def _once(self, asked: Mapping[str, tuple[Request, tuple[int, ...]]], attempt: int) -> dict[str, Sample]:
         """One draw for each request; what fits, by id."""

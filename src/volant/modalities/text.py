@@ -117,6 +117,10 @@ class Text:
         matrix /= np.where(norms > 0, norms, np.float32(1))
         return matrix
 
+    def parts(self, samples: Sequence[Sample]) -> Mapping[str, Sequence[float | str]]:
+        """None: texts are compared by their words and lengths."""
+        return {}
+
     def preview(self, samples: Sequence[Sample]) -> str:
         """A few samples as an HTML fragment, escaped."""
         return text_delivery.preview(samples)
