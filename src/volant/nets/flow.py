@@ -1,0 +1,258 @@
+"""Flow matching over grids: content is noise that was carried along a straight line.
+
+What enters: grids with conditions (a class, or the words of a caption). What leaves: a network of diffusers that
+tells, for a grid on the line `x = (1 - sigma) content + sigma noise`, the velocity `noise - content`; Euler steps
+from sigma 1 to 0 make content of noise. Sigma is drawn logit-normal, which spends the training where the velocity
+is hard to tell. Conditions are left out now and then, so that guidance can compare with and without.
+Sources: rectified flow (Liu et al. 2022), logit-normal sigmas (Esser et al. 2024), guidance (Ho and Salimans 2022).
+
+Shape legend: B rows, C condition ids; x is [B, channels, height, width].
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from volant.core.errors import ArtifactError, SettingError
+from volant.core.protocols import Grid, Space, space_from, space_json
+from volant.nets.arrays import NONE, ArrayBatch, conditions
+from volant.nets.velocity import KINDS, Velocity, dit, noise, stratified_normal, unet
+
+_OURS, _EXTRA = "flow.json", "flow.safetensors"
+_FOLDER = {"unet": "unet", "dit": "transformer"}
+_CLASS = {"unet": "UNet2DModel", "dit": "DiTTransformer2DModel"}
+_PIPELINE = {"unet": "DDPMPipeline", "dit": "DiTPipeline"}
+_BATCH = 256
+DROP = 0.1  # share of the conditions that training leaves out
+
+
+class Flow:
+    """The family of flow-matching networks."""
+
+    name = "flow"
+    version = 1
+    accepts = ("grid",)
+    controls = {"guidance": (0.0, 20.0), "steps": (1.0, 1000.0), "order": (1.0, 2.0), "temperature": (0.0, 2.0)}
+    default_steps, default_batch = 800, 64
+
+    def build(
+        self, space: Space, *, seed: int, kind: str = "unet", width: int = 0, depth: int = 0, average: float = 0.995
+    ) -> Velocity:
+        """A fresh network.
+
+        Args:
+            space: a grid of two dimensions.
+            seed: same seed, same weights.
+            kind: `unet` (best on few examples and small sides) or `dit` (a transformer over patches).
+            width: channels of the first level, or of the tokens; 0 takes what suits the kind.
+            depth: blocks a level (unet) or layers (dit); 0 takes what suits the kind.
+            average: how much of the running average of the weights a step keeps, at most; 0 for no average.
+        """
+        if not isinstance(space, Grid) or len(space.dims) != 2:
+            raise ArtifactError(f"a flow takes grids of two dimensions, not {space}", fix="Choose another family.")
+        if kind not in KINDS:
+            raise SettingError(f"no network is called {kind!r}.", where="kind", fix=f"Take {' or '.join(KINDS)}.")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if kind == "unet":
+                core = unet(space, width=width or 64, depth=depth or 1)
+            else:
+                core = dit(space, width=width or 128, depth=depth or 4)
+            return Velocity(core, space, average=average)
+
+    def recipe(self, space: Space, *, steps: int, batch: int) -> dict[str, Any]:
+        """Fields of a `Recipe` that suit a flow."""
+        return {
+            "steps": steps, "lr": 2e-3, "betas": (0.9, 0.99), "warmup": max(1, min(100, steps // 10)),
+            "decay": max(1, steps // 2), "weight_decay": 0.01,
+        }  # fmt: skip
+
+    def step_loss(self, net: Velocity, batch: ArrayBatch) -> tuple[torch.Tensor, int]:
+        """(sum over the examples of the mean squared error of the velocity, examples).
+
+        Noise, sigmas and which conditions are left out come from torch's own generator of the CPU.
+        """
+        x, size = batch.values, batch.size
+        drawn, sigma_B = torch.randn(x.shape).to(x), torch.sigmoid(stratified_normal(size)).to(x)
+        told_BC = batch.condition_BC
+        if net.training:
+            net.notice(told_BC)
+            told_BC = told_BC.masked_fill((torch.rand(size) < DROP).to(x.device)[:, None], NONE)
+        share = sigma_B[:, None, None, None]
+        velocity = net.current()(torch.lerp(x, drawn, share), sigma_B, told_BC)
+        each_B = (velocity.float() - (drawn - x)).square().flatten(1).mean(1)
+        if batch.weights_B is not None:
+            each_B = each_B * batch.weights_B
+        return each_B.sum(), size
+
+    def loss(self, net: Velocity, batch: ArrayBatch) -> torch.Tensor:
+        """The mean loss of a batch, with the same noise at each call."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            total, count = self.step_loss(net, batch)
+        return total / count
+
+    @torch.no_grad()
+    def sample(
+        self,
+        net: Velocity,
+        prompts: Sequence[Sequence[int]],
+        *,
+        seed: int,
+        seeds: Sequence[int] | None = None,
+        guidance: float = 1.0,
+        steps: float = 20,
+        order: float = 1,
+        temperature: float = 1.0,
+    ) -> npt.NDArray[np.float32]:
+        """Grids, float32 [n, channels, height, width]; those of pixels can leave [-1, 1] a little.
+
+        Args:
+            net: from `build` or `load`; the average of its weights is used where there is one.
+            prompts: condition ids of each; empty for none.
+            seed: of all draws, unless `seeds` gives each example its own.
+            seeds: one a prompt.
+            guidance: 1 follows the condition as learnt, with one call of the network a step; more follows it
+                harder at the cost of variety and of a second call, 0 leaves it out.
+            steps: Euler steps; more are truer and slower.
+            order: 2 corrects each step by a second look (Heun), at twice the calls.
+            temperature: scale of the noise at the start; below 1 is tamer.
+        """
+        own = list(seeds) if seeds is not None else [seed * 1_000_003 + row for row in range(len(prompts))]
+        was, device = net.training, next(net.parameters()).device
+        net.eval()
+        try:
+            parts = [
+                _carried(net, noise(net.space, own[s : s + _BATCH]).to(device) * temperature,
+                         conditions(prompts[s : s + _BATCH]).to(device), guidance, int(steps), int(order))
+                for s in range(0, len(prompts), _BATCH)
+            ]  # fmt: skip
+        finally:
+            net.train(was)
+        if not parts:
+            return np.zeros((0, net.space.channels, *net.space.dims), np.float32)
+        return np.concatenate([p.float().cpu().numpy() for p in parts])
+
+    def logp(self, net: Velocity, batch: Any) -> None:
+        """It has none: the density of a flow needs the trace of its derivative, which no stage asks for."""
+
+    def export(self) -> tuple[str, ...]:
+        """The formats that `compress` can turn it into."""
+        return ("onnx",)
+
+    @torch.no_grad()
+    def adopt(self, net: Velocity, ids: Sequence[int]) -> None:
+        """Start new conditions from the mean of those that were trained on.
+
+        Args:
+            net: in place.
+            ids: spare condition ids of the space, which training is going to meet.
+
+        Raises:
+            SettingError: the space has no such id.
+        """
+        wrong = [i for i in ids if not 0 <= i < net.space.conditions]
+        if wrong:
+            what = f"there is no condition {wrong[0]}; the network has {net.space.conditions}."
+            raise SettingError(what, fix="Train a model on all classes anew.")
+        known = net.seen.clone()
+        known[list(ids)] = False
+        if not bool(known.any()):
+            return
+        net.settle()
+        for table in net.tables():
+            table[list(ids)] = table[: net.space.conditions][known].mean(0)
+
+    def save(self, net: Velocity, folder: Path) -> None:
+        """Write the averaged network in diffusers' format, and beside it what diffusers does not know.
+
+        Training goes on from the average: a network that is loaded again has it as its weights.
+        """
+        from diffusers import FlowMatchEulerDiscreteScheduler
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {n: t.cpu().contiguous() for n, t in net.averages().items()}
+        core = copy.deepcopy(net.core).cpu()
+        core.load_state_dict({n.removeprefix("core."): t for n, t in weights.items() if n.startswith("core.")}, False)
+        place = folder / _FOLDER[net.kind]
+        core.save_pretrained(place, safe_serialization=True)
+        scheduler = FlowMatchEulerDiscreteScheduler()
+        scheduler.save_pretrained(folder / "scheduler")
+        ours = {"kind": net.kind, "average": net.average, "space": space_json(net.space)}
+        index = {
+            "_class_name": _PIPELINE[net.kind],
+            "_diffusers_version": core.config._diffusers_version,
+            _FOLDER[net.kind]: ["diffusers", _CLASS[net.kind]],
+            "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        }
+        for name, body in ((_OURS, ours), ("model_index.json", index)):
+            (folder / name).write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        extra = {n: t for n, t in weights.items() if not n.startswith("core.")}
+        save_file({**extra, "seen": net.seen.cpu()}, folder / _EXTRA)
+
+    def load(self, folder: Path) -> Velocity:
+        """Read a network back, from safetensors only.
+
+        Raises:
+            ArtifactError: files are missing or damaged.
+        """
+        import diffusers
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            ours = json.loads((folder / _OURS).read_text(encoding="utf-8"))
+            kind, space = str(ours["kind"]), space_from(ours["space"])
+            core = getattr(diffusers, _CLASS[kind]).from_pretrained(
+                folder / _FOLDER[kind], use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+            )
+            assert isinstance(space, Grid)
+            net = Velocity(core.train(), space, average=float(ours["average"]))
+            extra = load_file(folder / _EXTRA)
+            net.seen.copy_(extra["seen"])
+            if net.words is not None:
+                net.words.load_state_dict({"weight": extra["words.weight"]})
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise ArtifactError(
+                f"the flow cannot be opened: {first}", where=str(folder), fix="Run `volant verify`."
+            ) from error
+        return net
+
+
+def _carried(
+    net: Velocity, x: torch.Tensor, condition_BC: torch.Tensor, guidance: float, steps: int, order: int
+) -> torch.Tensor:
+    """Noise carried to content in Euler (order 1) or Heun (order 2) steps of equal length."""
+    tell = net.current()
+    none_BC = torch.full_like(condition_BC, NONE)
+    asked = bool((condition_BC != NONE).any())
+
+    def velocity(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        sigma_B = torch.full((x.size(0),), sigma, device=x.device)
+        if not asked or guidance == 1:
+            return tell(x, sigma_B, condition_BC)
+        without = tell(x, sigma_B, none_BC)
+        return without if guidance == 0 else without + guidance * (tell(x, sigma_B, condition_BC) - without)
+
+    for step in range(steps, 0, -1):
+        sigma, after = step / steps, (step - 1) / steps
+        first = velocity(x, sigma)
+        reached = x + (after - sigma) * first
+        if order == 2 and after > 0:
+            reached = x + (after - sigma) * (first + velocity(reached, after)) / 2
+        x = reached
+    return x
+
+
+family = Flow()
+
