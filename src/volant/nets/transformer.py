@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from torch.nn import functional as F
 from volant.core.errors import ArtifactError
 from volant.core.protocols import Space, Tokens
 from volant.nets.batches import Batch
+from volant.nets.draws import seeds_of
+from volant.nets.rows import rows_within
 
 # Logits above this are made in pieces and made again in the backward pass, to bound memory.
 _LOGITS_BYTES = 192 * 2**20
@@ -138,30 +140,24 @@ class Transformer:
 
         Args:
             net: from `build` or `load`.
-            prompts: token ids; each at least one.
+            prompts: token ids; each at least one, but with `ranges`.
             seed: same seed, same continuations.
-            **controls: `max_tokens` (32), `temperature` (1.0; 0 is greedy), `stop_ids` (none).
+            **controls: `max_tokens` (32), `temperature` (1.0; 0 is greedy), `stop_ids` (none). `seeds`, one a prompt,
+                let each row depend on its own alone. `ranges`, allowed ids [low, high) at each position, ask for
+                whole rows of that fixed length that start with their prompts: see `rows_within`.
         """
         steps, heat = int(controls.get("max_tokens", 32)), float(controls.get("temperature", 1.0))
-        stop = set(controls.get("stop_ids", ()))
+        stop, own = set(controls.get("stop_ids", ())), controls.get("seeds")
         was = net.training
         net.eval()
-        found = []
-        for row, prompt in enumerate(prompts):
-            random = torch.Generator().manual_seed(seed * 1_000_003 + row)
-            cache, feed, out = None, torch.tensor([list(prompt)], device=net.device), list[int]()
-            for _ in range(steps):
-                reply = net(input_ids=feed, past_key_values=cache, use_cache=True)
-                cache, logits_V = reply.past_key_values, reply.logits[0, -1].float().cpu()
-                chances = (logits_V / heat).softmax(-1) if heat else None
-                chosen = int(logits_V.argmax() if chances is None else torch.multinomial(chances, 1, generator=random))
-                if chosen in stop:
-                    break
-                out.append(chosen)
-                feed = torch.tensor([[chosen]], device=net.device)
-            found.append(out)
-        net.train(was)
-        return found
+        try:
+            ranges = controls.get("ranges")
+            if ranges is not None:
+                return rows_within(net, prompts, ranges, seeds_B=seeds_of(seed, len(prompts), own), temperature=heat)
+            starts = own if own is not None else [seed * 1_000_003 + row for row in range(len(prompts))]
+            return [_continued(net, p, s, steps, heat, stop) for p, s in zip(prompts, starts, strict=True)]
+        finally:
+            net.train(was)
 
     def export(self) -> tuple[str, ...]:
         """The formats that `compress` can turn it into."""
@@ -211,6 +207,24 @@ class Transformer:
             what = f"the weights lack {len(found['missing_keys'])} tensors, {sorted(found['missing_keys'])[0]} for one"
             raise ArtifactError(what, where=str(folder), fix="Fetch or make the model again.")
         return net
+
+
+def _continued(
+    net: Any, prompt: Sequence[int], seed: int, steps: int, heat: float, stop: Container[int]
+) -> list[int]:
+    """One prompt continued by up to `steps` ids."""
+    random = torch.Generator().manual_seed(seed)
+    cache, feed, out = None, torch.tensor([list(prompt)], device=net.device), list[int]()
+    for _ in range(steps):
+        reply = net(input_ids=feed, past_key_values=cache, use_cache=True)
+        cache, logits_V = reply.past_key_values, reply.logits[0, -1].float().cpu()
+        chances = (logits_V / heat).softmax(-1) if heat else None
+        chosen = int(logits_V.argmax() if chances is None else torch.multinomial(chances, 1, generator=random))
+        if chosen in stop:
+            break
+        out.append(chosen)
+        feed = torch.tensor([[chosen]], device=net.device)
+    return out
 
 
 def token_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, int]:
