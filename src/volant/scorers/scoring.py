@@ -30,6 +30,7 @@ class Scoring:
         leans_on: further modules whose code decides the values; part of the digest.
         note: what a reader must know to read the figure.
         binary: whether a value can only be 0 or 1.
+        modality: whose outputs it judges; says which rungs its ladder has.
     """
 
     name: str = ""
@@ -39,6 +40,7 @@ class Scoring:
     ladder: str = "fidelity"
     note: str = ""
     binary: bool = False
+    modality: str = "text"
     leans_on: tuple[str, ...] = ("volant.scorers.texts",)
 
     @property
