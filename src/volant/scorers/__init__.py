@@ -14,6 +14,17 @@ scorer serves as benchmark, filter, reward, monitor and gate alike. Pick by ques
 | is it copied from the training data?  | `memorisation`                               |
 | does it treat groups alike?           | `bias_gap`                                   |
 | does it leak or harm?                 | `safety`                                     |
+
+Of pictures (most need a `judge`, made by `pretrain.judge`; some the training samples):
+
+| question                              | scorer                                       |
+|---------------------------------------|----------------------------------------------|
+| are they like real ones, as a set?    | `frechet_ratio`, `mmd`                       |
+| is each one like a real one?          | `precision`, `density`                       |
+| is every kind of real one there?      | `recall`, `coverage`, `image_diversity`      |
+| are they copied from the training data? | `nearest_ratio`                            |
+| do they show what was asked for?      | `class_accuracy`, `caption_accuracy`         |
+| are they as sharp and as detailed?    | `sharpness`, `spectrum`                      |
 """
 
 from __future__ import annotations
@@ -42,6 +53,18 @@ NAMES = {
     "memorisation": "memorisation",
     "bias_gap": "bias",
     "safety": "safety",
+    "frechet_ratio": "fidelity",
+    "mmd": "fidelity",
+    "precision": "manifold",
+    "recall": "manifold",
+    "density": "manifold",
+    "coverage": "manifold",
+    "nearest_ratio": "nearest",
+    "class_accuracy": "image_classes",
+    "caption_accuracy": "image_classes",
+    "sharpness": "image_signal",
+    "spectrum": "image_signal",
+    "image_diversity": "image_diversity",
 }
 
 

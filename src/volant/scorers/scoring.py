@@ -32,6 +32,7 @@ class Scoring:
         binary: whether a value can only be 0 or 1.
         bar: what it has to clear as a gate where the goal states no target (`<= 0.05`); empty for none.
         of_references: whether the references' own figure says something (for many it is 1 by definition).
+        modality: whose outputs it judges; says which rungs its ladder has.
     """
 
     name: str = ""
@@ -43,6 +44,7 @@ class Scoring:
     binary: bool = False
     bar: str = ""
     of_references: bool = False
+    modality: str = "text"
     leans_on: tuple[str, ...] = ("volant.scorers.texts",)
 
     @property
