@@ -16,10 +16,10 @@ from typing import Any
 
 import openai
 import pytest
-import toy_content
 from fastapi.testclient import TestClient
 from PIL import Image
 
+import toy_content
 from volant.core.errors import ArtifactError
 from volant.core.protocols import Chunk, Request
 from volant.serving import content

@@ -79,7 +79,9 @@ def test_broken_scorer(broken, sentence):
 @pytest.mark.parametrize("name, form", [(n, f) for n, forms in FORMS.items() for f in forms])
 def test_channel(name, form, tmp_path):
     receipts = check_channel(
-        lambda: CHANNELS[name](tmp_path, "Contract", form, open_modality("text")), tasks(3), delivered=arrived_in(tmp_path)
+        lambda: CHANNELS[name](tmp_path, "Contract", form, open_modality("text")),
+        tasks(3),
+        delivered=arrived_in(tmp_path),
     )
     assert len(receipts) == 3
 

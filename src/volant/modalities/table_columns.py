@@ -120,12 +120,20 @@ def fit_columns(
     if not count:
         raise DataError("there is no row to learn from.", fix="Check that the train split holds rows.")
     given = {**declared.get("types", {}), **(types or {})}
-    given = check_kinds({name: kind for name, kind in given.items() if name in gathered or name in (types or {})}, gathered)
+    given = check_kinds(
+        {name: kind for name, kind in given.items() if name in gathered or name in (types or {})}, gathered
+    )
     key = [name for name in declared.get("key", []) if name in gathered]
     rules = list(dict.fromkeys([*declared.get("constraints", []), *constraints]))
     single = {key[0]} if len(key) == 1 else set()
     found = tuple(
-        _fitted(column, given.get(name) or ("id" if name in single else kind_of(column)), count, name in given, max_categories)
+        _fitted(
+            column,
+            given.get(name) or ("id" if name in single else kind_of(column)),
+            count,
+            name in given,
+            max_categories,
+        )
         for name, column in gathered.items()
     )
     if not any(column.learnt for column in found):
@@ -176,7 +184,9 @@ class Columns:
         self._low = np.array([column.low for column in self.learnt])
         self._high = np.array([column.high for column in self.learnt])
         self._fill = np.array([column.fill for column in self.learnt])
-        self._whole = np.array([c.kind in ("integer", "categorical") or (c.kind == "date" and not c.timed) for c in self.learnt])
+        self._whole = np.array(
+            [c.kind in ("integer", "categorical") or (c.kind == "date" and not c.timed) for c in self.learnt]
+        )
         self._read = [(column.name, _reader(column)) for column in self.learnt]
 
     @cached_property

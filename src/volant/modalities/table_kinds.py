@@ -171,7 +171,9 @@ def _date(cell: Any) -> str:
         return cell.isoformat()
     found = iso_date(cell) if isinstance(cell, str) else None
     if found is None:
-        raise ValueError(f"is {str(cell)[:40]!r}, no date; write it like 2024-01-31, or declare another kind in `types`")
+        raise ValueError(
+            f"is {str(cell)[:40]!r}, no date; write it like 2024-01-31, or declare another kind in `types`"
+        )
     return found
 
 

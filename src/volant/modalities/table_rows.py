@@ -127,7 +127,11 @@ class _Loader:
         self._header = tuple(own.get(column, column) for column in table.header)
         types = {own.get(column, column): kind for column, kind in table.kinds.items() if column in table.header}
         self._types = {**check_kinds(types, self._header), **check_kinds(declared.types, self._header)}
-        for setting, columns in (("key", declared.key), ("group", [declared.group]), ("condition", [declared.condition])):
+        for setting, columns in (
+            ("key", declared.key),
+            ("group", [declared.group]),
+            ("condition", [declared.condition]),
+        ):
             for column in filter(None, columns):
                 if column not in self._header:
                     what = f"there is no column {column!r} in {name}."

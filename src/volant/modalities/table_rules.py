@@ -19,7 +19,19 @@ from typing import Any
 
 from volant.core.errors import DataError, did_you_mean
 from volant.modalities.table_constraints import (
-    Among, Arithmetic, Both, Compare, Missing, Negative, Node, Not, Number, Unique, Word, number_of, parse,
+    Among,
+    Arithmetic,
+    Both,
+    Compare,
+    Missing,
+    Negative,
+    Node,
+    Not,
+    Number,
+    Unique,
+    Word,
+    number_of,
+    parse,
 )  # fmt: skip
 
 Row = Mapping[str, Any]
@@ -231,9 +243,7 @@ def _compare_text(name: str, op: str, other: Node, known: Mapping[str, Known], n
             return None if left is None or right is None else (left == right) is wanted
 
         return same
-    if isinstance(other, Word) and other.kind != "name":
-        text = other.text
-    elif isinstance(other, Number):
+    if (isinstance(other, Word) and other.kind != "name") or isinstance(other, Number):
         text = other.text
     elif isinstance(other, Negative) and isinstance(other.inner, Number):
         text = f"-{other.inner.text}"

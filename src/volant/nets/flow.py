@@ -255,4 +255,3 @@ def _carried(
 
 
 family = Flow()
-

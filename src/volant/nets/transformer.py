@@ -209,9 +209,7 @@ class Transformer:
         return net
 
 
-def _continued(
-    net: Any, prompt: Sequence[int], seed: int, steps: int, heat: float, stop: Container[int]
-) -> list[int]:
+def _continued(net: Any, prompt: Sequence[int], seed: int, steps: int, heat: float, stop: Container[int]) -> list[int]:
     """One prompt continued by up to `steps` ids."""
     random = torch.Generator().manual_seed(seed)
     cache, feed, out = None, torch.tensor([list(prompt)], device=net.device), list[int]()

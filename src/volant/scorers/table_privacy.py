@@ -27,7 +27,18 @@ from volant.core.sample import Sample
 from volant.core.score import Direction
 from volant.scorers.measure import mean_score
 from volant.scorers.table_distance import SAME, Placed, blocks, nearest, placed
-from volant.scorers.table_rows import Floats, Ints, Measured, RowScoring, Sides, drawn, equal_rows, placements, share, spread_over
+from volant.scorers.table_rows import (
+    Floats,
+    Ints,
+    Measured,
+    RowScoring,
+    Sides,
+    drawn,
+    equal_rows,
+    placements,
+    share,
+    spread_over,
+)
 
 MOST_ROWS = 5000  # of the training rows and of the references in distances; drawn by a fixed seed beyond
 FALSE_ALARMS = 0.01
@@ -124,7 +135,9 @@ def _none_drawn(size: int, drawn: int, marked: Ints) -> Floats:
     from scipy.special import gammaln
 
     rest = size - marked
-    chance = gammaln(rest + 1) - gammaln(np.maximum(rest - drawn, 0) + 1) - gammaln(size + 1) + gammaln(size - drawn + 1)
+    chance = (
+        gammaln(rest + 1) - gammaln(np.maximum(rest - drawn, 0) + 1) - gammaln(size + 1) + gammaln(size - drawn + 1)
+    )
     found: Floats = np.where(rest >= drawn, np.exp(np.minimum(chance, 0.0)), 0.0)
     return found
 

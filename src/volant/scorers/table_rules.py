@@ -90,8 +90,10 @@ class Violations(RowScoring):
 
         real = self._training or list(references)
         fitted = fit_columns(real).space.columns
-        kinds = {name: "id" for name in json.loads(real[0].content or "{}")}
-        return {name: Known(kind) for name, kind in {**kinds, **{n: c.kind for n, c in fitted.items()}, **types}.items()}
+        kinds = dict.fromkeys(json.loads(real[0].content or "{}"), "id")
+        return {
+            name: Known(kind) for name, kind in {**kinds, **{n: c.kind for n, c in fitted.items()}, **types}.items()
+        }
 
 
 def violations(*, training: Sequence[Sample] | None = None, constraints: Sequence[str] | None = None) -> Violations:

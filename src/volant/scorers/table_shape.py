@@ -80,7 +80,9 @@ class PairCorrelations(RowScoring):
 
         whole, without_N = figure(sides.outputs_NC)
         values = pseudo_values(whole, without_N)
-        return Measured(values, [self.figure(values, f"mean over {len(pairs)} pairs of columns{_ceiling(sides, figure)}")])
+        return Measured(
+            values, [self.figure(values, f"mean over {len(pairs)} pairs of columns{_ceiling(sides, figure)}")]
+        )
 
 
 def marginals(*, training: Sequence[Sample] | None = None) -> Marginals:

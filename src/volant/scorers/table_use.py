@@ -121,7 +121,9 @@ def target_of(sides: Sides, named: str = "") -> int:
         DataError: there is no such column, or none beside it to predict from.
     """
     if len(sides.names) < 2:
-        raise DataError("a table of one column has nothing to predict from.", where="tstr", fix="Leave this scorer out.")
+        raise DataError(
+            "a table of one column has nothing to predict from.", where="tstr", fix="Leave this scorer out."
+        )
     if named:
         if named not in sides.names:
             fix = did_you_mean(named, sides.names)
