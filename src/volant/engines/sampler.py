@@ -40,6 +40,7 @@ class SamplerEngine:
         """
         from volant.modalities import open_modality
         from volant.nets import open_family
+        from volant.nets.content import open_codec
 
         torch.set_num_threads(threads)
         about = model.about
@@ -60,7 +61,7 @@ class SamplerEngine:
                 raise MachineError(
                     f"cannot use device {device!r}: {error}", where=str(model.path), fix="Set `device: cpu`."
                 ) from error
-        codec = open_modality(about.modality).open_codec(model.path)
+        codec = open_codec(open_modality(about.modality), model.path)
         return SamplerSession(family, net, codec, about.extra.get("controls", {}))
 
 

@@ -63,7 +63,6 @@ def reward_weighted(
     from volant.engines.sampler import SamplerSession
     from volant.modalities import open_modality
     from volant.nets import content, open_family
-    from volant.nets import latent as latents
     from volant.scorers import build
     from volant.store.dataset import count, rows
 
@@ -73,7 +72,7 @@ def reward_weighted(
     family = open_family(about.family)
     net = family.load(model.path)
     net = net.to(run.device) if hasattr(net, "to") else net
-    codec = latents.opened(open_modality(about.modality).open_codec(model.path), model.path)
+    codec = content.open_codec(open_modality(about.modality), model.path)
     session = SamplerSession(family, net, codec, about.extra.get("controls", {}))
     train = list(rows(data, "train"))
     built = build(scorers, {"judge": judge, "training": train})

@@ -56,7 +56,6 @@ def opened(run: Run, model: Model, data: Dataset, replay: float | None) -> Adapt
         DataError: the train split is empty, or the new classes are more than there is room for.
     """
     from volant.modalities import open_modality
-    from volant.nets import latent as latents
     from volant.store.dataset import count, rows
 
     about = model.about
@@ -64,7 +63,7 @@ def opened(run: Run, model: Model, data: Dataset, replay: float | None) -> Adapt
     net = family.load(model.path)
     if hasattr(net, "to"):
         net = net.to(run.device)
-    codec = latents.opened(open_modality(about.modality).open_codec(model.path), model.path)
+    codec = content.open_codec(open_modality(about.modality), model.path)
     train = list(rows(data, "train"))
     held = list(rows(data, "validation")) if count(data, "validation") else []
     fresh = _fresh(codec, train)

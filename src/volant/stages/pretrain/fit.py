@@ -59,7 +59,7 @@ def fit(
     """
     from volant.modalities import open_modality
     from volant.nets import content, open_family
-    from volant.nets import latent as latents
+    from volant.nets.latent import latent_codec
 
     modality = open_modality(run.modality)
     chosen = open_family(family or {"grid": "flow", "mixed": "tree"}.get(modality.spaces()[0], "transformer"))
@@ -68,7 +68,7 @@ def fit(
     train, held_out = _samples(run, [data, *more])
     fitted = modality.codec(train, space=space, **(codec or {}))
     if latent is not None:
-        fitted = latents.wrapped(fitted, latent, device=run.device)
+        fitted = latent_codec(fitted, latent, train)
     examples = content.encoded(fitted, train)
     net = content.build(chosen, fitted, examples, seed=run.seed, size=size or {})
     if hasattr(net, "to"):
