@@ -16,10 +16,10 @@ from typing import Any
 
 import openai
 import pytest
-import toy_content
 from fastapi.testclient import TestClient
 from PIL import Image
 
+import toy_content
 from volant.core.errors import ArtifactError
 from volant.core.protocols import Chunk, Request
 from volant.serving import content
@@ -261,7 +261,8 @@ def test_the_page_s_script_shows_pictures_rows_and_json(serving: Any, tmp_path: 
     assert script and "innerHTML" not in script[1]
     functions = script[1][script[1].index("const cell") : script[1].index("function turned")]
     (tmp_path / "page.js").write_text(
-        "const document = { createElement: (tag) => ({ tag, children: [], append(...c) { this.children.push(...c); } }) };\n"
+        "const made = (tag) => ({ tag, children: [], append(...c) { this.children.push(...c); } });\n"
+        "const document = { createElement: made };\n"
         + functions
         + """
 const bodies = JSON.parse(require("fs").readFileSync(0));
