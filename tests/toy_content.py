@@ -125,6 +125,9 @@ class Modality:
     def api(self) -> dict[str, Route]:
         return {PATH: ROUTE}
 
+    def check(self, sample: Sample) -> list[str]:
+        return [] if (sample.media or b"").startswith(b"\x89PNG") else ["it is no PNG"]
+
     def features(self, samples: Sequence[Sample]) -> Any:
         return np.array([colour_of(s) for s in samples], np.float32).reshape(len(samples), 3) / 255
 

@@ -261,7 +261,8 @@ def test_the_page_s_script_shows_pictures_rows_and_json(serving: Any, tmp_path: 
     assert script and "innerHTML" not in script[1]
     functions = script[1][script[1].index("const cell") : script[1].index("function turned")]
     (tmp_path / "page.js").write_text(
-        "const document = { createElement: (tag) => ({ tag, children: [], append(...c) { this.children.push(...c); } }) };\n"
+        "const made = (tag) => ({ tag, children: [], append(...c) { this.children.push(...c); } });\n"
+        "const document = { createElement: made };\n"
         + functions
         + """
 const bodies = JSON.parse(require("fs").readFileSync(0));

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +52,8 @@ def condition_field(route: Route) -> str:
 
     The server knows no field's name: it puts a word into one after the other and sees which is asked for.
     """
-    for name in route.body.model_fields:
+    fields: Iterable[str] = route.body.model_fields
+    for name in fields:
         stated = route.example.get(name)
         probe = stated if isinstance(stated, str) and stated else "x"
         try:
