@@ -142,7 +142,7 @@ def _header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype[Any
     if fortran and len(shape) > 1:
         raise BadImage("lies in Fortran's order; save `numpy.ascontiguousarray(images)`")
     promised = math.prod(shape) * dtype.itemsize
-    if min(shape, default=1) < 0 or promised > MAX_UNPACKED or not 0 <= size - promised <= _HEADER + 1024:
+    if min(shape, default=1) < 0 or promised > MAX_UNPACKED or size != stream.tell() + promised:
         raise BadImage(f"says that it holds {list(shape)} of {dtype}, which its {size:,} bytes do not")
     return shape, dtype
 
