@@ -19,7 +19,19 @@ from typing import Any
 
 from volant.core.errors import DataError, did_you_mean
 from volant.modalities.table_constraints import (
-    Among, Arithmetic, Both, Compare, Missing, Negative, Node, Not, Number, Unique, Word, number_of, parse,
+    Among,
+    Arithmetic,
+    Both,
+    Compare,
+    Missing,
+    Negative,
+    Node,
+    Not,
+    Number,
+    Unique,
+    Word,
+    number_of,
+    parse,
 )  # fmt: skip
 
 Row = Mapping[str, Any]
@@ -160,11 +172,14 @@ def _truth(node: Node, known: Mapping[str, Known], names: set[str]) -> Truth:
         return _among(node, known, names)
     if isinstance(node, Compare):
         for text_side, other, op in ((node.left, node.right, node.op), (node.right, node.left, _FLIPPED[node.op])):
-            if isinstance(text_side, Word) and text_side.kind in ("word", "name") and text_side.text in known:
-                if known[text_side.text].is_text:
-                    return _compare_text(text_side.text, op, other, known, names)
+            if isinstance(text_side, Word) and _names_text(text_side, known):
+                return _compare_text(text_side.text, op, other, known, names)
         return _compare_numbers(node, known, names)
     raise DataError("`unique` stands alone.", fix="Declare it as a constraint of its own.")
+
+
+def _names_text(word: Word, known: Mapping[str, Known]) -> bool:
+    return word.kind in ("word", "name") and word.text in known and known[word.text].is_text
 
 
 def _all(left: Truth, right: Truth) -> Truth:
@@ -231,9 +246,7 @@ def _compare_text(name: str, op: str, other: Node, known: Mapping[str, Known], n
             return None if left is None or right is None else (left == right) is wanted
 
         return same
-    if isinstance(other, Word) and other.kind != "name":
-        text = other.text
-    elif isinstance(other, Number):
+    if (isinstance(other, Word) and other.kind != "name") or isinstance(other, Number):
         text = other.text
     elif isinstance(other, Negative) and isinstance(other.inner, Number):
         text = f"-{other.inner.text}"

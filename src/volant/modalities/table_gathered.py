@@ -77,7 +77,9 @@ class Gathered:
         """
         if self._texts:
             text = next(iter(self._texts))
-            raise DataError(f"column {self.name!r} holds {text[:40]!r}, no number.", fix="Declare another kind in `types`.")
+            raise DataError(
+                f"column {self.name!r} holds {text[:40]!r}, no number.", fix="Declare another kind in `types`."
+            )
         return np.array(self._numbers, np.float64)
 
     def days(self) -> NDArray[np.float64]:
@@ -95,7 +97,9 @@ class Gathered:
             found[at : at + count] = days
             at += count
         if self._numbers:
-            raise DataError(f"column {self.name!r} holds {self._numbers[0]:g}, no date.", fix="Write it like 2024-01-31.")
+            raise DataError(
+                f"column {self.name!r} holds {self._numbers[0]:g}, no date.", fix="Write it like 2024-01-31."
+            )
         return found
 
     def texts(self) -> Counter[str]:
