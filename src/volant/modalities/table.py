@@ -20,9 +20,17 @@ from volant.core.errors import DataError
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal, Route
 from volant.core.sample import Sample, Source
-from volant.modalities import table_card, table_codec, table_delivered, table_delivery, table_likeness, table_route, table_rows
+from volant.modalities import (
+    table_card,
+    table_codec,
+    table_delivered,
+    table_delivery,
+    table_likeness,
+    table_route,
+    table_rows,
+)
 from volant.modalities.table_decoding import MixedCodec
-from volant.modalities.table_kinds import EXACT, MOST_CELL, value_of
+from volant.modalities.table_kinds import EXACT, MOST_CELL, iso_date, value_of
 from volant.modalities.table_rules import Known, bind
 from volant.modalities.table_source import MOST_COLUMNS
 from volant.modalities.table_tokens import TokensCodec
@@ -148,9 +156,6 @@ def _broken(row: Mapping[str, Any], types: Mapping[str, str], constraints: Seque
 
 
 def _kind(value: Any) -> str:
-    from volant.modalities.table_decoding import MixedCodec
-from volant.modalities.table_kinds import iso_date
-
     if isinstance(value, str):
         return "date" if iso_date(value) == value else "categorical"
     return "numeric"

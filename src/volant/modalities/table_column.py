@@ -123,10 +123,11 @@ def _fitted_texts(column: Gathered, missing: bool, most: int) -> Fitted:
 
 
 def _decimals(values: Matrix) -> int:
-    for decimals in range(7):
-        # A decimal number is the nearest double of its text, so a right guess differs by rounding error only.
-        if (np.abs(np.round(values, decimals) - values) <= 1e-12 * np.maximum(1.0, np.abs(values))).all():
-            return decimals
+    with np.errstate(all="ignore"):  # huge numbers overflow on the way and then differ, as they should
+        for decimals in range(7):
+            # A decimal number is the double nearest to it, and so is what rounding gives: equal, not just close.
+            if (np.round(values, decimals) == values).all():
+                return decimals
     return -1
 
 
@@ -142,11 +143,12 @@ def reader(column: Fitted) -> Any:
         codes: dict[Any, float] = {text: float(index) for index, text in enumerate(column.categories)}
         codes.update({text: float(len(column.categories)) for text in column.tail})
         codes[None] = nan
+        unseen = float(len(column.categories)) if column.tail else nan
 
         def code(value: Any) -> float:
             # True is 1 and 1.0 is 1 as a key, so only texts are looked up as they are.
             known = value if value is None or type(value) is str else text_of(value)
-            return codes.get(known, nan)
+            return codes.get(known, unseen)
 
         return code
     if column.kind == "date":

@@ -156,7 +156,8 @@ class Columns:
         return {name: value for name, value in parts.items() if value}
 
     def matrix(self, samples: Iterable[Sample]) -> Matrix:
-        """Rows as float64 [N, D]; NaN where a value is missing, or is a category that training had not.
+        """Rows as float64 [N, D]; NaN where a value is missing, or is a category that training
+        had not (where rare ones share an index, it is one of them).
 
         Raises:
             DataError: a value is of another kind than its column.

@@ -69,10 +69,14 @@ def _is_header(names: Sequence[str], columns: Sequence[str], second: Sequence[st
 
 
 class _Lines:
-    """Lines of a text for `csv.reader`; one that is too long is passed over and raised as an error."""
+    """Lines of a text for `csv.reader`; one that is too long is passed over and raised as an error.
+
+    Attributes:
+        number: of the last line read; `csv.reader` does not count those that it never saw.
+    """
 
     def __init__(self, text: io.TextIOWrapper) -> None:
-        self._text = text
+        self._text, self.number = text, 0
 
     def __iter__(self) -> _Lines:
         return self
@@ -81,6 +85,7 @@ class _Lines:
         line = self._text.readline(MOST_LINE + 1)
         if not line:
             raise StopIteration
+        self.number += 1
         if len(line) > MOST_LINE:
             while not line.endswith(("\n", "\r")) and (line := self._text.readline(MOST_LINE)):
                 pass
@@ -88,22 +93,23 @@ class _Lines:
         return line
 
 
-def _reader(text: io.TextIOWrapper, delimiter: str) -> Any:
-    return csv.reader(_Lines(text), delimiter=delimiter, skipinitialspace=True, strict=True)
+def _reader(text: io.TextIOWrapper, delimiter: str) -> tuple[Any, _Lines]:
+    lines = _Lines(text)
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True), lines
 
 
 def _first_rows(text: io.TextIOWrapper, delimiter: str, name: str) -> list[tuple[str, list[str]]]:
     found: list[tuple[str, list[str]]] = []
-    reader = _reader(text, delimiter)
+    reader, lines = _reader(text, delimiter)
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
-                found.append((f"{name}:{reader.line_num}", [cell.strip() for cell in row]))
+                found.append((f"{name}:{lines.number}", [cell.strip() for cell in row]))
             if len(found) == 2:
                 break
     except csv.Error as error:
         if not found:
-            raise Unreadable(f"{name}:{reader.line_num}", f"not CSV: {error}") from error
+            raise Unreadable(f"{name}:{lines.number}", f"not CSV: {error}") from error
     if not found:
         raise Unreadable(name, "the file holds no row")
     return found
@@ -112,21 +118,21 @@ def _first_rows(text: io.TextIOWrapper, delimiter: str, name: str) -> list[tuple
 def _csv_rows(
     text: io.TextIOWrapper, delimiter: str, name: str, width: int, headed: bool, missing: frozenset[str]
 ) -> Iterator[Found]:
-    reader = _reader(text, delimiter)
+    reader, lines = _reader(text, delimiter)
     while True:
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Refusal(f"{name}:{reader.line_num}", f"not CSV: {error}")
+            yield Refusal(f"{name}:{lines.number}", f"not CSV: {error}")
             continue
         if not row or (len(row) == 1 and width > 1 and not row[0].strip()):
             continue
         if headed:
             headed = False
             continue
-        place = f"{name}:{reader.line_num}"
+        place = f"{name}:{lines.number}"
         if len(row) != width:
             yield Refusal(place, f"has {len(row)} cells where the header has {width}")
             continue

@@ -82,5 +82,3 @@ def _array(values: Sequence[Any], kind: str, column: Gathered) -> Any:
             return pa.array(moments, pa.timestamp("ms"))
         return pa.array([None if value is None else date.fromisoformat(value) for value in values], pa.date32())
     return pa.array([None if value is None else text_of(value) for value in values], pa.string())
-
-

@@ -120,7 +120,8 @@ class TokensCodec(TableCodec):
             # A bin with fewer finer ones than others: the last one stands for what it has not.
             last = (first[coarse + 1] if coarse + 1 < one.count else len(one.highs)) - 1
             finest = min(first[coarse] + fine, last) if one.of else coarse
-            found.append(one.lows[finest] + share * (one.highs[finest] - one.lows[finest]))
+            low, high = one.lows[finest], one.highs[finest]
+            found.append(min(high, max(low, low * (1 - share) + high * share)))
         return self._sample(found, condition)
 
     def _body(self) -> dict[str, Any]:
