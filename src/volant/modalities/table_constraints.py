@@ -161,12 +161,12 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self._text, self._at, self._depth, self._signs = text, 0, 0, 0
-        self._kind, self._token, self._end = "", "", 0
+        self._kind, self._next, self._end = "", "", 0
         self._read()
 
     def peek(self) -> tuple[str, str]:
         """The kind and text of the next token; keywords are lower case."""
-        return self._kind, self._token
+        return self._kind, self._next
 
     def wrong(self, wanted: str) -> DataError:
         """What cannot be read, and where."""
@@ -180,18 +180,18 @@ class _Parser:
         blank = _BLANK.match(self._text, self._end)
         self._at = blank.end() if blank else self._end
         if self._at >= len(self._text):
-            self._kind, self._token, self._end = "end", "", self._at
+            self._kind, self._next, self._end = "end", "", self._at
             return
         match = _TOKEN.match(self._text, self._at)
         if match is None:
             raise self.wrong("a column, a value or a sign")
-        self._kind, self._token, self._end = str(match.lastgroup), match.group(), match.end()
-        if self._kind == "word" and self._token.lower() in _KEYWORDS:
-            self._kind, self._token = "keyword", self._token.lower()
+        self._kind, self._next, self._end = str(match.lastgroup), match.group(), match.end()
+        if self._kind == "word" and self._next.lower() in _KEYWORDS:
+            self._kind, self._next = "keyword", self._next.lower()
 
     def _take(self, *wanted: str) -> bool:
         """Whether one of these keywords or signs is next; it is passed if so."""
-        if self._kind in ("keyword", "sign") and self._token in wanted:
+        if self._kind in ("keyword", "sign") and self._next in wanted:
             self._read()
             return True
         return False
@@ -246,7 +246,7 @@ class _Parser:
             self._need("and")
             inside = Both("and", Compare(">=", left, low), Compare("<=", left, self._sum()))
             return Not(inside) if negated else inside
-        if self._kind == "keyword" and self._token == "in":
+        if self._kind == "keyword" and self._next == "in":
             among = Among(left, self._items())
             return Not(among) if negated else among
         if negated:
@@ -256,8 +256,8 @@ class _Parser:
     def _chain(self, left: Node) -> Node:
         """`a < b`, or `0 <= a <= 10`; something in brackets may stand alone."""
         found: Node | None = None
-        while self._kind == "sign" and self._token in _COMPARE:
-            op = _COMPARE[self._token]
+        while self._kind == "sign" and self._next in _COMPARE:
+            op = _COMPARE[self._next]
             self._read()
             self._count()
             right = self._sum() if op not in ("==", "!=") else self._value()
@@ -267,7 +267,7 @@ class _Parser:
 
     def _value(self) -> Node:
         """What follows `=`; `income = >50K` names a value that begins with a sign."""
-        if self._kind == "sign" and self._token in ("<", "<=", ">", ">="):
+        if self._kind == "sign" and self._next in ("<", "<=", ">", ">="):
             start = self._at
             self._read()
             if self._kind not in ("number", "word"):
@@ -293,14 +293,14 @@ class _Parser:
     def _plain(self) -> str:
         """The token without its quotes."""
         if self._kind == "quoted":
-            quote = self._token[0]
-            return self._token[1:-1].replace(quote * 2, quote)
-        return self._token[1:-1] if self._kind == "name" else self._token
+            quote = self._next[0]
+            return self._next[1:-1].replace(quote * 2, quote)
+        return self._next[1:-1] if self._kind == "name" else self._next
 
     def _items(self) -> tuple[str, ...]:
         """The raw values of `in (...)`: `in (11th, HS-grad, >50K, "a, b")`."""
         self._read()
-        if (self._kind, self._token) != ("sign", "("):
+        if (self._kind, self._next) != ("sign", "("):
             raise self.wrong("'('")
         values, at = [], self._end
         while True:
@@ -323,8 +323,8 @@ class _Parser:
 
     def _sum(self) -> Node:
         found = self._product()
-        while self._kind == "sign" and self._token in "+-":
-            op = self._token
+        while self._kind == "sign" and self._next in ("+", "-"):
+            op = self._next
             self._read()
             self._count()
             found = Arithmetic(op, found, self._product())
@@ -332,8 +332,8 @@ class _Parser:
 
     def _product(self) -> Node:
         found = self._atom()
-        while self._kind == "sign" and self._token in "*/":
-            op = self._token
+        while self._kind == "sign" and self._next in ("*", "/"):
+            op = self._next
             self._read()
             self._count()
             found = Arithmetic(op, found, self._atom())

@@ -101,11 +101,17 @@ def text_of(value: Any) -> str:
 
 
 class Guess:
-    """Cells of one column, counted by what they look like."""
+    """Cells of one column, counted by what they look like.
+
+    Attributes:
+        missing: cells without a value.
+        timed: whether a date has a time of day other than midnight.
+    """
 
     def __init__(self) -> None:
         self.looks: Counter[str] = Counter()
         self.missing = 0
+        self.timed = False
 
     def see(self, cell: Any, typed: bool) -> None:
         """Count a cell. Texts of a typed format may be dates (JSON has none) and are never numbers."""
@@ -114,6 +120,8 @@ class Guess:
         elif isinstance(cell, str):
             seen = look(cell)
             self.looks[seen if not typed or seen == "date" else "text"] += 1
+            if seen == "date" and len(cell) > 10 and not str(iso_date(cell)).endswith("T00:00:00"):
+                self.timed = True
         elif isinstance(cell, bool):
             self.looks["text"] += 1
         elif isinstance(cell, int):
@@ -122,6 +130,8 @@ class Guess:
             self.looks["numeric" if math.isfinite(cell) else "infinite"] += 1
         else:
             self.looks["date" if isinstance(cell, date) else "text"] += 1
+            if isinstance(cell, datetime) and not iso_time(cell).endswith("T00:00:00"):
+                self.timed = True
 
     @property
     def count(self) -> int:
@@ -138,13 +148,14 @@ class Guess:
         return "date" if self.count and looks["date"] >= enough else "categorical"
 
 
-def value_of(cell: Any, kind: str, *, whole_ids: bool = False) -> Any:
+def value_of(cell: Any, kind: str, *, whole_ids: bool = False, timed: bool | None = None) -> Any:
     """A cell as the value that a sample holds.
 
     Args:
         cell: a text, a typed value, or None where it is missing.
         kind: of its column.
         whole_ids: whether the ids of this column are ints.
+        timed: whether dates get a time of day (True), lose it (False) or stay as they are.
 
     Raises:
         ValueError: it is none of that kind; the text says why.
@@ -160,7 +171,10 @@ def value_of(cell: Any, kind: str, *, whole_ids: bool = False) -> Any:
             return iso_time(cell) if isinstance(cell, datetime) else cell.isoformat()
         return text_of(cell)
     if kind == "date":
-        return _date(cell)
+        found = _date(cell)
+        if timed is None:
+            return found
+        return (found if "T" in found else f"{found}T00:00:00") if timed else found[:10]
     return _integer(cell) if kind == "integer" else _number(cell)
 
 

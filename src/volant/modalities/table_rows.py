@@ -20,9 +20,10 @@ from volant.core.errors import DataError, SettingError, did_you_mean
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal
 from volant.core.sample import Sample, Source, sample_id, split_of
-from volant.modalities.table_files import Table, Unreadable, open_table
+from volant.modalities.table_files import open_table
 from volant.modalities.table_kinds import MISSING, Guess, check_kinds, text_of, value_of
 from volant.modalities.table_rules import Known, Rule, bind
+from volant.modalities.table_source import Table, Unreadable
 
 MOST_KEYS = 5_000_000
 _ALSO = {"piece_chars"}  # of text files; a table has no use for it
@@ -147,6 +148,7 @@ class _Loader:
         kinds = self._kinds(guesses)
         # Text ids stay texts even where some look like numbers; ids that all are whole numbers are ints.
         whole = {n: kinds[n] == "id" and g.kind == "integer" for n, g in zip(self._header, guesses, strict=True)}
+        timed = {n: g.timed for n, g in zip(self._header, guesses, strict=True)}
         known = {name: Known(kind) for name, kind in kinds.items()}
         rules = [bind(text, known) for text in self._declared.constraints]
         unique = _Unique(self._declared.key, rules)
@@ -160,7 +162,7 @@ class _Loader:
             problem = ""
             for name, cell in zip(self._header, cells, strict=True):
                 try:
-                    row[name] = value_of(cell, kinds[name], whole_ids=whole[name])
+                    row[name] = value_of(cell, kinds[name], whole_ids=whole[name], timed=timed[name])
                 except ValueError as reason:
                     problem = problem or f"{name} {reason}"
             problem = problem or _problem(row, rules) or unique.problem(row)

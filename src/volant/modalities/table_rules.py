@@ -172,11 +172,14 @@ def _truth(node: Node, known: Mapping[str, Known], names: set[str]) -> Truth:
         return _among(node, known, names)
     if isinstance(node, Compare):
         for text_side, other, op in ((node.left, node.right, node.op), (node.right, node.left, _FLIPPED[node.op])):
-            if isinstance(text_side, Word) and text_side.kind in ("word", "name") and text_side.text in known:
-                if known[text_side.text].is_text:
-                    return _compare_text(text_side.text, op, other, known, names)
+            if isinstance(text_side, Word) and _names_text(text_side, known):
+                return _compare_text(text_side.text, op, other, known, names)
         return _compare_numbers(node, known, names)
     raise DataError("`unique` stands alone.", fix="Declare it as a constraint of its own.")
+
+
+def _names_text(word: Word, known: Mapping[str, Known]) -> bool:
+    return word.kind in ("word", "name") and word.text in known and known[word.text].is_text
 
 
 def _all(left: Truth, right: Truth) -> Truth:
