@@ -353,5 +353,3 @@ def _in_batches(told: Any, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if not parts:
         raise DataError("there is no sample to judge", fix="Give at least one.")
     return np.concatenate(parts)
-
-

@@ -152,7 +152,9 @@ def unet(space: Grid, *, width: int, depth: int) -> Any:
 
     if width < 8 or width % 8:
         raise SettingError(f"a width of {width} does not fit.", where="width", fix="Take a multiple of 8.")
-    levels = 1 + next(n for n in range(3) if n == 2 or any(s % 2 ** (n + 1) or s < 4 * 2 ** (n + 1) for s in space.dims))
+    levels = 1 + next(
+        n for n in range(3) if n == 2 or any(s % 2 ** (n + 1) or s < 4 * 2 ** (n + 1) for s in space.dims)
+    )
     told: dict[str, Any] = {}
     if by_words(space):
         told = {"class_embed_type": "identity"}
