@@ -29,7 +29,6 @@ from volant.nets.velocity import KINDS, Velocity, dit, noise, stratified_normal,
 _OURS, _EXTRA = "flow.json", "flow.safetensors"
 _FOLDER = {"unet": "unet", "dit": "transformer"}
 _CLASS = {"unet": "UNet2DModel", "dit": "DiTTransformer2DModel"}
-_PIPELINE = {"unet": "DDPMPipeline", "dit": "DiTPipeline"}
 _BATCH = 256
 DROP = 0.1  # share of the conditions that training leaves out
 
@@ -176,26 +175,16 @@ class Flow:
 
         Training goes on from the average: a network that is loaded again has it as its weights.
         """
-        from diffusers import FlowMatchEulerDiscreteScheduler
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         weights = {n: t.cpu().contiguous() for n, t in net.averages().items()}
         core = copy.deepcopy(net.core).cpu()
         core.load_state_dict({n.removeprefix("core."): t for n, t in weights.items() if n.startswith("core.")}, False)
-        place = folder / _FOLDER[net.kind]
-        core.save_pretrained(place, safe_serialization=True)
-        scheduler = FlowMatchEulerDiscreteScheduler()
-        scheduler.save_pretrained(folder / "scheduler")
+        core.save_pretrained(folder / _FOLDER[net.kind], safe_serialization=True)
+        _save_pipeline(net, folder)
         ours = {"kind": net.kind, "average": net.average, "space": space_json(net.space)}
-        index = {
-            "_class_name": _PIPELINE[net.kind],
-            "_diffusers_version": core.config._diffusers_version,
-            _FOLDER[net.kind]: ["diffusers", _CLASS[net.kind]],
-            "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-        }
-        for name, body in ((_OURS, ours), ("model_index.json", index)):
-            (folder / name).write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        _write(folder / _OURS, ours)
         extra = {n: t for n, t in weights.items() if not n.startswith("core.")}
         save_file({**extra, "seen": net.seen.cpu()}, folder / _EXTRA)
 
@@ -252,6 +241,36 @@ def _carried(
             reached = x + (after - sigma) * (first + velocity(reached, after)) / 2
         x = reached
     return x
+
+
+def _save_pipeline(net: Velocity, folder: Path) -> None:
+    """Write `scheduler/` and `model_index.json`, so that `DiffusionPipeline.from_pretrained` opens the folder.
+
+    Pipelines of diffusers that take classes ask their scheduler to scale what goes in, which the plain flow
+    scheduler cannot; first-order DPM-Solver with flow sigmas takes the same Euler steps and can. No pipeline takes a
+    DiT over pixels, so that one has no index; `LatentCodec.save` writes it where there is an autoencoder.
+    """
+    import diffusers
+
+    scheduler: Any = diffusers.FlowMatchEulerDiscreteScheduler()
+    pipeline = "DDPMPipeline"
+    if (net.space.conditions and net.words is None) or net.kind == "dit":
+        told = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+        scheduler = diffusers.DPMSolverMultistepScheduler(solver_order=1, **told)
+        pipeline = "ConsistencyModelPipeline"
+    scheduler.save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": pipeline,
+        "_diffusers_version": diffusers.__version__,
+        "unet": ["diffusers", _CLASS["unet"]],
+        "scheduler": ["diffusers", type(scheduler).__name__],
+    }
+    if net.kind == "unet":
+        _write(folder / "model_index.json", index)
+
+
+def _write(file: Path, body: dict[str, Any]) -> None:
+    file.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 family = Flow()
