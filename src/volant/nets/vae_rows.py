@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from volant.core.protocols import Mixed
 from volant.nets.arrays import ArrayBatch
 from volant.nets.columns import Layout
 from volant.nets.draws import Draws
@@ -37,6 +38,8 @@ class RowVae(nn.Module):
     def __init__(self, layout: Layout, *, z: int, width: int, beta: float, dropout: float) -> None:
         super().__init__()
         self.layout, self.z, self.beta = layout, z, beta
+        self.space: Mixed
+        self.size: dict[str, Any] = {}
         counts = layout.counts
         columns, most = len(counts), max(counts)
         self.encoder = nn.Sequential(
