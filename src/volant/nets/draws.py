@@ -97,4 +97,4 @@ def reseeded(seed: int, attempt: int) -> int:
     """The seed of an example's n-th try, below 2**63; the first is its own."""
     if not attempt:
         return seed % 2**63
-    return int(_mixed(np.array([seed % 2**64], dtype=np.uint64) + np.uint64(attempt) * _GAMMA)[0] >> np.uint64(1))
+    return int(seeds_of(seed, attempt)[-1] >> np.uint64(1))
