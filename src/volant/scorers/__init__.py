@@ -14,6 +14,11 @@ scorer serves as benchmark, filter, reward, monitor and gate alike. Pick by ques
 | is it copied from the training data?  | `memorisation`                               |
 | does it treat groups alike?           | `bias_gap`                                   |
 | does it leak or harm?                 | `safety`                                     |
+| rows: columns, pairs like the real?   | `marginals`, `pair_correlations`             |
+| rows: useful; can they be told apart? | `tstr`; `c2st`                               |
+| rows: is one near every real row?     | `row_coverage`                               |
+| rows: do they give people away?       | `closest_share`, `membership`                |
+| rows: do they keep the rules?         | `violations`                                 |
 """
 
 from __future__ import annotations
@@ -41,6 +46,14 @@ NAMES = {
     "memorisation": "memorisation",
     "bias_gap": "bias",
     "safety": "safety",
+    "marginals": "table_shape",
+    "pair_correlations": "table_shape",
+    "tstr": "table_use",
+    "c2st": "table_use",
+    "row_coverage": "table_spread",
+    "closest_share": "table_privacy",
+    "membership": "table_privacy",
+    "violations": "table_rules",
 }
 
 

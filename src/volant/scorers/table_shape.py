@@ -26,7 +26,8 @@ import numpy as np
 
 from volant.core.errors import DataError
 from volant.core.sample import Sample
-from volant.scorers.table_rows import Floats, Ints, Measured, RowScoring, Sides, drawn, grades, pseudo_values
+from volant.scorers.table_figures import Floats, pseudo_values
+from volant.scorers.table_rows import Ints, Measured, RowScoring, Sides, drawn, grades
 
 BINS = 10
 ROWS_A_BIN = 50  # fewer rows get fewer bins, or the joint table is mostly noise
@@ -80,7 +81,9 @@ class PairCorrelations(RowScoring):
 
         whole, without_N = figure(sides.outputs_NC)
         values = pseudo_values(whole, without_N)
-        return Measured(values, [self.figure(values, f"mean over {len(pairs)} pairs of columns{_ceiling(sides, figure)}")])
+        return Measured(
+            values, [self.figure(values, f"mean over {len(pairs)} pairs of columns{_ceiling(sides, figure)}")]
+        )
 
 
 def marginals(*, training: Sequence[Sample] | None = None) -> Marginals:
