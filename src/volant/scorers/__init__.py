@@ -25,6 +25,16 @@ Of pictures (most need a `judge`, made by `pretrain.judge`; some the training sa
 | are they copied from the training data? | `nearest_ratio`                            |
 | do they show what was asked for?      | `class_accuracy`, `caption_accuracy`         |
 | are they as sharp and as detailed?    | `sharpness`, `spectrum`                      |
+
+Of rows:
+
+| question                              | scorer                                       |
+|---------------------------------------|----------------------------------------------|
+| columns and pairs like the real ones? | `marginals`, `pair_correlations`             |
+| useful; can they be told apart?       | `tstr`; `c2st`                               |
+| is one near every real row?           | `row_coverage`                               |
+| do they give people away?             | `closest_share`, `membership`                |
+| do they keep the rules?               | `violations`                                 |
 """
 
 from __future__ import annotations
@@ -65,6 +75,14 @@ NAMES = {
     "sharpness": "image_signal",
     "spectrum": "image_signal",
     "image_diversity": "image_diversity",
+    "marginals": "table_shape",
+    "pair_correlations": "table_shape",
+    "tstr": "table_use",
+    "c2st": "table_use",
+    "row_coverage": "table_spread",
+    "closest_share": "table_privacy",
+    "membership": "table_privacy",
+    "violations": "table_rules",
 }
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volant.scorers.table_rows import Floats, Sides, grades
+from volant.scorers.table_figures import Floats
+from volant.scorers.table_rows import Sides, grades
 
 SAME = 1e-9  # what rounding makes of equal distances
 _AT_ONCE = 2_000_000  # distances of a block; 16 MB

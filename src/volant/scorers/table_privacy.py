@@ -27,22 +27,11 @@ from volant.core.sample import Sample
 from volant.core.score import Direction
 from volant.scorers.measure import mean_score
 from volant.scorers.table_distance import SAME, Placed, blocks, nearest, placed
-from volant.scorers.table_rows import (
-    Floats,
-    Ints,
-    Measured,
-    RowScoring,
-    Sides,
-    drawn,
-    equal_rows,
-    placements,
-    share,
-    spread_over,
-)
+from volant.scorers.table_figures import Floats, placements, share, spread_over
+from volant.scorers.table_rows import LEANS_ON, Ints, Measured, RowScoring, Sides, drawn, equal_rows
 
 MOST_ROWS = 5000  # of the training rows and of the references in distances; drawn by a fixed seed beyond
 FALSE_ALARMS = 0.01
-LEANS_ON = ("volant.scorers.table_rows", "volant.scorers.table_distance")
 
 
 class ClosestShare(RowScoring):
@@ -53,7 +42,7 @@ class ClosestShare(RowScoring):
     ladder = "memorisation"
     least = 1
     needs_training = True
-    leans_on = LEANS_ON
+    leans_on = (*LEANS_ON, "volant.scorers.table_distance")
 
     def measure(self, sides: Sides) -> Measured:
         """The share, and the exact copies."""
@@ -75,7 +64,7 @@ class Membership(RowScoring):
     direction: Direction = "lower"
     ladder = "memorisation"
     needs_training = True
-    leans_on = LEANS_ON
+    leans_on = (*LEANS_ON, "volant.scorers.table_distance")
 
     def measure(self, sides: Sides) -> Measured:
         """The attack's area under the curve, and what it finds at few false alarms."""
@@ -117,8 +106,8 @@ def closer(sides: Sides, outputs: Floats, training: Floats, references: Floats) 
         won: Floats = 1 - lost.mean(axis=0)
         return won
     below, through = _counts(rows, unseen, nearest(rows, known))
-    won = _none_drawn(len(references), len(training), np.stack([below, through])).mean(axis=0)
-    return won
+    kept: Floats = _none_drawn(len(references), len(training), np.stack([below, through])).mean(axis=0)
+    return kept
 
 
 def _counts(rows: Placed, others: Placed, limit_N: Floats) -> tuple[Ints, Ints]:

@@ -12,6 +12,7 @@ Shape legend: N outputs (and references), T training rows, C columns.
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,15 +21,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volant.core.errors import DataError
+from volant.core.errors import DataError, SettingError
 from volant.core.protocols import Output
 from volant.core.sample import Sample
-from volant.core.score import Direction, Score
+from volant.core.score import Score
+from volant.modalities.table_column import MOST_CATEGORIES
+from volant.modalities.table_columns import Columns, fit_columns
 from volant.scorers.measure import mean_score
 from volant.scorers.scoring import Scoring
+from volant.scorers.table_figures import Floats, bounded
 
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+LEANS_ON = ("volant.scorers.table_rows", "volant.scorers.table_figures")
 KEPT = 4  # encoded calls that are kept; a report measures a model and two or three rivals on the same references
 
 
@@ -77,35 +81,55 @@ class Measured:
     scores: list[Score]
 
 
-_encoded: dict[str, Sides] = {}
+_encoded: OrderedDict[str, Sides] = OrderedDict()
+_fitted: OrderedDict[str, Columns] = OrderedDict()
+
+
+def columns_of(references: Sequence[Sample], training: Sequence[Sample] | None) -> Columns:
+    """The columns of the real rows, every category by itself; kept for the last few calls.
+
+    The kinds are those that the training rows have, as a model's codec sees them; the values are everybody's.
+
+    Raises:
+        DataError: the rows cannot be fitted.
+    """
+    key = digest_of(references) + ("" if training is None else digest_of(training))
+    if key in _fitted:
+        return _fitted[key]
+    types = None
+    if training:
+        types = {column.name: column.kind for column in fit_columns(training, max_categories=MOST_CATEGORIES).all}
+    _make_room(_fitted)
+    _fitted[key] = fit_columns([*(training or ()), *references], types, max_categories=MOST_CATEGORIES)
+    return _fitted[key]
 
 
 def sides(outputs: Sequence[Sample], references: Sequence[Sample], training: Sequence[Sample] | None) -> Sides:
     """Encode the rows of one call, or take them from the last few calls.
 
     Raises:
-        DataError: a row that is none, or whose columns are not those of the real rows.
+        DataError: a row has a value of another kind than its column.
     """
-    from volant.modalities.table_columns import fit_columns
-
-    key = digest_of(outputs) + digest_of(references) + ("" if training is None else digest_of(training))
+    key = "".join(digest_of(rows) for rows in (outputs, references, training or ()))
     if key in _encoded:
         return _encoded[key]
-    columns = fit_columns([*(training or ()), *references])
-    space = columns.space.columns
-    found = Sides(
-        names=tuple(columns.names),
-        kinds=tuple(space[name].kind for name in columns.names),
-        sizes=tuple(space[name].categories for name in columns.names),
+    columns = columns_of(references, training)
+    _make_room(_encoded)
+    _encoded[key] = Sides(
+        names=columns.names,
+        kinds=tuple(column.kind for column in columns.learnt),
+        sizes=tuple(column.column.categories for column in columns.learnt),
         outputs_NC=columns.matrix(outputs),
         references_NC=columns.matrix(references),
-        training_TC=None if training is None else columns.matrix(training),
+        training_TC=columns.matrix(training) if training else None,
         digest=hashlib.sha256(key.encode()).hexdigest(),
     )
-    while len(_encoded) >= KEPT:
-        del _encoded[next(iter(_encoded))]
-    _encoded[key] = found
-    return found
+    return _encoded[key]
+
+
+def _make_room(kept: OrderedDict[str, Any]) -> None:
+    while len(kept) >= KEPT:
+        kept.popitem(last=False)
 
 
 def digest_of(samples: Sequence[Sample]) -> str:
@@ -157,44 +181,6 @@ def drawn(x_TC: Floats, most: int) -> Floats:
     return chosen
 
 
-def pseudo_values(whole: float, without_N: Floats) -> list[float]:
-    """The jackknife's pseudo-values of a figure of a whole set, moved so that their mean is the figure.
-
-    Args:
-        whole: the figure of all N pairs.
-        without_N: the figure without pair i (output and reference), for each i.
-
-    The plain pseudo-values N x whole - (N - 1) x without_i (Tukey 1958) have the bias-corrected figure as their
-    mean. Distances between samples have a bias of another order, so the correction would be none; the spread,
-    which intervals and paired tests live on, is the same.
-    """
-    n = len(without_N)
-    moved: Floats = whole + (n - 1) * (without_N.mean() - without_N)
-    return [float(v) for v in moved]
-
-
-def placements(left_N: Floats, right_M: Floats) -> Floats:
-    """For each value of the left, the share of the right that is smaller, equal ones counted half.
-
-    Their mean is the area under the curve of "left is larger" (Mann and Whitney 1947; DeLong et al. 1988 call
-    them placement values).
-    """
-    ordered = np.sort(right_M)
-    below, through = (np.searchsorted(ordered, left_N, side=side) for side in ("left", "right"))
-    found: Floats = (below + through) / (2 * len(right_M))
-    return found
-
-
-def bounded(score: Score, low: float, high: float) -> Score:
-    """The score with its interval cut at the figure's bounds, and never narrower than so few examples allow.
-
-    A bootstrap of equal values claims certainty; three in n more are compatible with none seen (rule of three).
-    """
-    reach = 3 / score.n if score.low == score.high else 0.0
-    least, most = max(low, score.low - reach), min(high, score.high + reach)
-    return score.model_copy(update={"low": min(least, score.value), "high": max(most, score.value)})
-
-
 class RowScoring(Scoring):
     """A scorer of rows: it overrides `measure`, and `values` and `score` are read from that.
 
@@ -206,7 +192,7 @@ class RowScoring(Scoring):
     modality = "table"
     least: int = 2
     needs_training: bool = False
-    leans_on: tuple[str, ...] = ("volant.scorers.table_rows",)
+    leans_on: tuple[str, ...] = LEANS_ON
 
     def __init__(self, training: Sequence[Sample] | None) -> None:
         self._training = None if training is None else list(training)
@@ -233,8 +219,8 @@ class RowScoring(Scoring):
         """The figures with intervals.
 
         Raises:
-            DataError: too few outputs, not one for each reference, one without a row, or no training rows
-                where the scorer needs them.
+            DataError: too few outputs, not one for each reference, or one without a row.
+            SettingError: no training rows where the scorer needs them.
         """
         return list(self._measured(outputs, references).scores)
 
@@ -258,7 +244,7 @@ class RowScoring(Scoring):
                 where=self.name, fix=f"Give at least {self.least} examples.",
             )  # fmt: skip
         if self.needs_training and not self._training:
-            raise DataError(
+            raise SettingError(
                 "nothing can be said without training rows.", where=self.name, fix="Give the train split as `training`."
             )
         rows = [output.sample for output in outputs]
@@ -268,22 +254,3 @@ class RowScoring(Scoring):
                     f"output {i} holds no row.", where=self.name, fix="Measure outputs of a table's model with it."
                 )
         return [row for row in rows if row is not None]
-
-
-def share(name: str, hits: Sequence[bool] | npt.NDArray[np.bool_], note: str, direction: Direction = "lower") -> Score:
-    """A share of examples as a second figure, with Wilson's interval."""
-    return mean_score(name, [float(hit) for hit in hits], direction=direction, binary=True, note=note)
-
-
-def spread_over(effects_M: Floats, n: int) -> Floats:
-    """What M other examples add to a mean, told over n examples [N]; its mean is 0, its weight that of M.
-
-    More than n are averaged in n runs of neighbours, fewer are repeated, and made as uncertain as so few are.
-    """
-    centred = effects_M - effects_M.mean()
-    if len(centred) >= n:
-        told = np.array([run.mean() for run in np.array_split(centred, n)])
-    else:
-        told = np.resize(centred, n) * np.sqrt(n / len(centred))
-    moved: Floats = told - told.mean()
-    return moved

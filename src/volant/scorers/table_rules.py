@@ -1,7 +1,7 @@
 """The rules of a table: which outputs break a declared constraint?
 
-Constraints are what the setting says, else what the references (or the training rows) declare in
-`attrs["table"]`: its `constraints`, and its `key`, whose columns no two outputs may share. An output that breaks any
+Constraints are what the setting says, else what the training rows and the references declare in `attrs["table"]`: its
+`constraints`, and its `key`, whose columns no two outputs may share. An output that breaks any
 of them is 1.0, else 0.0; the score is the share, lower is better. What cannot be decided, because a value is missing,
 is not broken. Of outputs that share what has to be unique all but the first break it. `worst_constraint` comes along
 where there are several: the share of the one that is broken most often.
@@ -9,15 +9,17 @@ where there are several: the share of the one that is broken most often.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from volant.core.protocols import Output
 from volant.core.sample import Sample
 from volant.core.score import Direction, Score
+from volant.modalities.table_rows import row_of
+from volant.modalities.table_rules import bind, broken_by_row
 from volant.scorers.measure import mean_score
-from volant.scorers.table_rows import RowScoring, share
+from volant.scorers.table_figures import share
+from volant.scorers.table_rows import RowScoring, columns_of
 
 
 class Violations(RowScoring):
@@ -62,45 +64,23 @@ class Violations(RowScoring):
 
     def _broken(self, outputs: Sequence[Output], references: Sequence[Sample]) -> tuple[list[str], list[list[str]]]:
         """The constraints, and those that each output breaks."""
-        from volant.modalities.table_rules import bind, broken_by_row
-
-        rows = [json.loads(sample.content or "{}") for sample in self._rows(outputs)]
-        declared = self._declared(references)
-        texts = list(self.constraints if self.constraints is not None else declared.get("constraints", []))
-        key = declared.get("key", [])
-        if key and self.constraints is None:
-            quoted = ", ".join(f"`{name}`" for name in key)
-            texts.append(f"unique({quoted})")
-        texts = list(dict.fromkeys(texts))
-        known = self._known(references, declared.get("types", {})) if texts else {}
-        return texts, broken_by_row(rows, [bind(text, known) for text in texts])
-
-    def _declared(self, references: Sequence[Sample]) -> dict[str, Any]:
-        """What the first real row declares of the table."""
-        for sample in [*references[:1], *(self._training or [])[:1]]:
-            declared = sample.attrs.get("table")
-            if isinstance(declared, dict) and (declared.get("constraints") or declared.get("key")):
-                return declared
-        return {}
-
-    def _known(self, references: Sequence[Sample], types: dict[str, str]) -> dict[str, Any]:
-        """The kind of each column: as declared, else as it is fitted, else a text that is no category."""
-        from volant.modalities.table_columns import fit_columns
-        from volant.modalities.table_rules import Known
-
-        real = self._training or list(references)
-        fitted = fit_columns(real).space.columns
-        kinds = dict.fromkeys(json.loads(real[0].content or "{}"), "id")
-        return {
-            name: Known(kind) for name, kind in {**kinds, **{n: c.kind for n, c in fitted.items()}, **types}.items()
-        }
+        rows = [row_of(sample) for sample in self._rows(outputs)]
+        columns = columns_of(references, self._training)
+        if self.constraints is None:
+            rules = list(columns.rules)
+            if columns.key:
+                names = ", ".join(f"`{name}`" for name in columns.key)
+                rules.append(bind(f"unique({names})", columns.known))
+        else:
+            rules = [bind(text, columns.known) for text in self.constraints]
+        return list(dict.fromkeys(rule.text for rule in rules)), broken_by_row(rows, rules)
 
 
 def violations(*, training: Sequence[Sample] | None = None, constraints: Sequence[str] | None = None) -> Violations:
     """The scorer.
 
     Args:
-        training: where constraints are looked up when the references declare none.
+        training: rows that declare constraints too, and help to know the columns.
         constraints: in the language of `volant.modalities.table_constraints` (`age >= 18`, `a + b == total`,
             `unique(id)`); None takes what the rows declare.
     """

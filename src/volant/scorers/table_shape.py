@@ -26,7 +26,8 @@ import numpy as np
 
 from volant.core.errors import DataError
 from volant.core.sample import Sample
-from volant.scorers.table_rows import Floats, Ints, Measured, RowScoring, Sides, drawn, grades, pseudo_values
+from volant.scorers.table_figures import Floats, pseudo_values
+from volant.scorers.table_rows import Ints, Measured, RowScoring, Sides, drawn, grades
 
 BINS = 10
 ROWS_A_BIN = 50  # fewer rows get fewer bins, or the joint table is mostly noise

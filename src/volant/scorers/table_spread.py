@@ -12,7 +12,8 @@ from typing import Any
 
 from volant.core.sample import Sample
 from volant.scorers.table_distance import SAME, nearest, nearest_others, placed
-from volant.scorers.table_rows import Measured, RowScoring, Sides, share
+from volant.scorers.table_figures import share
+from volant.scorers.table_rows import LEANS_ON, Measured, RowScoring, Sides
 
 NEIGHBOURS = 5
 
@@ -23,7 +24,7 @@ class RowCoverage(RowScoring):
     name = "row_coverage"
     ladder = "diversity"
     binary = True
-    leans_on = ("volant.scorers.table_rows", "volant.scorers.table_distance")
+    leans_on = (*LEANS_ON, "volant.scorers.table_distance")
 
     def __init__(self, training: Sequence[Sample] | None, neighbours: int) -> None:
         super().__init__(training)

@@ -18,6 +18,7 @@ Everything is drawn by fixed seeds on one thread. Shape legend: N pairs of rows,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,12 @@ import numpy as np
 from volant.core.errors import DataError, did_you_mean
 from volant.core.sample import Sample
 from volant.core.score import Direction
-from volant.scorers.table_rows import Floats, Ints, Measured, RowScoring, Sides, drawn, placements
+from volant.scorers.table_figures import Floats, placements
+from volant.scorers.table_rows import Ints, Measured, RowScoring, Sides, drawn
 
 FOLDS = 5
 MOST_CLASSES = 20
+FEW_ROWS = 1000
 MOST_CATEGORIES = 250  # of a column as categories; the trees' own limit is 255, above it codes count as numbers
 LEAST_R2 = 0.05  # a real model that explains less is no measure to divide by
 
@@ -68,10 +71,11 @@ class Tstr(RowScoring):
         here, there = (_contributions(g, tested[:, column], metric) for g in (guess, guess_real))
         ratio = float(here.mean()) / max(low, float(there.mean()))
         added = ratio + ((here - here.mean()) - ratio * (there - there.mean())) / max(low, float(there.mean()))
-        values = np.full(n, ratio)  # a reference without the target adds nothing
-        values[known] = added
+        told = np.full(n, ratio)  # a reference without the target adds nothing
+        told[known] = added
         note = f"{metric} of {sides.names[column]}: {here.mean():.4f} from outputs, {there.mean():.4f} from {real}"
-        return Measured([float(v) for v in values], [self.figure(values, note, low=-np.inf, high=np.inf)])
+        values = [float(v) for v in told]
+        return Measured(values, [self.figure(values, note, low=-np.inf, high=np.inf)])
 
 
 class TwoSample(RowScoring):
@@ -143,7 +147,7 @@ def _metric(sides: Sides, column: int, tested: Floats) -> tuple[str, float]:
 
 
 def _guess(sides: Sides, column: int, rows: Floats, tested: Floats, metric: str) -> Floats:
-    """What trees that learnt from `rows` say of the tested rows: a number, a class, or how likely the later class is."""
+    """What trees that learnt from `rows` say of the tested rows: a number, a class, or the later class's chance."""
     others = [c for c in range(len(sides.names)) if c != column]
     wanted = rows[:, column]
     if metric == "R2":
@@ -178,7 +182,8 @@ def _contributions(guess_N: Floats, true_N: Floats, metric: str) -> Floats:
     AUC by placements; R2 = 1 - e / s, with e the mean squared error and s the variance, by its first derivative.
     """
     if metric == "accuracy":
-        return (guess_N == _labels(true_N)).astype(np.float64)
+        right: Floats = (guess_N == _labels(true_N)).astype(np.float64)
+        return right
     if metric == "R2":
         error, spread = (guess_N - true_N) ** 2, (true_N - true_N.mean()) ** 2
         e, s = float(error.mean()), float(spread.mean())
@@ -200,40 +205,44 @@ def _contributions(guess_N: Floats, true_N: Floats, metric: str) -> Floats:
 def _trees(sides: Sides, columns: Sequence[int], rows: Floats, wanted: Any, *, classes: int) -> Any:
     """Gradient-boosted trees that learnt `wanted` from the columns of rows; `classes` 0 for a number."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-    from threadpoolctl import threadpool_limits
 
     columns = list(columns)
-    settings = {
-        "max_iter": 100 if classes <= 2 else max(20, 200 // classes),  # many classes are as many trees a round
+    rounds = 100 if len(rows) >= FEW_ROWS else 50  # few rows are soon learnt by heart
+    settings: dict[str, Any] = {
+        "max_iter": rounds if classes <= 2 else max(20, 2 * rounds // classes),  # a round is a tree a class
         "min_samples_leaf": min(20, max(1, len(rows) // 20)),
         "categorical_features": [sides.kinds[c] == "categorical" and sides.sizes[c] < MOST_CATEGORIES for c in columns],
         "early_stopping": False,
         "random_state": 0,
     }
     kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
-    with threadpool_limits(limits=1):
+    with _one_thread():
         return kind(**settings).fit(rows[:, columns], wanted)
 
 
 def _predicted(model: Any, features: Floats) -> Floats:
     """The number or the class that the trees say."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1):
+    with _one_thread():
         found: Floats = model.predict(features).astype(np.float64)
     return found
 
 
 def _probability(model: Any, features: Floats, label: int = 1) -> Floats:
     """How likely the label is; 0 where the model never saw it."""
-    from threadpoolctl import threadpool_limits
-
     at = np.flatnonzero(model.classes_ == label)
     if not len(at):
         return np.zeros(len(features))
-    with threadpool_limits(limits=1):
+    with _one_thread():
         found: Floats = model.predict_proba(features)[:, int(at[0])]
     return found
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Sums of floats depend on how many threads share them."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    limits: AbstractContextManager[Any] = threadpool_limits(limits=1)
+    return limits
 
 
 def _labels(x_N: Floats) -> Ints:
