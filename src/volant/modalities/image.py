@@ -35,6 +35,7 @@ class Image:
     version = 1
     media_type = "image/png"
     shapes: tuple[str, ...] = ("media",)
+    near = 0.97  # share of the hash from which two pictures are one; classes of small digits come to 0.9
 
     def load(self, file: OutsideFile, source: Source, **options: Any) -> Iterator[Sample | Refusal]:
         """Samples of one file, in order; a bad image becomes a Refusal and the rest goes on.
@@ -84,9 +85,24 @@ class Image:
         """Coarse light, colour and directions of edges as float32 [n, 224]; needs no fit."""
         return image_hash.features(pixels(sample) for sample in samples)
 
+    def parts(self, samples: Sequence[Sample]) -> Mapping[str, Sequence[float | str]]:
+        """The class or caption, how bright the picture is (0 to 1), and how much its light varies."""
+        light = [pixels(sample).astype(np.float64) / 255 for sample in samples]
+        found: dict[str, Sequence[float | str]] = {
+            "brightness": [float(x.mean()) for x in light],
+            "contrast": [float(x.std()) for x in light],
+        }
+        if any(sample.condition for sample in samples):
+            found["class"] = [sample.condition or "" for sample in samples]
+        return found
+
     def preview(self, samples: Sequence[Sample]) -> str:
         """A few samples as a grid in an HTML fragment."""
         return image_delivery.preview(samples)
+
+    def forms(self) -> Mapping[str, str]:
+        """One picture (a sheet where there are several), or all of them in an archive."""
+        return {"png": ".png", "webp": ".webp", "zip": ".zip", "npz": ".npz"}
 
     def deliver(self, samples: Sequence[Sample], form: str) -> bytes:
         """Samples as `png`, `webp`, `zip` or `npz`; readable by `load` again."""

@@ -99,6 +99,10 @@ class Table:
         """A few rows with a histogram above each column, as an HTML fragment."""
         return table_card.preview(samples)
 
+    def forms(self) -> Mapping[str, str]:
+        """Tables that programs open, and a card for people."""
+        return {"csv": ".csv", "parquet": ".parquet", "json": ".json", "jsonl": ".jsonl", "card": ".html"}
+
     def deliver(self, samples: Sequence[Sample], form: str) -> bytes:
         """Rows as `csv`, `parquet`, `json` or `jsonl`, readable by `load` again; `card` is the quality card."""
         return table_delivery.deliver(samples, form)
