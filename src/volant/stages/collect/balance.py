@@ -14,14 +14,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from volant.core import Dataset, Run, Score
 from volant.core.errors import DataError, did_you_mean
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 CLASS = "class"  # the name under which the samples' conditions stand beside the modality's parts
 MANY = 50  # different values from which on a part is no class
@@ -64,9 +60,9 @@ def balance(
         raise DataError("there is neither a class nor a column to count.", where=run.step, fix="Name `protected`.")
     groups = {name: _groups(parts[name]) for name in dict.fromkeys([*([wanted] if wanted else []), *(protected or [])])}
     random = np.random.default_rng(run.seed)
-    scores = [_evenness("class_balance", groups[wanted], random)] if wanted else []
+    scores = [_evenness("class_balance", groups[wanted])] if wanted else []
     for name in protected or []:
-        scores.append(_evenness(f"balance_{name}", groups[name], random))
+        scores.append(_evenness(f"balance_{name}", groups[name]))
         if wanted:
             scores.append(_disparity(name, groups[name], groups[wanted], positive, random))
     worst = [s for s in scores if s.name.startswith("label_disparity_")]
@@ -97,17 +93,15 @@ def _groups(values: Sequence[Any]) -> list[str]:
     return found
 
 
-def _evenness(name: str, groups: Sequence[str], random: Any) -> Score:
+def _evenness(name: str, groups: Sequence[str]) -> Score:
     """The rarest group's count over the commonest one's: 1 is even, 0.8 the four-fifths rule."""
     counts = Counter(groups)
     if len(counts) > MANY:
         raise DataError(f"{name} has {len(counts)} different values, too many to be classes.", fix="Name another.")
-    table = _array(list(counts.values()))
-    again = random.multinomial(len(groups), table / table.sum(), size=1000)
-    value, low, high = _interval(float(table.min() / table.max()), again.min(1) / again.max(1))
     rarest, commonest = min(counts, key=lambda g: (counts[g], g)), max(counts, key=lambda g: (counts[g], g))
     note = f"{rarest} {counts[rarest]:,}, {commonest} {counts[commonest]:,}"
-    return Score(name=name, value=value, low=low, high=high, n=len(groups), note=note)
+    # A count of what is there, so without an interval.
+    return Score.exact(name, counts[rarest] / counts[commonest], n=len(groups), note=note)
 
 
 def _disparity(name: str, groups: Sequence[str], labels: Sequence[str], positive: str, random: Any) -> Score:
@@ -135,12 +129,6 @@ def _disparity(name: str, groups: Sequence[str], labels: Sequence[str], positive
         best = score if best is None or gap > best.value else best
     assert best is not None
     return best
-
-
-def _array(values: Sequence[float]) -> NDArray[np.float64]:
-    import numpy as np
-
-    return np.asarray(values, np.float64)
 
 
 def _interval(value: float, again: Any) -> tuple[float, float, float]:
