@@ -4,7 +4,7 @@ In go arrays [H, W, C]; out come 128 small integers, or a float32 row. The signa
 hyperplanes (Charikar 2002): six signs of projections of a 16 x 16 thumbnail make an entry, so that for two
 images with an angle t between their thumbnails an entry is equal with probability (1 - t / pi) ** 6. Copies
 that were encoded anew, scaled or brightened keep about 0.9 of their entries; unrelated images share 0.1.
-At 0.8, 1 % of scikit-learn's digits and 2 % of MNIST's have another that is as like.
+At 0.8, 1.0 % of scikit-learn's 8 x 8 digits and 3.4 % of MNIST's 10,000 test digits have another that is as like.
 
 Legend: N images, E entries, B signs an entry, D numbers in a thumbnail, S its side.
 """
