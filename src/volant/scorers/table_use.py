@@ -6,7 +6,7 @@ score (area under the curve for two classes, accuracy for more, R2 for numbers).
 
 `c2st`, the classifier two-sample test (Lopez-Paz and Oquab 2017): the same trees learn to tell outputs from
 references; the score is the area under the curve on pairs that they have not seen, over five folds. 0.5 cannot be
-told apart, 1.0 always.
+told apart, 1.0 always; clearly below 0.5 means that outputs repeat references.
 
 An example's value in `tstr` is what its reference adds to the ratio (delta method, the two models as they are); in
 `c2st` the placement of its output plus that of its reference (DeLong et al. 1988). Means of values are the figures,
