@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_tables import CONSTRAINTS, SOURCE, found, kept, visits
 
+from made_tables import CONSTRAINTS, SOURCE, found, kept, visits
 from volant.core.artifact import payload_digest
 from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.protocols import Request, space_json
@@ -24,7 +24,10 @@ DECLARED = {"key": ["id"], "constraints": CONSTRAINTS}
 def samples_of(rows, **declared):
     about = {"table": declared} if declared else {}
     contents = [json.dumps(row, ensure_ascii=False) for row in rows]
-    return [Sample(id=sample_id(c, str(i)), shape="row", content=c, source=SOURCE, attrs=about) for i, c in enumerate(contents)]
+    return [
+        Sample(id=sample_id(c, str(i)), shape="row", content=c, source=SOURCE, attrs=about)
+        for i, c in enumerate(contents)
+    ]
 
 
 def row(sample):
@@ -139,7 +142,11 @@ def test_kinds_may_differ_between_files():
     rows = [{"a": 1, "b": "x"}, {"a": 2.5, "b": 3}, {"b": "x"}]
     columns = fit_columns(samples_of(rows))
     assert {n: c.kind for n, c in columns.space.columns.items()} == {"a": "numeric", "b": "categorical"}
-    assert columns.rows(columns.matrix(samples_of(rows))) == [{"a": 1.0, "b": "x"}, {"a": 2.5, "b": "3"}, {"a": None, "b": "x"}]
+    assert columns.rows(columns.matrix(samples_of(rows))) == [
+        {"a": 1.0, "b": "x"},
+        {"a": 2.5, "b": "3"},
+        {"a": None, "b": "x"},
+    ]
 
 
 @pytest.mark.parametrize("space", ["mixed", "tokens"])
@@ -185,13 +192,19 @@ def test_a_decoded_row_is_marked_and_keeps_what_is_declared(samples):
 def test_conditions_are_checked_and_kept(samples, space):
     codec = modality.codec(samples, space=space)
     assert codec.condition("") == () and codec.condition("age > 30 and city = 'New York'") == ()
-    for text, said in (("agee > 3", "Did you mean 'age'"), ("city = Koln", "Did you mean 'Köln'"), ("age >", "condition")):
+    for text, said in (
+        ("agee > 3", "Did you mean 'age'"),
+        ("city = Koln", "Did you mean 'Köln'"),
+        ("age >", "condition"),
+    ):
         with pytest.raises(DataError, match=said):
             codec.condition(text)
     old = next(s for s in samples if row(s)["age"] > 60)
     assert codec.fits(old, "") and codec.fits(old, "age > 60") and not codec.fits(old, "age <= 60")
     unknown = next(s for s in samples if row(s)["weight"] is None)
-    assert codec.fits(unknown, "") and not codec.fits(unknown, "weight > 0") and codec.fits(unknown, "weight is missing")
+    assert (
+        codec.fits(unknown, "") and not codec.fits(unknown, "weight > 0") and codec.fits(unknown, "weight is missing")
+    )
     broken = old.model_copy(update={"content": json.dumps({**row(old), "end": "2000-01-01"})})
     assert not codec.fits(broken, "")
 
@@ -237,11 +250,16 @@ def test_any_allowed_ids_are_a_row(samples):
 
 def test_few_values_are_exact_and_a_heavy_one_stands_alone():
     rng = np.random.default_rng(0)
-    rows = [{"few": int(rng.integers(0, 30)), "gain": 0.0 if rng.random() < 0.9 else round(float(rng.gamma(2, 500)), 3)} for _ in range(3000)]
+    rows = [
+        {"few": int(rng.integers(0, 30)), "gain": 0.0 if rng.random() < 0.9 else round(float(rng.gamma(2, 500)), 3)}
+        for _ in range(3000)
+    ]
     given = samples_of(rows)
     codec = modality.codec(given, space="tokens", bins=20)
     decoded = [row(codec.decode(codec.encode(s).ids)) for s in given]
-    assert all(a["few"] == b["few"] and (a["gain"] == 0) == (b["gain"] == 0) for a, b in zip(rows, decoded, strict=True))
+    assert all(
+        a["few"] == b["few"] and (a["gain"] == 0) == (b["gain"] == 0) for a, b in zip(rows, decoded, strict=True)
+    )
     gain, back = (np.array([r["gain"] for r in part]) for part in (rows, decoded))
     assert np.abs(gain - back).max() <= gain.max() / 5 and np.median(np.abs(gain - back)[gain > 0]) < 10
     assert abs(gain.mean() - back.mean()) < 0.02 * gain.mean()

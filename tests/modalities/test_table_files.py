@@ -11,17 +11,30 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_tables import CONSTRAINTS, found, kept, refused, visits
 
+from made_tables import CONSTRAINTS, found, kept, refused, visits
 from volant.core.errors import DataError, SettingError
 from volant.modalities.table import modality
 from volant.modalities.table_csv import sniff
 
 ADULT = Path(__file__).parents[2].parent / "shared/data/uci-tabular/adult-train.csv"
-ADULT_COLUMNS = (
-    "age workclass fnlwgt education education-num marital-status occupation relationship race sex capital-gain "
-    "capital-loss hours-per-week native-country income"
-).split()
+ADULT_COLUMNS = [
+    "age",
+    "workclass",
+    "fnlwgt",
+    "education",
+    "education-num",
+    "marital-status",
+    "occupation",
+    "relationship",
+    "race",
+    "sex",
+    "capital-gain",
+    "capital-loss",
+    "hours-per-week",
+    "native-country",
+    "income",
+]
 
 
 def row(sample):
@@ -66,7 +79,8 @@ def test_kinds_can_be_declared(csv):
 
 
 def test_cells_that_look_alike_are_told_apart(csv):
-    text = "zip,big,float,bool,eu,us,dotted,time,mixed\n00123,99999999999999999999,3.0,true,,03/04/2024,5.3.2024,2024-01-01 10:30:00,1\n"
+    text = "zip,big,float,bool,eu,us,dotted,time,mixed\n"
+    text += "00123,99999999999999999999,3.0,true,,03/04/2024,5.3.2024,2024-01-01 10:30:00,1\n"
     text += "00124,99999999999999999998,4.5,false,x,13/04/2024,6.3.2024,2024-01-02T00:00:00Z,a\n"
     first, second = (row(s) for s in kept(found(csv, text)))
     assert first == {
@@ -236,7 +250,8 @@ def test_parquet_keeps_its_types(tmp_path):
         {
             "n": pd.array([1, None, 3], "Int64"), "x": [0.5, float("nan"), 2.0], "flag": [True, False, True],
             "cat": pd.Categorical(["a", "b", "a"]), "text": ["1", "2", "3"],
-            "day": pd.to_datetime(["2024-01-01", "2024-01-02", None]), "time": pd.to_datetime(["2024-01-01 10:00", "2024-01-02 00:00", None]),
+            "day": pd.to_datetime(["2024-01-01", "2024-01-02", None]),
+            "time": pd.to_datetime(["2024-01-01 10:00", "2024-01-02 00:00", None]),
         }
     )  # fmt: skip
     frame.to_parquet(tmp_path / "t.parquet")

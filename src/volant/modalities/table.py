@@ -88,8 +88,8 @@ class Table:
         return table_codec.open_codec(folder)
 
     def features(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
-        """Hashed columns and values as float32 [n, 256]; needs no fit."""
-        return table_likeness.features([table_rows.row_of(sample) for sample in samples])
+        """Hashed columns and values as float32 [n, 256]; needs no fit. Declared ids are left out."""
+        return table_likeness.features([_without_ids(sample) for sample in samples])
 
     def parts(self, samples: Sequence[Sample]) -> Mapping[str, Sequence[float | str]]:
         """The columns that are not ids: floats (days for dates; NaN is missing), or texts ("" is missing)."""
@@ -122,6 +122,11 @@ class Table:
     def api(self) -> Mapping[str, str | Route]:
         """Rows on request."""
         return {table_route.PATH: table_route.ROUTE}
+
+
+def _without_ids(sample: Sample) -> dict[str, Any]:
+    types = sample.attrs.get("table", {}).get("types", {})
+    return {name: value for name, value in table_rows.row_of(sample).items() if types.get(name) != "id"}
 
 
 def _problems(row: Mapping[str, Any]) -> list[str]:
