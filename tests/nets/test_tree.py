@@ -74,9 +74,7 @@ def test_independent_columns_keep_their_marginals_alone() -> None:
 
 def test_a_smaller_leaf_fits_closer_and_the_order_of_losses_says_so() -> None:
     batch = array_batch(examples(table(2000)))
-    losses = [
-        float(family.loss(fitted(**size), batch)) for size in ({"leaf": 2}, {"leaf": 50}, {"independent": True})
-    ]
+    losses = [float(family.loss(fitted(**size), batch)) for size in ({"leaf": 2}, {"leaf": 50}, {"independent": True})]
     assert losses == sorted(losses) and losses[0] < 0.7 * losses[2]
     assert family.logp(fitted(rows=50), batch) is None
 

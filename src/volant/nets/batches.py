@@ -162,6 +162,8 @@ class Padded:
         self._rows, self._seed, self._pad = min(rows, len(self._examples)), seed, pad
         self.steps = -(-len(self._examples) // self._rows)
         self._order: tuple[int, list[list[int]]] = (-1, [])
+        lengths = {len(e.ids) for e in self._examples}
+        self._alike = lengths.pop() if len(lengths) == 1 else 0  # rows of a table: nothing to pad
 
     @property
     def tokens(self) -> int:
@@ -183,7 +185,8 @@ class Padded:
     def collate(self, examples: Sequence[Encoded]) -> Batch:
         """Examples as one right-padded batch."""
         # A multiple of 32: a few shapes, whose kernels and buffers are used again, in place of hundreds.
-        width = -(-max(len(e.ids) for e in examples) // 32) * 32
+        longest = max(len(e.ids) for e in examples)
+        width = longest if longest == self._alike else -(-longest // 32) * 32
         ids_BL = torch.full((len(examples), width), self._pad, dtype=torch.int64)
         mask_BL, real_BL = torch.zeros(2, len(examples), width, dtype=torch.bool)
         for row, example in enumerate(examples):

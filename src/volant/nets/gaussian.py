@@ -77,6 +77,11 @@ class Gaussians:
     directions: int
     groups: list[Group] = field(default_factory=list)
 
+    @property
+    def parameters(self) -> int:
+        """Numbers that were fitted."""
+        return sum(g.mean_D.size + g.directions_ED.size + g.spread_E.size + 1 for g in self.groups)
+
     def state_dict(self) -> dict[str, Any]:
         """The fitted arrays as tensors, by name."""
         import torch
@@ -276,8 +281,8 @@ def _group(condition: tuple[int, ...], values_RD: F64, share: float, most: int) 
     round_ = mixed * total / values
     spread_E = np.sqrt(np.maximum((1 - mixed) * variance_E + round_, _FLOOR**2))
     rest = max((1 - mixed) * left + round_, _FLOOR**2) ** 0.5
-    small = [a.astype(np.float32) for a in (mean_D, directions_ED, spread_E)]
-    return Group(condition, share, *small, rest=float(rest))
+    mean, directions, spread = (a.astype(np.float32) for a in (mean_D, directions_ED, spread_E))
+    return Group(condition, share, mean, directions, spread, float(rest))
 
 
 def _principal(centred_RD: F64, count: int) -> tuple[F64, F64]:

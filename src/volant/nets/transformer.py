@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from volant.core.errors import ArtifactError
+from volant.core.errors import ArtifactError, SettingError
 from volant.core.protocols import Space, Tokens
 from volant.nets.batches import Batch
 from volant.nets.draws import seeds_of
@@ -30,6 +30,7 @@ from volant.nets.rows import rows_within
 _LOGITS_BYTES = 192 * 2**20
 # Models whose logits are plainly head(last hidden state); others go through their own forward.
 _PLAIN_HEADS = {"qwen3", "qwen2", "llama", "mistral"}
+_ROW_LR, _ROW_MUON_LR = 0.006, 0.02
 
 
 @dataclass(frozen=True)
@@ -73,28 +74,50 @@ class Transformer:
     name = "transformer"
     version = 1
     accepts = ("tokens",)
+    default_steps, default_batch = 160, 128  # for rows; texts are trained by the token, see `size_of`
     controls = {"max_tokens": (1, 32_768), "temperature": (0.0, 5.0)}
 
-    def build(self, space: Space, *, seed: int, **size: Any) -> Any:
+    def build(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        depth: int = 4,
+        width: int = 0,
+        heads: int = 0,
+        mlp: int = 0,
+        eos: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Any:
         """A fresh network.
 
         Args:
             space: tokens; its length is the context.
             seed: same seed, same weights.
-            **size: `depth` (4), and to override what follows from it `width`, `heads`, `mlp`;
-                `eos` (an id), `dtype`.
+            depth: layers; the one dial.
+            width, heads, mlp: of the residual stream, of attention, and of the hidden layer between; 0 takes what
+                follows from the depth. A width without heads gets heads of 32.
+            eos: the id that ends a text, if there is one.
+            dtype: of the weights.
+
+        Raises:
+            ArtifactError: another space.
+            SettingError: a width that the heads do not divide into even parts.
         """
         from transformers import Qwen3Config, Qwen3ForCausalLM
 
         if not isinstance(space, Tokens):
             raise ArtifactError(f"a transformer takes tokens, not {space.type}", fix="Choose another family.")
-        chosen = size_of(int(size.get("depth", 4)))
-        width, heads = int(size.get("width", chosen.width)), int(size.get("heads", chosen.heads))
-        eos = size.get("eos")
+        chosen = size_of(int(depth))
+        heads = int(heads) or (max(1, width // 32) if width else chosen.heads)
+        width, mlp = int(width) or chosen.width, int(mlp) or (64 * math.ceil(width * 8 / 3 / 64) or chosen.mlp)
+        if width % (2 * heads):
+            what = f"a width of {width} cannot be divided into {heads} heads of even size."
+            raise SettingError(what, where="transformer", fix="Choose a multiple of twice the heads.")
         config = Qwen3Config(
             vocab_size=space.vocab,
             hidden_size=width,
-            intermediate_size=int(size.get("mlp", chosen.mlp)),
+            intermediate_size=mlp,
             num_hidden_layers=chosen.depth,
             num_attention_heads=heads,
             num_key_value_heads=heads,
@@ -109,9 +132,25 @@ class Transformer:
         config._attn_implementation = "sdpa"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = Qwen3ForCausalLM(config)
+            net: Any = Qwen3ForCausalLM(config)
             _initialise(net)
-        return net.to(size.get("dtype", torch.float32))
+        return net.to(dtype)
+
+    def recipe(self, space: Space, *, steps: int, batch: int) -> dict[str, Any]:
+        """Fields of a `Recipe` that suit rows of tokens, which are few and soon known by heart.
+
+        A rate that falls from the start on: measured on 5,000 rows of 16 columns, that is worth as much as twice the
+        data (a classifier's AUC between real and made rows of 0.59 against 0.68), and smaller rates overfit sooner.
+        """
+        return {
+            "steps": steps,
+            "lr": _ROW_LR,
+            "muon_lr": _ROW_MUON_LR,
+            "warmup": max(1, min(20, steps // 10)),
+            "decay": max(1, round(0.9 * steps)),
+            "evaluate_every": max(1, steps // 8),
+            "patience": 3,
+        }
 
     def loss(self, net: Any, batch: Any) -> torch.Tensor:
         """The mean cross-entropy in nats over the counted targets.

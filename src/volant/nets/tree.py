@@ -54,6 +54,11 @@ class Trees:
     seen: list[F64] = field(default_factory=list)
     trees: list[Leaves] = field(default_factory=list)
 
+    @property
+    def parameters(self) -> int:
+        """Numbers that were fitted: a threshold a node, and the values in the leaves."""
+        return sum(len(t.feature_N) + len(t.held) for t in self.trees)
+
     def is_class(self, column: int) -> bool:
         """Whether a column's values have no order."""
         if column < self.conditions:
