@@ -36,13 +36,14 @@ def judge(
     from itertools import islice
 
     from volant.core.protocols import Grid, space_json
-    from volant.nets import content, conv
+    from volant.nets import content
+    from volant.nets.conv import family, fit_judge, open_judge
     from volant.scorers.measure import mean_score
     from volant.store.dataset import count, rows
 
     train = list(rows(data, "train"))
-    net = conv.fit_judge(run, train, steps=steps, rows=batch)
-    conv.family.save(net, run.out)
+    net = fit_judge(run, train, steps=steps, rows=batch)
+    family.save(net, run.out)
     space = Grid(net.config["channels"], (net.config["side"],) * 2, len(net.classes))
     about = ModelAbout(
         family="conv", modality=run.modality, engine="none", space=space_json(space),
@@ -54,6 +55,6 @@ def judge(
     made = Model(run.out)
     if count(data, "validation"):
         held = [s for s in islice(rows(data, "validation"), 5_000) if s.condition]
-        right = [float(said == s.condition) for said, s in zip(conv.open_judge(made).classify(held), held, strict=True)]
+        right = [float(said == s.condition) for said, s in zip(open_judge(made).classify(held), held, strict=True)]
         run.score(mean_score("judge_accuracy", right, binary=True, note="classes of the validation split"))
     return made
