@@ -160,7 +160,7 @@ def _broken(row: Mapping[str, Any], types: Mapping[str, str], constraints: Seque
 
 @lru_cache(maxsize=1024)
 def _bound(text: str, kinds: tuple[tuple[str, str], ...]) -> Rule | None:
-    """None where it cannot be told: the kind of a column is not known from a missing value. Codecs know, and are strict."""
+    """None where it cannot be told: a missing value does not say its kind. Codecs know the kinds, and are strict."""
     try:
         return bind(text, {name: Known(kind) for name, kind in kinds})
     except DataError:
