@@ -207,7 +207,7 @@ def test_features_show_a_shift_of_any_column():
 
     assert not is_told_apart(rows[1000:])
     for name, change in {
-        "age": lambda r: r["age"] + 10, "weight": lambda r: None, "drugs": lambda r: r["drugs"] * 1.3,
+        "age": lambda r: r["age"] + 20, "weight": lambda r: None, "drugs": lambda r: r["drugs"] * 1.3,
         "city": lambda r: "Köln" if rng.random() < 0.3 else r["city"], "start": lambda r: "2023" + r["start"][4:],
     }.items():  # fmt: skip
         assert is_told_apart([{**r, name: change(r)} for r in rows[1000:]]), name

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from volant.modalities import (
 )
 from volant.modalities.table_decoding import MixedCodec
 from volant.modalities.table_kinds import EXACT, MOST_CELL, iso_date, value_of
-from volant.modalities.table_rules import Known, bind
+from volant.modalities.table_rules import Known, Rule, bind
 from volant.modalities.table_source import MOST_COLUMNS
 from volant.modalities.table_tokens import TokensCodec
 
@@ -153,15 +154,21 @@ def _problems(row: Mapping[str, Any]) -> list[str]:
 def _broken(row: Mapping[str, Any], types: Mapping[str, str], constraints: Sequence[str]) -> list[str]:
     """The declared constraints that a row breaks; what it lacks a column for cannot be told."""
     found = []
-    known = {name: Known(types.get(name) or _kind(value)) for name, value in row.items()}
+    kinds = tuple((name, types.get(name) or _kind(value)) for name, value in row.items())
     for text in constraints:
-        try:
-            rule = bind(text, known)
-        except DataError:
-            continue  # with a value missing here its column's kind is not known; the codec, which knows, is strict
-        if rule.broken(row):
+        rule = _bound(text, kinds)
+        if rule is not None and rule.broken(row):
             found.append(f"it breaks {rule.said(row)}")
     return found
+
+
+@lru_cache(maxsize=1024)
+def _bound(text: str, kinds: tuple[tuple[str, str], ...]) -> Rule | None:
+    """None where it cannot be told: a missing value does not say its kind. Codecs know the kinds, and are strict."""
+    try:
+        return bind(text, {name: Known(kind) for name, kind in kinds})
+    except DataError:
+        return None
 
 
 def _kind(value: Any) -> str:

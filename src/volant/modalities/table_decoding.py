@@ -54,11 +54,13 @@ class TableCodec:
         return not any(r.broken(row) for r in self.columns.rules) and (rule is None or rule.met(row))
 
     def _rule(self, text: str) -> Rule | None:
-        if text not in self._bound:
-            if len(self._bound) > 256:
-                self._bound.clear()
-            self._bound[text] = bind(text, self.columns.known, condition=True) if text.strip() else None
-        return self._bound[text]
+        if text in self._bound:
+            return self._bound[text]
+        rule = bind(text, self.columns.known, condition=True) if text.strip() else None
+        if len(self._bound) > 256:
+            self._bound = {}
+        self._bound[text] = rule
+        return rule
 
     def _sample(self, values_D: Any, condition: str) -> Sample:
         values = np.asarray(values_D, np.float64)

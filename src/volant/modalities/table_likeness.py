@@ -22,7 +22,10 @@ from volant.modalities.table_rules import days_of
 
 LENGTH = 128
 FEATURES = 256
-_PER_OCTAVE = 4  # buckets of a number's magnitude
+# Buckets of a number's magnitude for each doubling, and days of a date's: the coarse ones move with the mean, the
+# fine ones with the shape.
+_PER_OCTAVE = (1, 6)
+_DAYS = (730.5, 91.3)
 
 
 def fingerprint(row: Mapping[str, Any]) -> list[int]:
@@ -45,8 +48,8 @@ def features(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
     """Hashed columns as float32 [N, F]; a row has length 1 at most.
 
     A text is one slot with a sign, both told by a hash of column and value. A number lies between two slots of
-    its magnitude (`asinh`, four to a doubling) and is shared out between them, so that a small shift is a small
-    step. A date counts as its day, with a slot for each quarter of a year. A missing value has a slot too.
+    its magnitude (`asinh`) and is shared out between them, so that a small shift is a small step; it does so on a
+    coarse and on a fine scale. So does a date, by its days. A missing value has a slot too.
     """
     matrix_NF = np.zeros((len(rows), FEATURES), np.float32)
     for row, vector_F in zip(rows, matrix_NF, strict=True):
@@ -60,13 +63,20 @@ def features(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
 
 def _places(value: Any) -> list[tuple[str, float]]:
     if type(value) in (int, float):
-        at = math.asinh(value) / math.log(2) * _PER_OCTAVE
+        octaves = math.asinh(value) / math.log(2)
+        scales = [octaves * buckets for buckets in _PER_OCTAVE]
     elif isinstance(value, str) and value[:4].isdigit() and (days := days_of(value)) is not None:
-        at = days / 91.3
+        scales = [days / width for width in _DAYS]
     else:
         return [("missing" if value is None else f"={text_of(value)}", 1.0)]
-    low = math.floor(at)
-    return [(f"#{low}", 1 - (at - low)), (f"#{low + 1}", at - low)]
+    found = []
+    for scale, at in enumerate(scales):
+        low = math.floor(at)
+        found += [
+            (f"{scale}#{low}", (1 - (at - low)) / math.sqrt(2)),
+            (f"{scale}#{low + 1}", (at - low) / math.sqrt(2)),
+        ]
+    return found
 
 
 @lru_cache(maxsize=262_144)
