@@ -73,10 +73,21 @@ class SamplerSession:
         net: what the family loaded.
         codec: the one that travels with the model.
         defaults: controls that hold where a request states none.
+        strict: draw again what breaks a constraint or is not what was asked; else the first draw is given as it is,
+            for whoever wants to teach the model to keep them.
     """
 
-    def __init__(self, family: Any, net: Any, codec: ContentCodec, defaults: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        family: Any,
+        net: Any,
+        codec: ContentCodec,
+        defaults: Mapping[str, Any] | None = None,
+        *,
+        strict: bool = True,
+    ) -> None:
         self._family, self._net, self._codec, self._defaults = family, net, codec, dict(defaults or {})
+        self._strict = strict
         self._cancelled: set[str] = set()
         self._lock = threading.Lock()
 
@@ -142,7 +153,7 @@ class SamplerSession:
                 sample = self._codec.decode(values, words)
             except DataError:
                 continue
-            if self._codec.fits(sample, words):
+            if not self._strict or self._codec.fits(sample, words):
                 found[id] = sample
         return found
 

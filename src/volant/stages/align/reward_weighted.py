@@ -10,13 +10,15 @@ Lee et al. 2023). `strength` says how near; the loss on real data, before and af
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from volant.core import Dataset, Model, Run, Sample, Scorers
-from volant.core.errors import DataError, SettingError
+from volant.core.artifact import CARD
+from volant.core.errors import SettingError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +57,6 @@ def reward_weighted(
         rate: factor on the family's learning rates.
 
     Raises:
-        DataError: every sample gets the same reward, so that there is nothing to learn from.
         SettingError: the model writes text; use `align.dpo`.
     """
     import numpy as np
@@ -73,13 +74,19 @@ def reward_weighted(
     net = family.load(model.path)
     net = net.to(run.device) if hasattr(net, "to") else net
     codec = content.open_codec(open_modality(about.modality), model.path)
-    session = SamplerSession(family, net, codec, about.extra.get("controls", {}))
+    controls = about.extra.get("controls", {})
+    # Draws as they come: what the engine would draw again is what the model is to learn not to do.
+    session = SamplerSession(family, net, codec, controls, strict=False)
     train = list(rows(data, "train"))
     built = build(scorers, {"judge": judge, "training": train})
     drawn = _draw(run, session, train, samples, run.seed)
     rewards = _rewards(built, drawn)
     if float(rewards.std()) < 1e-9:
-        raise DataError("every sample gets the same reward.", where=run.step, fix="Reward something that varies.")
+        run.say(f"all {len(drawn)} samples get the same reward: there is nothing to learn, the model stays as it is")
+        for file in sorted(model.path.iterdir()):
+            if file.name != CARD:
+                (shutil.copytree if file.is_dir() else shutil.copyfile)(file, run.out / file.name)
+        return _checked(run, model, data, judge)
     before = _draw(run, session, train, _HELD, run.seed + 1)
     held = list(rows(data, "validation")) if count(data, "validation") else []
     held_out = content.encoded(codec, held[:512])
@@ -95,7 +102,7 @@ def reward_weighted(
     net = net.cpu() if hasattr(net, "cpu") else net
     family.save(net, run.out)
     codec.save(run.out)
-    after = _draw(run, SamplerSession(family, net, codec, about.extra.get("controls", {})), train, _HELD, run.seed + 1)
+    after = _draw(run, SamplerSession(family, net, codec, controls, strict=False), train, _HELD, run.seed + 1)
     _state(run, built, before, after, loss_before, content.losses(family, net, codec, held_out))
     extra = {**about.extra, "aligned": "reward_weighted", "rewards": sorted(built), "base": model.digest[:16]}
     body = json.dumps(about.model_copy(update={"extra": extra}).model_dump(mode="json"), indent=2, sort_keys=True)

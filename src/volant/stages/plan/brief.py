@@ -107,7 +107,7 @@ def _missing(goal: Goal) -> list[str]:
         found.append(f"a target for the task metric {goal.metric!r} (goal.accept)")
     for name in open_modality(goal.modality).gates():
         if name not in goal.accept and name != goal.metric:
-            found.append(f"a target for the guard {name!r} (goal.accept); it holds nothing back until then")
+            found.append(f"a target for the guard {name!r} (goal.accept.{name}); it holds nothing back until then")
     if not goal.risks:
         found.append("risks: none are named, which says that nobody has looked (goal.risks)")
     for risk in goal.risks:

@@ -8,7 +8,7 @@ means nothing without it. What it gets right on the validation split is its own 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -44,7 +44,8 @@ def judge(
     train = list(rows(data, "train"))
     net = fit_judge(run, train, steps=steps, rows=batch)
     family.save(net, run.out)
-    space = Grid(net.config["channels"], (net.config["side"],) * 2, len(net.classes))
+    config: Any = net.config
+    space = Grid(config["channels"], (config["side"],) * 2, len(net.classes))
     about = ModelAbout(
         family="conv", modality=run.modality, engine="none", space=space_json(space),
         parameters=content.parameters(net), extra={"classes": len(net.classes), "steps": steps},
