@@ -150,7 +150,10 @@ def fit(
     batches, looks = _batches(codec, examples, held_out, rows, run.seed, weights)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     run.say(f"{trained:,} weights are trained on {len(examples):,} examples, {steps} steps of {rows}")
-    return train(run, net, batches, chosen, validation=looks, loss=family.step_loss, title=title)
+    outcome = train(run, net, batches, chosen, validation=looks, loss=family.step_loss, title=title)
+    if hasattr(family, "finish"):  # what a family learns of the examples when its weights are final
+        family.finish(net, list(examples), seed=run.seed)
+    return outcome
 
 
 def _batches(
