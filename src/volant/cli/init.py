@@ -41,7 +41,10 @@ def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make.")] = Path(),
     template: Annotated[
         str,
-        typer.Option(help="docstrings, digits, patients (learn the wheel) or finetune (your own data).", autocompletion=_templates),
+        typer.Option(
+            help="docstrings, digits, patients (learn the wheel) or finetune (your own data).",
+            autocompletion=_templates,
+        ),
     ] = "finetune",
     data: Annotated[
         Path | None, typer.Option(help="finetune: your JSONL; messages, prompt/completion, Alpaca or ShareGPT.")

@@ -108,7 +108,8 @@ class RowVae(nn.Module):
 
     def _opened(self, z_BZ: torch.Tensor) -> torch.Tensor:
         """What the latent gives each column [B, C, H]."""
-        opened_BCH: torch.Tensor = self.opening(z_BZ).view(z_BZ.size(0), len(self.layout.slots), -1)
+        shape = (z_BZ.size(0), len(self.layout.slots), self.symbols.embedding_dim)
+        opened_BCH: torch.Tensor = self.opening(z_BZ).view(shape)
         return opened_BCH
 
     def _before(self, symbol_BC: torch.Tensor) -> torch.Tensor:
