@@ -60,6 +60,8 @@ def _asked(body: Body) -> tuple[str, dict[str, Any], int]:
 def _answer(samples: Sequence[Sample], body: Body) -> dict[str, Any]:
     if body.prompt == "green" and body.user == "breaks":
         raise OSError("secret detail at /somewhere/inside")
+    if body.user == "refuses":
+        raise SettingError("this model makes images of 4x4.", where="/secret/place", fix="Ask for 4x4.")
     return {"data": [{"b64_json": base64.b64encode(s.media or b"").decode()} for s in samples]}
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from volant import scorers
 from volant.core.protocols import Route
 from volant.core.sample import Source
 from volant.modalities import open_modality
@@ -67,9 +65,6 @@ def test_images_without_captions(tmp_path):
     check(Alone(), tmp_path, [image_sample(pixels(s), SOURCE) for s in SAMPLES])
 
 
-@pytest.mark.skipif(
-    not find_spec("volant.nets.gaussian") or "frechet_ratio" not in scorers.NAMES, reason="built in other layers"
-)
 def test_image_with_all_its_names(tmp_path):
     check(modality, tmp_path)
 

@@ -16,9 +16,9 @@ from volant.core.errors import DataError, SettingError
 from volant.core.outside import OutsideFile
 from volant.core.sample import Source
 from volant.modalities.image import modality, pixels, png
-from volant.modalities.image_delivery import SOURCE_TYPE
 from volant.modalities.image_pixels import image_sample
 from volant.modalities.image_route import GenerationBody
+from volant.modalities.source_type import SOURCE_TYPE
 
 HUMAN = Source(uri="", licence="CC0-1.0")
 MADE = Source(uri="model:x", licence="CC0-1.0", origin="generated")

@@ -16,12 +16,13 @@ from volant.core.artifact import Model
 from volant.core.errors import DataError, SettingError
 from volant.core.protocols import Output
 from volant.core.sample import Sample, Source
+from volant.modalities.image import pixels
 from volant.scorers import NAMES, build
 from volant.scorers.fidelity import DRAWS, Discrepancy, FrechetRatio, alike, frechet, frechet_without
 from volant.scorers.image_classes import CaptionAccuracy, ClassAccuracy
 from volant.scorers.image_diversity import ImageDiversity
 from volant.scorers.image_signal import Sharpness, Spectrum, laplacian_variance, radial_power
-from volant.scorers.images import pixels, stacked, usual_size
+from volant.scorers.images import stacked, usual_size
 from volant.scorers.jackknife import Moments, pseudo_values
 from volant.scorers.judging import seen
 from volant.scorers.ladders import modality_of, rungs, training

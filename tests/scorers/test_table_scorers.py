@@ -16,9 +16,10 @@ from volant.core.protocols import Output, Scorer
 from volant.core.sample import Sample, Source
 from volant.core.score import Score
 from volant.scorers import build
+from volant.scorers.jackknife import pseudo_values
 from volant.scorers.ladders_table import LEAST, rungs, training
 from volant.scorers.table_distance import nearest, nearest_others, placed
-from volant.scorers.table_figures import placements, pseudo_values, spread_over
+from volant.scorers.table_figures import placements, spread_over
 from volant.scorers.table_privacy import closer, closest_share, membership
 from volant.scorers.table_rows import Sides, equal_rows, grades, sides
 from volant.scorers.table_rules import violations

@@ -77,6 +77,11 @@ def test_controls_reach_the_family_and_the_model_s_own_bounds_are_told(serving: 
     broken = client.post(toy_content.PATH, json={"prompt": "red", "guidance": 9})  # raises inside the family
     assert broken.status_code == 500 and broken.json()["error"]["code"] == "engine"
     assert "secret" not in broken.text
+    refused = client.post(
+        toy_content.PATH, json={"prompt": "green", "user": "refuses"}
+    )  # said by the route, at the end
+    assert refused.status_code == 400 and "secret" not in refused.text
+    assert refused.json()["error"]["message"] == "this model makes images of 4x4. Ask for 4x4."
     broken = client.post(toy_content.PATH, json={"prompt": "green", "user": "breaks"})  # raises inside the route
     assert broken.status_code == 500 and broken.json()["error"]["code"] == "internal" and "secret" not in broken.text
     assert service.meter.snapshot()["errors"] == {"refused": 1, "engine": 1, "internal": 1} and service.in_flight == 0

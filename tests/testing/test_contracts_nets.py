@@ -11,16 +11,17 @@ import torch
 from tiny_models import dataset, model, run_in, samples
 from volant.core.artifact import Card, Model, payload_digest
 from volant.core.outside import OutsideFile
-from volant.core.protocols import Refusal, Tokens
+from volant.core.protocols import Column, Grid, Mixed, Refusal, Tokens
 from volant.engines.ctranslate2 import engine as ctranslate2
 from volant.engines.torch import TorchEngine
 from volant.engines.torch import engine as torch_engine
 from volant.modalities.text import Text, modality
 from volant.modalities.text_shapes import sample_of
-from volant.nets import neighbour, ngram
+from volant.nets import flow, gaussian, neighbour, ngram, tree, vae
 from volant.nets.transformer import Transformer, family
 from volant.stages.compress import quantise
 from volant.testing import check_engine, check_family, check_modality, check_session, tasks
+from volant.testing.families import adam
 
 SPACE = Tokens(vocab=61, length=16)
 SIZE = {"depth": 1, "width": 32, "heads": 2, "mlp": 64}
@@ -29,6 +30,34 @@ SIZE = {"depth": 1, "width": 32, "heads": 2, "mlp": 64}
 def test_transformer(tmp_path):
     losses = check_family(family, SPACE, folder=tmp_path, size=SIZE)
     assert len(losses) == 81
+
+
+GRID = Grid(1, (4, 4), conditions=3)
+WIDE = Grid(3, (8, 8), conditions=2)
+ROWS = Mixed(
+    {
+        "age": Column("integer", low=18, high=90),
+        "city": Column("categorical", categories=3),
+        "weight": Column("numeric", low=40.5, high=120.0, missing=True),
+        "day": Column("date", low=18_000, high=18_700),
+    }
+)
+FAMILIES = {
+    "flow": (flow.family, GRID, {"width": 8, "depth": 1}, 60, 0.6),
+    "vae": (vae.family, GRID, {"width": 8, "z": 4, "sigma": 0.5}, 120, 0.6),
+    "vae of colours": (vae.family, WIDE, {"width": 8, "z": 4, "sigma": 0.5}, 120, 0.7),
+    "vae with a map": (vae.family, replace(WIDE, conditions=0), {"latent_channels": 2, "width": 16}, 60, 0.7),
+    "vae of rows": (vae.family, ROWS, {"width": 16, "z": 4, "ranges": 4, "dropout": 0.0}, 120, 0.5),
+    "tree of rows": (tree.family, ROWS, {"leaf": 2}, 0, 0.99),
+    "tree of pixels": (tree.family, GRID, {"leaf": 2}, 0, 0.99),
+    "gaussian": (gaussian.family, GRID, {}, 0, 0.99),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family(name, tmp_path):
+    family, space, size, steps, rest = FAMILIES[name]
+    check_family(family, space, folder=tmp_path, size=size, learn=adam(family, steps=steps), rest=rest)
 
 
 class Unseeded(Transformer):

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from volant.core.artifact import Model
-from volant.core.errors import ArtifactError, DataError, MachineError, SettingError, VolantError, did_you_mean
+from volant.core.errors import ArtifactError, DataError, MachineError, VolantError
 from volant.core.protocols import Chunk, ContentCodec, Request, Session
 from volant.core.sample import Sample
+from volant.nets.content import check_controls, open_codec
 
 _BATCH = 512
 TRIES = 64  # of one request; a condition that one draw in sixty-four meets is met by most requests
@@ -40,7 +41,6 @@ class SamplerEngine:
         """
         from volant.modalities import open_modality
         from volant.nets import open_family
-        from volant.nets.content import open_codec
 
         torch.set_num_threads(threads)
         about = model.about
@@ -100,7 +100,7 @@ class SamplerSession:
         groups: dict[str, list[tuple[str, Request]]] = {}
         for index, request in enumerate(requests):
             controls = {**self._defaults, **request.controls}
-            self._check(controls)
+            check_controls(self._family, controls)
             groups.setdefault(repr(sorted(controls.items())), []).append((request.id or str(index), request))
         known = {request.id for request in requests}
         try:
@@ -156,17 +156,6 @@ class SamplerSession:
             if not self._strict or self._codec.fits(sample, words):
                 found[id] = sample
         return found
-
-    def _check(self, controls: Mapping[str, Any]) -> None:
-        for name, value in controls.items():
-            if name not in self._family.controls:
-                what = f"{self._family.name} has no control {name!r}."
-                raise SettingError(what, where="controls", fix=did_you_mean(name, self._family.controls))
-            low, high = self._family.controls[name]
-            if not low <= float(value) <= high:
-                raise SettingError(
-                    f"{name} {value} is out of bounds.", where="controls", fix=f"Take {low:g} to {high:g}."
-                )
 
     def logprobs(self, pairs: Sequence[tuple[Request, str]]) -> list[list[float]]:
         """It has none.

@@ -116,7 +116,7 @@ class Image:
         """The scorers that judge images, the most telling first."""
         return (
             "frechet_ratio", "class_accuracy", "recall", "precision", "density", "coverage", "mmd", "nearest_ratio",
-            "sharpness", "spectrum",
+            "image_diversity", "sharpness", "spectrum",
         )  # fmt: skip
 
     def gates(self) -> Sequence[str]:

@@ -22,10 +22,9 @@ import numpy as np
 from volant.core.errors import DataError, SettingError, did_you_mean
 from volant.core.sample import Sample
 from volant.modalities.image_pixels import MAX_PIXELS, Pixels, pillow, pixels, png
+from volant.modalities.source_type import COMPOSITE_TYPE, SOURCE_TYPE
 
 SUFFIXES = {"png": ".png", "webp": ".webp", "zip": ".zip", "npz": ".npz"}
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-_COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _SETTINGS = ("model", "family", "engine", "seed", "guidance", "steps", "controls", "tries")
 _PREVIEWED = 200
 _THUMBNAIL = 256
@@ -80,7 +79,7 @@ def marks(samples: Sequence[Sample]) -> dict[str, str]:
     said = {
         "prompt": " | ".join(prompts)[:4000],
         "settings": json.dumps(settings, sort_keys=True, ensure_ascii=False) if settings else "",
-        "digital_source_type": SOURCE_TYPE if len(made) == len(samples) else _COMPOSITE,
+        "digital_source_type": SOURCE_TYPE if len(made) == len(samples) else COMPOSITE_TYPE,
         "Software": "Volant",
     }
     return {key: value for key, value in said.items() if value}

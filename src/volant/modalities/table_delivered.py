@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from volant.core.sample import Sample
+from volant.modalities.source_type import SOURCE_TYPE
 from volant.modalities.table_gathered import Gathered, declared_in, kind_of
 from volant.modalities.table_kinds import text_of
 from volant.modalities.table_rows import row_of
@@ -73,9 +74,7 @@ def origins(samples: Sequence[Sample]) -> dict[str, Any]:
     models = {sample.source.uri for sample in samples if sample.source.origin == "generated"}
     return {
         "ai_generated": "generated" in counts,
-        "digital_source_type": (
-            "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia" if "generated" in counts else ""
-        ),
+        "digital_source_type": SOURCE_TYPE if "generated" in counts else "",
         "origins": dict(sorted(counts.items())),
         "licences": sorted({sample.source.licence for sample in samples}),
         "models": sorted(models)[:20],

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,7 @@ def _carried(
     net: Velocity, x: torch.Tensor, condition_BC: torch.Tensor, guidance: float, steps: int, order: int
 ) -> torch.Tensor:
     """Noise carried to content in Euler (order 1) or Heun (order 2) steps of equal length."""
-    tell = net.current()
+    tell: Callable[..., torch.Tensor] = net.current()
     none_BC = torch.full_like(condition_BC, NONE)
     asked = bool((condition_BC != NONE).any())
 

@@ -44,7 +44,7 @@ class DrawSession:
             try:
                 open_[place] = (words, tuple(self.codec.condition(words)))
             except DataError as error:
-                yield Chunk(request.id, "", "error", error=str(error))
+                yield Chunk(request.id, "", "error", error=f"{error.what} {error.fix}".strip(), refused=True)
         for attempt in range(_TRIES):
             if not open_:
                 return
@@ -53,7 +53,8 @@ class DrawSession:
                 made = sample.model_copy(update={"attrs": {**sample.attrs, "tries": attempt + 1}})
                 yield Chunk(requests[place].id, "", "stop", completion_tokens=1, sample=made)
         for place, (words, _) in open_.items():
-            yield Chunk(requests[place].id, "", "error", error=f"none of {_TRIES} draws is what {words!r} asks for")
+            told = f"none of {_TRIES} draws is what {words!r} asks for"
+            yield Chunk(requests[place].id, "", "error", error=told, refused=True)
 
     def _drawn(
         self, requests: Sequence[Request], open_: Mapping[int, tuple[str, tuple[int, ...]]], attempt: int

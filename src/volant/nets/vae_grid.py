@@ -38,7 +38,7 @@ def halvings(dims: tuple[int, ...], down: int) -> int:
             down += 1
     if any(side % 2**down for side in dims):
         what = f"{dims[0]} x {dims[1]} pixels cannot be halved {down} times"
-        raise SettingError(what, where="down", fix="Choose a smaller `down`, or a `side` that is a multiple of 2**down.")
+        raise SettingError(what, where="down", fix="Choose a smaller `down`, or a `side` that 2**down divides.")
     return down
 
 

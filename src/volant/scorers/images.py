@@ -9,7 +9,6 @@ Shape legend: N pictures, H height, W width, C channels, D = H * W * C.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Sequence
 from typing import cast
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from volant.core.errors import DataError
 from volant.core.protocols import Output
 from volant.core.sample import Sample
+from volant.modalities.image import pixels
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -39,24 +39,6 @@ def samples_of(outputs: Sequence[Output], where: str) -> list[Sample]:
                 where=where, fix="Score the outputs of a model of images, or choose scorers of this modality.",
             )  # fmt: skip
     return [cast(Sample, output.sample) for output in outputs]
-
-
-def pixels(sample: Sample) -> Bytes:
-    """A picture as uint8 [H, W, C], C = 1 for grey and 3 for colour.
-
-    Raises:
-        DataError: the sample holds no picture that can be read.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(sample.media or b"")) as picture:
-            grey = picture.mode in ("1", "L", "LA", "I", "I;16")
-            array_HWC = np.array(picture.convert("L" if grey else "RGB"), np.uint8)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
-        what = f"the picture cannot be read: {error}."
-        raise DataError(what, where=f"sample {sample.id}", fix="Drop it in `clean`.") from error
-    return array_HWC[..., None] if array_HWC.ndim == 2 else array_HWC
 
 
 def usual_size(samples: Sequence[Sample]) -> Size:

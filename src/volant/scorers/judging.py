@@ -64,7 +64,7 @@ class Seen:
         """The judge, opened."""
         if self._judge is None:
             assert isinstance(self._given, Model)
-            from volant.nets.conv import open_judge  # type: ignore[import-not-found, unused-ignore]
+            from volant.nets.conv import open_judge
 
             self._judge = open_judge(self._given)
         return self._judge

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from volant.core.errors import SettingError, did_you_mean
 from volant.core.protocols import Output
 from volant.core.sample import Sample, Source, sample_id
-from volant.scorers.images import pixels
+from volant.modalities.image import pixels
 from volant.scorers.ladders import Rung
 
 SIDE = 12  # pixels

@@ -19,22 +19,6 @@ from volant.scorers.measure import mean_score
 Floats = npt.NDArray[np.float64]
 
 
-def pseudo_values(whole: float, without_N: Floats) -> list[float]:
-    """The jackknife's pseudo-values of a figure of a whole set, moved so that their mean is the figure.
-
-    Args:
-        whole: the figure of all N pairs.
-        without_N: the figure without pair i (output and reference), for each i.
-
-    The plain pseudo-values N x whole - (N - 1) x without_i (Tukey 1958) have the bias-corrected figure as their
-    mean. Distances between samples have a bias of another order, so the correction would be none; the spread,
-    which intervals and paired tests live on, is the same.
-    """
-    n = len(without_N)
-    moved: Floats = whole + (n - 1) * (without_N.mean() - without_N)
-    return [float(v) for v in moved]
-
-
 def placements(left_N: Floats, right_M: Floats) -> Floats:
     """For each value of the left, the share of the right that is smaller, equal ones counted half.
 

@@ -26,7 +26,8 @@ import numpy as np
 
 from volant.core.errors import DataError
 from volant.core.sample import Sample
-from volant.scorers.table_figures import Floats, pseudo_values
+from volant.scorers.jackknife import pseudo_values
+from volant.scorers.table_figures import Floats
 from volant.scorers.table_rows import Ints, Measured, RowScoring, Sides, drawn, grades
 
 BINS = 10

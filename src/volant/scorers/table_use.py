@@ -239,7 +239,7 @@ def _probability(model: Any, features: Floats, label: int = 1) -> Floats:
 
 def _one_thread() -> AbstractContextManager[Any]:
     """Sums of floats depend on how many threads share them."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     limits: AbstractContextManager[Any] = threadpool_limits(limits=1)
     return limits

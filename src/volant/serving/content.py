@@ -107,12 +107,19 @@ class Making(Exchange):
         return body, self.answer if answered else None
 
     async def made(self) -> dict[str, Any]:
-        """The whole answer."""
+        """The whole answer.
+
+        Raises:
+            ApiError: 400; the body asks for a form that the route cannot give of what was made (another `size`).
+        """
         async for _ in self.chunks():
             pass
         samples = [self.samples[index] for index in sorted(self.samples)]
         # In a thread: packing a dozen images takes long enough to hold up every other client.
-        answer = await asyncio.to_thread(self.route.answer, samples, self.body)
+        try:
+            answer = await asyncio.to_thread(self.route.answer, samples, self.body)
+        except VolantError as error:
+            raise _refused(error) from None
         self.answer = {**answer, "created": self.created}
         return self.answer
 
@@ -126,7 +133,7 @@ def requests_of(route: Route, body: Any, id: str, limits: Limits) -> list[Reques
     try:
         condition, controls, n = route.asked(body)
     except VolantError as error:
-        raise ApiError(400, f"{error.what} {error.fix}".strip(), code="invalid_value") from None
+        raise _refused(error) from None
     if n < 1:
         raise ApiError(400, "At least one has to be asked for.", code="invalid_value")
     if len(condition) > limits.max_characters:
@@ -136,6 +143,11 @@ def requests_of(route: Route, body: Any, id: str, limits: Limits) -> list[Reques
     seed = getattr(body, "seed", None)
     seeds = [secrets.randbits(31) if seed is None else (int(seed) + i) % 2**63 for i in range(n)]
     return [Request(id=f"{id}.{i}", prompt=condition, controls=controls, seed=s) for i, s in enumerate(seeds)]
+
+
+def _refused(error: VolantError) -> ApiError:
+    """What a route says to whoever asked; where it was found stays inside."""
+    return ApiError(400, f"{error.what} {error.fix}".strip(), code="invalid_value")
 
 
 async def answer(service: Service, route: Route, request: HttpRequest, body: Any) -> Response:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -258,8 +257,6 @@ def _check_routes(modality: Modality, samples: Sequence[Sample], folder: Path) -
     for path, route in routes.items():
         if isinstance(route, Route):
             check_route(modality, path, route, samples)
-    if not find_spec("volant.serving.content"):  # the handler of routes for content other than text
-        routes = {path: route for path, route in routes.items() if isinstance(route, str)}
     place = folder / "served"
     place.mkdir()
     (place / "volant.json").write_text(f'{{"family": "none", "modality": "{modality.name}"}}')

@@ -71,8 +71,8 @@ def opened(run: Run, model: Model, data: Dataset, replay: float | None) -> Adapt
     old = _replayed(run, family, net, codec, about.extra.get("controls", {}), len(train), share)
     if fresh:
         codec = codec.with_classes(fresh)
-        ids = [codec.condition(name)[0] for name in fresh]
-        family.adopt(net, ids)
+        if hasattr(family, "adopt"):  # a family without a table of conditions has nothing to prepare
+            family.adopt(net, [codec.condition(name)[0] for name in fresh])
         run.say(f"new classes: {', '.join(fresh)}; {len(old)} samples of what the model knows are mixed in")
     elif old:
         run.say(f"{len(old)} samples of what the model knows are mixed in")

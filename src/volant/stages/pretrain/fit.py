@@ -65,6 +65,7 @@ def fit(
     chosen = open_family(family or {"grid": "flow", "mixed": "tree"}.get(modality.spaces()[0], "transformer"))
     space = content.space_for(chosen, modality)
     content.check_size(chosen, size or {})
+    content.check_controls(chosen, controls or {})
     train, held_out = _samples(run, [data, *more])
     fitted = modality.codec(train, space=space, **(codec or {}))
     if latent is not None:
