@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ def main() -> None:
     }
     found: dict[str, Any] = {"fresh": {"runs": [measured([Output("", sample=s) for s in fresh], training, references)]}}
     for name, make in ways.items():
-        runs = [once(lambda seed=seed: make(seed), training, references, seed) for seed in range(chosen.seeds)]  # type: ignore[misc]
+        runs = [once(partial(make, seed), training, references, seed) for seed in range(chosen.seeds)]
         found[name] = {**summary(runs), "runs": runs}
         print(f"{name:14} {json.dumps({k: v for k, v in found[name].items() if k != 'runs'})}", flush=True)
     print(f"{'fresh':14} {json.dumps(found['fresh']['runs'][0])}")
