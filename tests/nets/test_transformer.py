@@ -278,6 +278,22 @@ def test_rows_are_learnt_and_the_recipe_fits_the_loop(tmp_path):
     assert {r[1] for r in made} == {1, 2, 3, 4, 5}
 
 
+def test_ids_are_hidden_while_rows_are_learnt_and_the_targets_stay():
+    made, rows = shaken(), Batch(batch(rows=16), torch.ones(16, 16, dtype=torch.bool))
+    plain, count = token_loss(made, rows)
+    assert torch.equal(family.step_loss(made.eval(), rows)[0], plain)
+    torch.manual_seed(0)
+    hidden, same = family.step_loss(made.train(), rows)
+    torch.manual_seed(0)
+    assert same == count and torch.equal(family.step_loss(made, rows)[0], hidden) and hidden != plain
+    torch.manual_seed(0)
+    gone = torch.rand(16, 1) * 0.2
+    seen = torch.where(torch.rand(16, 16) < gone, rows.ids[:, :1], rows.ids)
+    wanted = made(seen).logits[:, :-1].transpose(1, 2)
+    assert torch.allclose(hidden, torch.nn.functional.cross_entropy(wanted, rows.ids[:, 1:], reduction="sum"))
+    assert 0.05 < (seen != rows.ids).float().mean() < 0.15
+
+
 def test_a_width_sets_its_heads_and_one_that_does_not_divide_is_refused():
     assert family.build(SPACE, seed=0, depth=1, width=96).config.num_attention_heads == 3
     with pytest.raises(SettingError, match="width of 50"):

@@ -117,11 +117,14 @@ def grow(
 
     if not before or len(target_R) < 2 * leaf or int(target_R.min()) == int(target_R.max()):
         return _bare(target_R)
-    wanted_RT = _targets(target_R, classes=classes, missing=missing, seed=seed)
-    ranks = tuple(_order(c, wanted_RT) if p in unordered else np.empty(0, np.int32) for p, c in before.items())
+    plain = classes and int(target_R.max()) < _CLASSES
+    wanted_RT = np.empty((0, 0)) if plain else _targets(target_R, classes=classes, missing=missing, seed=seed)
+    ranks = tuple(
+        _order(_means(code, target_R if plain else wanted_RT), code) if place in unordered else np.empty(0, np.int32)
+        for place, code in before.items()
+    )
     asked_RP = np.stack([_ordered(c, r) for c, r in zip(before.values(), ranks, strict=True)], axis=1)
     asked_RP = asked_RP.astype(np.float32)  # what scikit-learn computes with; exact for codes below 2**24
-    plain = classes and int(target_R.max()) < _CLASSES
     kind: Any = DecisionTreeClassifier if plain else DecisionTreeRegressor
     grown = kind(min_samples_leaf=leaf, random_state=seed % 2**32)
     grown.fit(asked_RP, target_R if plain else wanted_RT)
@@ -129,11 +132,9 @@ def grow(
 
 
 def _targets(target_R: I64, *, classes: bool, missing: bool, seed: int) -> F64:
-    """What the tree predicts, as numbers [R, T]: classes one-hot or projected, others by rank."""
+    """What a regression tree predicts, as numbers [R, T]: many classes projected, others by rank."""
     kinds = int(target_R.max()) + 1
     if classes:
-        if kinds <= _CLASSES:
-            return np.eye(kinds)[target_R]
         # Squared distances between one-hot vectors survive a random projection (Johnson and Lindenstrauss 1984).
         made = np.random.default_rng([seed, kinds]).standard_normal((kinds, _PROJECTED))
         found: F64 = made[target_R] / np.sqrt(_PROJECTED)
@@ -148,11 +149,24 @@ def _targets(target_R: I64, *, classes: bool, missing: bool, seed: int) -> F64:
     return np.stack([np.where(gone_R, here, rank_R), gone_R.astype(np.float64)], axis=1)
 
 
-def _order(code_R: I64, wanted_RT: F64) -> I32:
-    """The places of a predictor's codes [K] when they are ordered by what is to be predicted."""
+def _means(code_R: I64, wanted: F64 | I64) -> F64:
+    """What is predicted, on average for each code of a predictor [K, T]: shares of few classes, or numbers."""
     kinds = int(code_R.max()) + 1
+    counts_K = np.maximum(1, np.bincount(code_R, minlength=kinds))
+    if wanted.ndim == 1:
+        classes = int(wanted.max()) + 1
+        table = np.bincount(code_R * classes + wanted.astype(np.int64), minlength=kinds * classes)
+        sums_KT = table.reshape(kinds, classes).astype(np.float64)
+    else:
+        sums_KT = np.stack([np.bincount(code_R, t, kinds) for t in wanted.T], axis=1)
+    found: F64 = sums_KT / counts_K[:, None]
+    return found
+
+
+def _order(means_KT: F64, code_R: I64) -> I32:
+    """The places of a predictor's codes [K] when they are ordered by what is to be predicted."""
+    kinds = len(means_KT)
     counts = np.maximum(1, np.bincount(code_R, minlength=kinds))
-    means_KT = np.stack([np.bincount(code_R, t, kinds) for t in wanted_RT.T], axis=1) / counts[:, None]
     along_K = means_KT[:, 0]
     if means_KT.shape[1] > 1:
         centred = means_KT - np.average(means_KT, axis=0, weights=counts)

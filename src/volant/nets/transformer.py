@@ -31,6 +31,7 @@ _LOGITS_BYTES = 192 * 2**20
 # Models whose logits are plainly head(last hidden state); others go through their own forward.
 _PLAIN_HEADS = {"qwen3", "qwen2", "llama", "mistral"}
 _ROW_LR, _ROW_MUON_LR = 0.006, 0.02
+_HIDDEN = 0.1  # of a row's ids, on average, while it is learnt
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,17 @@ class Transformer:
         return total / max(1, count)
 
     def step_loss(self, net: Any, batch: Any) -> tuple[torch.Tensor, int]:
-        """What the loop minimises: see `token_loss`."""
-        return token_loss(net, batch)
+        """What the loop minimises on rows: `token_loss`, with some ids hidden while the network is in training.
+
+        Rows are few, and their first columns soon give a row away. Of each row a share of the ids between none and
+        twice `_HIDDEN` (drawn by torch's own generator) is replaced by its first id; what is to be predicted stays.
+        After the word dropout of Bowman et al. 2016, "Generating sentences from a continuous space".
+        """
+        if not net.training:
+            return token_loss(net, batch)
+        chance_B1 = 2 * _HIDDEN * torch.rand(batch.size, 1)
+        hidden_BL = (torch.rand(batch.ids.shape) < chance_B1).to(batch.ids.device)
+        return token_loss(net, batch, seen_BL=torch.where(hidden_BL, batch.ids[:, :1], batch.ids))
 
     def logp(self, net: Any, batch: Any) -> torch.Tensor:
         """Log-probability in nats of each next token [B, L-1]."""
@@ -264,19 +274,25 @@ def _continued(net: Any, prompt: Sequence[int], seed: int, steps: int, heat: flo
     return out
 
 
-def token_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, int]:
+def token_loss(net: Any, batch: Batch, *, seen_BL: torch.Tensor | None = None) -> tuple[torch.Tensor, int]:
     """(sum of the cross-entropies in nats, number of counted targets); what the training loop minimises.
 
     Only counted positions reach the output head, which is most of the cost with a large vocabulary.
+
+    Args:
+        net: a causal language model.
+        batch: its ids are the targets.
+        seen_BL: the ids that the network reads in place of the batch's own.
     """
+    seen_BL = batch.ids if seen_BL is None else seen_BL
     counted_BL = batch.mask[:, 1:]
     count = int(counted_BL.sum())
     targets_N = batch.ids[:, 1:][counted_BL]
     plain = getattr(net, "get_base_model", lambda: net)()
     if getattr(plain.config, "model_type", "") not in _PLAIN_HEADS:
-        logits_BLV = net(input_ids=batch.ids, attention_mask=_attention(batch), use_cache=False).logits
+        logits_BLV = net(input_ids=seen_BL, attention_mask=_attention(batch), use_cache=False).logits
         return F.cross_entropy(logits_BLV[:, :-1][counted_BL].float(), targets_N, reduction="sum"), count
-    reply = plain.model(input_ids=batch.ids, attention_mask=_attention(batch), use_cache=False)
+    reply = plain.model(input_ids=seen_BL, attention_mask=_attention(batch), use_cache=False)
     hidden_ND = reply.last_hidden_state[:, :-1][counted_BL]
     piece = max(64, _LOGITS_BYTES // (4 * plain.config.vocab_size))
     if hidden_ND.size(0) <= piece:
