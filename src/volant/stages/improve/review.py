@@ -56,7 +56,7 @@ def review(
         _licences(run.goal, model, data),
         _consent(facts),
         _personal(facts),
-        *_gates(model, run.goal, figures, _good_enough(run.goal, measured, figures)),
+        *_gates(run.modality, run.goal, figures, _good_enough(run.goal, measured, figures)),
         _risks(run.goal),
         _marking(data),
         _retention(facts, retention_days),
@@ -188,12 +188,12 @@ def _good_enough(goal: Goal, body: Mapping[str, Any], figures: Mapping[str, Scor
     return all(gate.get("passed") for gate in quality) if quality else task
 
 
-def _gates(model: Model, goal: Goal, figures: Mapping[str, Score], good: bool) -> list[Item]:
+def _gates(modality: str, goal: Goal, figures: Mapping[str, Score], good: bool) -> list[Item]:
     """What the modality names to gate together: measured, and against its targets; it counts only with quality."""
     from volant.modalities import open_modality
 
     known = {"bias_gap": "fairness", "memorisation": "copied training data"}
-    names = open_modality(model.about.modality).gates()
+    names = open_modality(modality).gates()
     return [_gate(n, known.get(n, n.replace("_", " ")), goal, figures.get(n), good) for n in names]
 
 
