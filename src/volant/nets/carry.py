@@ -73,3 +73,20 @@ class Told(nn.Module):
     def current(self) -> Any:
         """What tells the velocity."""
         return self._tell
+
+
+class Lone(nn.Module):
+    """A network of velocities in evaluation mode that also takes no condition at all; what is exported of it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, x: torch.Tensor, sigma_B: torch.Tensor, condition_BC: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The velocity, of x's shape."""
+        if condition_BC is None:
+            condition_BC = torch.empty(x.size(0), 0, dtype=torch.int64)
+        velocity: torch.Tensor = self.net(x, sigma_B, condition_BC)
+        return velocity

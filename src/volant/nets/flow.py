@@ -24,7 +24,8 @@ import torch
 from volant.core.errors import ArtifactError, SettingError
 from volant.core.protocols import Grid, Space, space_from, space_json
 from volant.nets.arrays import NONE, ArrayBatch, conditions
-from volant.nets.carry import Told, states
+from volant.nets.carry import Lone, Told, states
+from volant.nets.exported import Answer, Part, condition_input
 from volant.nets.velocity import KINDS, Velocity, dit, noise, stratified_normal, unet
 
 _OURS, _EXTRA = "flow.json", "flow.safetensors"
@@ -170,6 +171,29 @@ class Flow:
     def export(self) -> tuple[str, ...]:
         """The formats that `compress` can turn it into."""
         return ("onnx",)
+
+    def onnx_part(self, net: Velocity) -> Part:
+        """What another runtime runs: one call of the network, without guidance; see `nets/exported.py`."""
+        core = copy.deepcopy(net).cpu()
+        core.settle()
+        space, length = net.space, max(1, net.space.condition_length)
+        inputs = {"x": noise(space, (0, 1)), "sigma": torch.tensor((1.0, 0.5))}
+        if space.conditions:
+            inputs["condition"] = torch.zeros(2, length, dtype=torch.int64)
+        return Part(Lone(core), inputs, {"space": space_json(space), "length": length})
+
+    def from_onnx(self, answer: Answer, facts: dict[str, Any]) -> Told:
+        """What `sample` takes in the network's place; `answer` runs the file."""
+        space, length = space_from(facts["space"]), int(facts["length"])
+        assert isinstance(space, Grid)
+
+        def tell(x: torch.Tensor, sigma_B: torch.Tensor, condition_BC: torch.Tensor) -> torch.Tensor:
+            inputs = {"x": x, "sigma": sigma_B}
+            if space.conditions:
+                inputs["condition"] = condition_input(condition_BC, length)
+            return answer(inputs)
+
+        return Told(space, tell)
 
     @torch.no_grad()
     def adopt(self, net: Velocity, ids: Sequence[int]) -> None:

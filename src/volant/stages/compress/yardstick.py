@@ -74,16 +74,28 @@ def yardstick(run: Run, model: Model, data: Dataset, judge: Model | None, metric
     """
     from volant.modalities import open_modality
     from volant.scorers import build
-    from volant.scorers.measure import TRAINING, task_samples
+    from volant.scorers.measure import TRAINING
     from volant.store.dataset import count, rows
 
-    held = task_samples(data, "validation", limit)
-    if not held:
-        what = "the validation split holds no content to measure the loss on."
-        raise DataError(what, where=run.step, fix="Add a `collect.split` step.")
+    held = held_out(run, data, limit)
     training = [s for s, _ in zip(rows(data, "train"), range(TRAINING), strict=False)] if count(data, "train") else []
     name = metric or open_modality(model.about.modality).gates()[0]
     return Yardstick(run, held, build([name], {"judge": judge, "training": training})[name])
+
+
+def held_out(run: Run, data: Dataset, limit: int) -> list[Sample]:
+    """The first `limit` samples of the validation split that are content.
+
+    Raises:
+        DataError: it holds none.
+    """
+    from volant.scorers.measure import CONTENT_SHAPES, task_samples
+
+    held = [s for s in task_samples(data, "validation", limit) if s.shape in CONTENT_SHAPES]
+    if not held:
+        what = "the validation split holds no content to measure the loss on."
+        raise DataError(what, where=run.step, fix="Add a `collect.split` step.")
+    return held
 
 
 def lost_share(told: Comparison) -> float:
