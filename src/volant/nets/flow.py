@@ -24,6 +24,8 @@ import torch
 from volant.core.errors import ArtifactError, SettingError
 from volant.core.protocols import Grid, Space, space_from, space_json
 from volant.nets.arrays import NONE, ArrayBatch, conditions
+from volant.nets.carry import Lone, Told, states
+from volant.nets.exported import Answer, Part, condition_input
 from volant.nets.velocity import KINDS, Velocity, dit, noise, stratified_normal, unet
 
 _OURS, _EXTRA = "flow.json", "flow.safetensors"
@@ -102,7 +104,7 @@ class Flow:
     @torch.no_grad()
     def sample(
         self,
-        net: Velocity,
+        net: Velocity | Told,
         prompts: Sequence[Sequence[int]],
         *,
         seed: int,
@@ -126,19 +128,42 @@ class Flow:
             temperature: scale of the noise at the start; below 1 is tamer.
         """
         own = list(seeds) if seeds is not None else [seed * 1_000_003 + row for row in range(len(prompts))]
-        was, device = net.training, next(net.parameters()).device
-        net.eval()
-        try:
-            parts = [
-                _carried(net, noise(net.space, own[s : s + _BATCH]).to(device) * temperature,
-                         conditions(prompts[s : s + _BATCH]).to(device), guidance, int(steps), int(order))
-                for s in range(0, len(prompts), _BATCH)
-            ]  # fmt: skip
-        finally:
-            net.train(was)
+        told = {"guidance": guidance, "steps": steps, "order": order, "temperature": temperature}
+        parts = []
+        for s in range(0, len(prompts), _BATCH):
+            *_, content = self.states(net, prompts[s : s + _BATCH], seeds=own[s : s + _BATCH], **told)
+            parts.append(content.float().cpu().numpy())
         if not parts:
             return np.zeros((0, net.space.channels, *net.space.dims), np.float32)
-        return np.concatenate([p.float().cpu().numpy() for p in parts])
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def states(
+        self,
+        net: Velocity | Told,
+        prompts: Sequence[Sequence[int]],
+        *,
+        seeds: Sequence[int],
+        guidance: float = 1.0,
+        steps: float = 20,
+        order: float = 1,
+        temperature: float = 1.0,
+    ) -> list[torch.Tensor]:
+        """All states of one batch on the way from noise to content; arguments as `sample`'s, one seed a prompt.
+
+        Returns:
+            `steps` + 1 grids [n, channels, height, width] on the network's device; the last one is content.
+        """
+        was, device = net.training, net.device
+        net.eval()
+        try:
+            drawn = noise(net.space, seeds).to(device) * temperature
+            return list(
+                states(net.current(), drawn, conditions(prompts).to(device),
+                       guidance=guidance, steps=int(steps), order=int(order))
+            )  # fmt: skip
+        finally:
+            net.train(was)
 
     def logp(self, net: Velocity, batch: Any) -> None:
         """It has none: the density of a flow needs the trace of its derivative, which no stage asks for."""
@@ -146,6 +171,29 @@ class Flow:
     def export(self) -> tuple[str, ...]:
         """The formats that `compress` can turn it into."""
         return ("onnx",)
+
+    def onnx_part(self, net: Velocity) -> Part:
+        """What another runtime runs: one call of the network, without guidance; see `nets/exported.py`."""
+        core = copy.deepcopy(net).cpu()
+        core.settle()
+        space, length = net.space, max(1, net.space.condition_length)
+        inputs = {"x": noise(space, (0, 1)), "sigma": torch.tensor((1.0, 0.5))}
+        if space.conditions:
+            inputs["condition"] = torch.zeros(2, length, dtype=torch.int64)
+        return Part(Lone(core), inputs, {"space": space_json(space), "length": length})
+
+    def from_onnx(self, answer: Answer, facts: dict[str, Any]) -> Told:
+        """What `sample` takes in the network's place; `answer` runs the file."""
+        space, length = space_from(facts["space"]), int(facts["length"])
+        assert isinstance(space, Grid)
+
+        def tell(x: torch.Tensor, sigma_B: torch.Tensor, condition_BC: torch.Tensor) -> torch.Tensor:
+            inputs = {"x": x, "sigma": sigma_B}
+            if space.conditions:
+                inputs["condition"] = condition_input(condition_BC, length)
+            return answer(inputs)
+
+        return Told(space, tell)
 
     @torch.no_grad()
     def adopt(self, net: Velocity, ids: Sequence[int]) -> None:
@@ -216,31 +264,6 @@ class Flow:
                 f"the flow cannot be opened: {first}", where=str(folder), fix="Run `volant verify`."
             ) from error
         return net
-
-
-def _carried(
-    net: Velocity, x: torch.Tensor, condition_BC: torch.Tensor, guidance: float, steps: int, order: int
-) -> torch.Tensor:
-    """Noise carried to content in Euler (order 1) or Heun (order 2) steps of equal length."""
-    tell: Callable[..., torch.Tensor] = net.current()
-    none_BC = torch.full_like(condition_BC, NONE)
-    asked = bool((condition_BC != NONE).any())
-
-    def velocity(x: torch.Tensor, sigma: float) -> torch.Tensor:
-        sigma_B = torch.full((x.size(0),), sigma, device=x.device)
-        if not asked or guidance == 1:
-            return tell(x, sigma_B, condition_BC)
-        without = tell(x, sigma_B, none_BC)
-        return without if guidance == 0 else without + guidance * (tell(x, sigma_B, condition_BC) - without)
-
-    for step in range(steps, 0, -1):
-        sigma, after = step / steps, (step - 1) / steps
-        first = velocity(x, sigma)
-        reached = x + (after - sigma) * first
-        if order == 2 and after > 0:
-            reached = x + (after - sigma) * (first + velocity(reached, after)) / 2
-        x = reached
-    return x
 
 
 def _save_pipeline(net: Velocity, folder: Path) -> None:

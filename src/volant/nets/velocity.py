@@ -61,6 +61,11 @@ class Velocity(nn.Module):
         """`unet` or `dit`."""
         return "dit" if type(self.core).__name__ == "DiTTransformer2DModel" else "unet"
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def forward(self, x: torch.Tensor, sigma_B: torch.Tensor, condition_BC: torch.Tensor) -> torch.Tensor:
         """The velocity of the weights themselves, of x's shape."""
         told = {} if not self._tells else {"class_labels": self._labels(condition_BC)}
