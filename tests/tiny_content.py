@@ -59,9 +59,7 @@ def row(number: int, rng: np.random.Generator, constraints: Sequence[str] = ()) 
         about["constraints"] = list(constraints)
     content, split = json.dumps(body), SPLITS[number % 6]
     name = sample_id(content, str(number))
-    return Sample(
-        id=name, shape="row", source=SOURCE, content=content, attrs={"table": about}, group=name, split=split
-    )
+    return Sample(id=name, shape="row", source=SOURCE, content=content, attrs={"table": about}, group=name, split=split)
 
 
 def people(n: int = 60, *, seed: int = 0, constraints: Sequence[str] = ()) -> list[Sample]:

@@ -56,7 +56,7 @@ def reward_weighted(
 
     Raises:
         DataError: every sample gets the same reward, so that there is nothing to learn from.
-        SettingError: the model writes text; use `align.dpo`.
+        SettingError: the model writes text (use `align.dpo`), or no scorer is named.
     """
     import numpy as np
 
@@ -69,6 +69,8 @@ def reward_weighted(
     about = model.about
     if about.engine != "sampler":
         raise SettingError("the model writes text.", where=run.step, fix="Use `align.dpo`.")
+    if not scorers:
+        raise SettingError("there is no scorer to reward with.", where=run.step, fix="Name some under `scorers`.")
     family = open_family(about.family)
     net = family.load(model.path)
     net = net.to(run.device) if hasattr(net, "to") else net
