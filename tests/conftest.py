@@ -1,4 +1,4 @@
-"""Lets every test import the plain modules that lie in this folder (`tiny_models`), and keeps what many of them need."""
+"""Lets every test import the plain modules that lie in this folder (`tiny_models`), and keeps what many need."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_what_costs_a_gate_is_not_taken(gates, shelf, data, tmp_path):
     "candidates, said",
     [
         ({"guidence": [1.0]}, "guidence.*guidance"), ({"guidance": [1.0, 99.0]}, "out of bounds"),
-        ({"guidance": [0.1 * i for i in range(13)], "steps": [1.0, 2.0, 3.0, 4.0, 5.0]}, "65 combinations are too many"),
+        ({"guidance": [0.1 * i for i in range(13)], "steps": [1.0, 2.0, 3.0, 4.0, 5.0]}, "65 combinations"),
         ({}, "no control"), ({"guidance": []}, "no control"),
     ],
 )  # fmt: skip
