@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,7 @@ def row(number: int, rng: np.random.Generator, constraints: Sequence[str] = ()) 
         about["constraints"] = list(constraints)
     content, split = json.dumps(body), SPLITS[number % 6]
     name = sample_id(content, str(number))
-    return Sample(
-        id=name, shape="row", source=SOURCE, content=content, attrs={"table": about}, group=name, split=split
-    )
+    return Sample(id=name, shape="row", source=SOURCE, content=content, attrs={"table": about}, group=name, split=split)
 
 
 def people(n: int = 60, *, seed: int = 0, constraints: Sequence[str] = ()) -> list[Sample]:
@@ -108,3 +107,43 @@ def judge(folder: Path, data: Dataset, *, steps: int = 40) -> Model:
     from volant.stages.pretrain import judge as train
 
     return train(content_run(folder, "image"), data, steps=steps, batch=16)
+
+
+class Shelf:
+    """Data and models that are made when they are first asked for, once for all tests; nobody may change them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def pictures(self) -> Dataset:
+        """48 pictures of two classes."""
+        return stored(self.folder / "pictures", pictures())
+
+    @cached_property
+    def people(self) -> Dataset:
+        """60 rows."""
+        return stored(self.folder / "people", people())
+
+    @cached_property
+    def flow(self) -> Model:
+        """See `flow`."""
+        return flow(self.folder / "flow", self.pictures)
+
+    @cached_property
+    def vae(self) -> Model:
+        """A VAE of the pictures that has hardly begun."""
+        from volant.stages.pretrain import fit
+
+        run = content_run(self.folder / "vae", "image")
+        return fit(run, self.pictures, family="vae", steps=8, batch=16, size={"z": 3, "width": 8})
+
+    @cached_property
+    def tree(self) -> Model:
+        """See `tree`."""
+        return tree(self.folder / "tree", self.people)
+
+    @cached_property
+    def judge(self) -> Model:
+        """See `judge`."""
+        return judge(self.folder / "judge", self.pictures)

@@ -81,9 +81,7 @@ def check_drawing(family: Family, net: Any, space: Space, batch: Any) -> None:
                 lambda n=name, b=bound: np.asarray(family.sample(net, prompts, seed=1, **{n: b})),  # type: ignore[misc]
                 f"{family.name} offers the control {name} and has to take {bound:g}",
             )
-            expect(
-                not isinstance(told, VolantError), f"{family.name} offers {name} and refuses {bound:g}: {told}"
-            )
+            expect(not isinstance(told, VolantError), f"{family.name} offers {name} and refuses {bound:g}: {told}")
             _check_inside(family, space, told, len(prompts))
     same(getattr(net, "training", None), training, f"{family.name}: sampling leaves the network in another mode")
 

@@ -57,7 +57,7 @@ def reward_weighted(
         rate: factor on the family's learning rates.
 
     Raises:
-        SettingError: the model writes text; use `align.dpo`.
+        SettingError: the model writes text (use `align.dpo`), or no scorer is named.
     """
     import numpy as np
 
@@ -70,6 +70,8 @@ def reward_weighted(
     about = model.about
     if about.engine != "sampler":
         raise SettingError("the model writes text.", where=run.step, fix="Use `align.dpo`.")
+    if not scorers:
+        raise SettingError("there is no scorer to reward with.", where=run.step, fix="Name some under `scorers`.")
     family = open_family(about.family)
     net = family.load(model.path)
     net = net.to(run.device) if hasattr(net, "to") else net

@@ -50,7 +50,8 @@ def controls(
 
     Raises:
         DataError: the validation split holds no content.
-        SettingError: too many combinations, or a control that the model's family does not have.
+        SettingError: no combination or too many, a control that the model's family does not have, or a model that
+            writes text.
     """
     from volant.engines import open_model
     from volant.engines.prompting import PromptFile
@@ -59,12 +60,10 @@ def controls(
     from volant.scorers.measure import TRAINING, task_samples
     from volant.store.dataset import rows
 
+    tried = _combinations(run, model, candidates)
     held = task_samples(data, "validation", limit)
     if not held:
         raise DataError("the validation split holds no content to ask for.", where=run.step, fix="Add `collect.split`.")
-    tried = [dict(zip(candidates, values, strict=True)) for values in product(*candidates.values())]
-    if len(tried) > _MOST:
-        raise SettingError(f"{len(tried)} combinations are too many.", where=run.step, fix=f"Try {_MOST} at most.")
     name = metric or run.goal.metric
     training = [s for s, _ in zip(rows(data, "train"), range(TRAINING), strict=False)]
     gates = [g for g in open_modality(model.about.modality).gates() if g != name]
@@ -79,6 +78,24 @@ def controls(
     assert isinstance(file, PromptFile)
     file.save(run.out)
     return Prompt(run.out)
+
+
+def _combinations(run: Run, model: Model, candidates: dict[str, list[float]]) -> list[dict[str, float]]:
+    """Every combination, each of which the model's family takes."""
+    from volant.nets import open_family
+    from volant.nets.content import check_controls
+
+    if model.about.engine != "sampler":
+        raise SettingError("the model writes text.", where=run.step, fix="Use `prompt.few_shot`.")
+    tried = [dict(zip(candidates, values, strict=True)) for values in product(*candidates.values())]
+    if not any(tried):
+        raise SettingError("there is no control to try.", where=run.step, fix="Name some: `{guidance: [1, 2]}`.")
+    if len(tried) > _MOST:
+        raise SettingError(f"{len(tried)} combinations are too many.", where=run.step, fix=f"Try {_MOST} at most.")
+    family = open_family(model.about.family)
+    for one in tried:
+        check_controls(family, one)
+    return tried
 
 
 class _Measured:
