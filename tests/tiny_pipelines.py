@@ -1,4 +1,4 @@
-"""Pipelines of diffusers, tiny, built from configurations: shapes of Stable Diffusion, DDPM and DiT, and made pictures."""
+"""Tiny pipelines of diffusers, built from configurations (Stable Diffusion, DDPM, DiT), and made pictures."""
 
 from __future__ import annotations
 
@@ -92,9 +92,10 @@ def stable_diffusion_xl(folder: Path) -> Path:
         cross_attention_dim=32, addition_embed_type="text_time", addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + 16, use_linear_projection=True,
     )  # fmt: skip
+    scheduler = diffusers.DDIMScheduler(**BETAS, clip_sample=False)
     diffusers.StableDiffusionXLPipeline(
         vae=vae(), text_encoder=text_encoder(len(words)), text_encoder_2=text_encoder(len(words), projection=True),
-        tokenizer=words, tokenizer_2=tokenizer(), unet=core, scheduler=diffusers.EulerDiscreteScheduler(**BETAS),
+        tokenizer=words, tokenizer_2=tokenizer(), unet=core, scheduler=scheduler,
         add_watermarker=False,
     ).save_pretrained(folder)  # fmt: skip
     return folder
@@ -135,8 +136,9 @@ def picture(colour: str, seed: int = 0, split: str = "train", side: int = SIDE) 
     file = io.BytesIO()
     Image.fromarray(np.clip(np.array(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)).save(file, "PNG")
     return Sample(
-        id=sample_id(file.getvalue(), f"{split}{seed}"), shape="media", media=file.getvalue(), condition=f"a {colour} square",
-        source=SOURCE, split=split, attrs={"width": side, "height": side, "channels": 3},
+        id=sample_id(file.getvalue(), f"{split}{seed}"), shape="media", media=file.getvalue(),
+        condition=f"a {colour} square", source=SOURCE, split=split,
+        attrs={"width": side, "height": side, "channels": 3},
     )  # fmt: skip
 
 
@@ -146,7 +148,9 @@ def make_run(folder: Path, source: Path | None = None, **more: Any) -> Run:
     run = Run(step="base", out=folder / "out", work=folder / "work", threads=1, **{"modality": "image", **more})
     if source is not None:
         files = tuple(
-            OutsideFile(p, p.relative_to(source).as_posix(), p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest())
+            OutsideFile(
+                p, p.relative_to(source).as_posix(), p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest()
+            )
             for p in sorted(source.rglob("*"))
             if p.is_file()
         )

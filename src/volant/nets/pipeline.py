@@ -28,7 +28,15 @@ from volant.nets.arrays import NONE, ArrayBatch
 
 DROP = 0.1  # share of the captions that training leaves out
 _PIXELS = 1 << 20  # in one call of a pipeline
-_NOT_TAKEN = ("image", "mask_image", "control_image", "video", "num_frames", "audio_length_in_s", "prior_guidance_scale")
+_NOT_TAKEN = (
+    "image",
+    "mask_image",
+    "control_image",
+    "video",
+    "num_frames",
+    "audio_length_in_s",
+    "prior_guidance_scale",
+)
 _GIVEN = ("prompt", "class_labels")
 
 
@@ -206,11 +214,14 @@ class Pipeline:
             ArtifactError: files are missing, damaged or of a kind that is not opened.
         """
         import diffusers
+        from transformers.utils import logging
 
         index = pipeline_files.read_index(folder / pipeline_files.INDEX)
         names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
         pipeline_files.chosen(index, names)
         pipeline_files.check_configs(folder, index)
+        quiet: Any = logging
+        quiet.disable_progress_bar()  # theirs are for single files; ours show what takes long
         diffusers.utils.logging.disable_progress_bar()
         try:
             pipe: Any = diffusers.DiffusionPipeline.from_pretrained(
@@ -284,7 +295,9 @@ def _taken(net: Piped, guidance: float | None, steps: float | None) -> dict[str,
 def _forgets_seeds(net: Piped) -> bool:
     """Whether the scheduler draws noise that the pipeline does not give the examples' generators for."""
     stochastic = ("DDPM", "Ancestral", "SDE", "LCM", "TCD", "ConsistencyModel", "EDMEuler")
-    kind = f"{type(net.pipe.scheduler).__name__} {net.pipe.scheduler.config.get('algorithm_type', '')}".replace("sde", "SDE")
+    kind = f"{type(net.pipe.scheduler).__name__} {net.pipe.scheduler.config.get('algorithm_type', '')}".replace(
+        "sde", "SDE"
+    )
     return "class_labels" in net.call and any(name in kind for name in stochastic)
 
 

@@ -2,8 +2,8 @@
 
 What enters: a name. What leaves: a Model with the base's own files (weights in safetensors,
 configuration, tokenizer; for images a whole diffusers pipeline), so that every later stage treats it
-like one trained here; or, for a hosted model, a description alone. Only safetensors are taken, code that a repository brings is never
-run, and a configuration that asks for it is refused.
+like one trained here; or, for a hosted model, a description alone. Only safetensors are taken, code
+that a repository brings is never run, and a configuration that asks for it is refused.
 """
 
 from __future__ import annotations

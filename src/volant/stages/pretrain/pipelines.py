@@ -58,7 +58,11 @@ def _described(run: Run, index: Mapping[str, Any], where: str) -> Model:
 
     pipeline_files.forget_places(run.out)
     net = family.load(run.out).to(run.device)
-    picture = family.sample(net, [[]], seed=run.seed, steps=2)[0]
+    try:
+        picture = family.sample(net, [[]], seed=run.seed, steps=2)[0]
+    except Exception as error:  # whatever the classes of the parts raise where they do not fit together
+        first = str(error).strip().split("\n")[0]
+        raise ArtifactError(f"the pipeline opens and draws nothing: {first}", fix="Try it in diffusers.") from error
     channels, height, width = (int(n) for n in picture.shape)
     grid = Grid(channels, (height, width))
     if net.told == "words":
