@@ -2,7 +2,8 @@
 
 Everything that stages need to know of images, by name, behind the protocol of `core.protocols.Modality`.
 The work is in the files beside this one: `image_files` with `image_captions`, `image_arrays` and
-`image_archive` (reading), `image_pixels` (bytes and arrays), `image_codec` (grids), `image_hash` (likeness),
+`image_archive` (reading), `image_pixels` (bytes and arrays), `image_codec` (grids),
+`image_pipeline_codec` (grids and ids of a pipeline that was taken as it is), `image_hash` (likeness),
 `image_delivery` (handing out) and `image_route` (the server's route). No file here needs torch.
 """
 
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal, Route
 from volant.core.sample import Sample, Source
-from volant.modalities import image_codec, image_delivery, image_files, image_hash
+from volant.modalities import image_codec, image_delivery, image_files, image_hash, image_pipeline_codec
 from volant.modalities.image_codec import ImageCodec
+from volant.modalities.image_pipeline_codec import PipelineCodec
 from volant.modalities.image_pixels import MOST_PIXELS, BadImage, caption_problem, decoded
 from volant.modalities.image_pixels import pixels as pixels
 from volant.modalities.image_pixels import png as png
@@ -77,8 +79,10 @@ class Image:
         """Fit a codec (`side`, `channels`, `captions`, `words`)."""
         return image_codec.fit_codec(samples, **options)
 
-    def open_codec(self, folder: Path) -> ImageCodec:
-        """The codec in a model directory."""
+    def open_codec(self, folder: Path) -> ImageCodec | PipelineCodec:
+        """The codec in a model directory: a pipeline's own, or one that was fitted."""
+        if image_pipeline_codec.has_pipeline(folder):
+            return image_pipeline_codec.open_codec(folder)
         return image_codec.open_codec(folder)
 
     def features(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
