@@ -10,8 +10,8 @@ dense vector, and back. A column's symbols are
 
 A score is the rank of a value among the other values of its column, seen through the normal distribution, so that
 no tail is long (the quantile transform of Kotelnikov and others 2023, TabDDPM; ranges in place of the mixture's
-modes of Xu and others 2019, CTGAN). Ranks come back through the interpolated quantiles of the training rows: what is drawn
-lies between values that were seen.
+modes of Xu and others 2019, CTGAN). Ranks come back through the interpolated quantiles of the training rows: what is
+drawn lies between values that were seen.
 
 Shape legend: N rows, C columns, W dense width.
 """
@@ -205,7 +205,10 @@ def open_layout(folder: Path) -> Layout:
     """
     try:
         body = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        slots = [Slot(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}) for one in body]
+        whole: list[dict[str, Any]] = [
+            {k: tuple(v) if isinstance(v, list) else v for k, v in one.items()} for one in body
+        ]
+        slots = [Slot(**one) for one in whole]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ArtifactError(f"there is no layout of columns: {error}", where=str(folder), fix="Train again.") from error
     return Layout(tuple(slots))
@@ -271,7 +274,8 @@ def draw(logits_NS: F64, choice_N: F64) -> I64:
     chances_NS = np.exp(logits_NS - logits_NS.max(1, keepdims=True))
     sums_NS = np.cumsum(chances_NS, 1)
     found: I64 = (sums_NS <= (choice_N * sums_NS[:, -1])[:, None]).sum(1)
-    return np.minimum(found, logits_NS.shape[1] - 1)
+    last = logits_NS.shape[1] - 1
+    return found.clip(max=last)
 
 
 def matrix_of(examples: Sequence[Any]) -> F64:
@@ -290,4 +294,5 @@ def _nearest(own: F32, value_N: F64) -> I64:
     if not len(own):
         return np.zeros(len(value_N), np.int64)
     middle = (own[1:].astype(np.float64) + own[:-1]) / 2
-    return np.searchsorted(middle, value_N).astype(np.int64)
+    found: I64 = np.searchsorted(middle, value_N).astype(np.int64)
+    return found
