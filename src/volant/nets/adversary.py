@@ -16,9 +16,10 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-
 _GAIN = 4.0  # of each map: with 1 an image of 64 pixels can hardly move a score, and the generator wins
-_START = 0.25  # the size of the first weights: a held map turns by rate / size, so the discriminator learns 4 times as fast
+_START = (
+    0.25  # the size of the first weights: a held map turns by rate / size, so the discriminator learns 4 times as fast
+)
 
 
 class Spectral(nn.Module):
@@ -137,4 +138,5 @@ def both_players(
     surprised_B = F.relu(1 - real_B)
     if weights_B is not None:
         surprised_B = surprised_B * weights_B
-    return surprised_B + F.relu(1 + made_B) - fooled_B
+    both_B: torch.Tensor = surprised_B + F.relu(1 + made_B) - fooled_B
+    return both_B

@@ -119,7 +119,6 @@ class Gan:
 
     def logp(self, net: Any, batch: Any) -> None:
         """It has none: a GAN tells no probabilities."""
-        return None
 
     def recipe(self, space: Space, *, steps: int, batch: int) -> dict[str, Any]:
         """What suits it of a `Recipe`: no momentum, since the players chase each other; no looks at the loss."""

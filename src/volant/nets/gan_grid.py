@@ -1,15 +1,16 @@
 """A conditional GAN for images: convolutions, hinge loss, spectral norms, a running average of the generator.
 
 The generator's layers are set by noise and condition together (a scale and a shift for each channel after a group
-norm, as in StyleGAN); there is no batch norm, so that an image depends on its own noise alone. The discriminator takes the
-condition by projection (Miyato and Koyama 2018). Both real and made images are shifted by up to an eighth of their side
-before they are judged (Zhao and others 2020), so that a few hundred images are not learnt by heart.
+norm, as in StyleGAN); there is no batch norm, so that an image depends on its own noise alone. The discriminator
+takes the condition by projection (Miyato and Koyama 2018). Both real and made images are shifted by up to an eighth of
+their side before they are judged (Zhao and others 2020), so that a few hundred images are not learnt by heart.
 
 Shape legend: B rows, C condition ids (and, in BCHW, channels), H, W sides, D width of the style.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ class Generator(nn.Module):
         self.start = nn.Linear(2 * z, self.small[0] * self.small[1] * self.small[2])
         self.first = _Styled(2 * width, 2 * width, style)
         ups = [2 * width] * down + [width]
-        self.blocks = nn.ModuleList([_Styled(a, b, style) for a, b in zip(ups, ups[1:], strict=False)])
+        self.blocks = nn.ModuleList([_Styled(a, b, style) for a, b in itertools.pairwise(ups)])
         self.last = _Styled(ups[-1], space.channels, style)
 
     def forward(self, noise_BZ: torch.Tensor, condition_BC: torch.Tensor) -> torch.Tensor:
@@ -72,7 +73,7 @@ class Discriminator(nn.Module):
         super().__init__()
         outer = [width, *[2 * width] * down]
         layers: list[nn.Module] = [SpectralConv(space.channels, width, 3, 1, 1), nn.LeakyReLU(0.1)]
-        for a, b in zip(outer, outer[1:], strict=False):
+        for a, b in itertools.pairwise(outer):
             layers += [SpectralConv(a, b, 4, 2, 1), nn.LeakyReLU(0.1)]
         layers += [SpectralConv(outer[-1], outer[-1], 3, 1, 1), nn.LeakyReLU(0.1), nn.Flatten()]
         flat = outer[-1] * (space.dims[0] >> down) * (space.dims[1] >> down)

@@ -19,14 +19,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from volant.core.errors import ArtifactError, SettingError
+from volant.core.errors import ArtifactError, SettingError, did_you_mean
 from volant.core.protocols import Example, Grid, Mixed, Space, space_from, space_json
 from volant.nets import columns
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.condition import asked
 from volant.nets.draws import Draws
-from volant.nets.exported import Answer, Part
-from volant.nets.painted import Painted, Painting
 from volant.nets.vae_grid import FlatVae, MapVae, small_autoencoder
 from volant.nets.vae_rows import RowVae
 
@@ -154,7 +152,6 @@ class Vae:
 
     def logp(self, net: Any, batch: Any) -> None:
         """It has none: its loss is a bound at best."""
-        return
 
     @torch.no_grad()
     def encode_mean(self, net: Any, values_BCHW: torch.Tensor) -> torch.Tensor:
@@ -171,8 +168,8 @@ class Vae:
     def decode(self, net: Any, latents_BCHW: torch.Tensor) -> torch.Tensor:
         """Images [B, C, H, W] in [-1, 1] of latents in diffusers' scale; the way back from `encode_mean`."""
         latents = latents_BCHW / _map(net).autoencoder.config.scaling_factor
-        values: torch.Tensor = net.decoded(latents, torch.empty(len(latents), 0, dtype=torch.int64)).clamp(-1, 1)
-        return values
+        values = _map(net).decoded(latents, torch.empty(len(latents), 0, dtype=torch.int64))
+        return values.clamp(-1, 1)
 
     def recipe(self, space: Space, *, steps: int, batch: int) -> dict[str, Any]:
         """What suits it of a `Recipe`."""
@@ -183,29 +180,8 @@ class Vae:
         return {**common, "lr": 2e-3, "weight_decay": 1e-3}
 
     def export(self) -> tuple[str, ...]:
-        """The formats that `compress` can turn it into; images only."""
-        return ("onnx",)
-
-    def onnx_part(self, net: Any) -> Part:
-        """What another runtime runs: noise and conditions to images; see `nets/exported.py`.
-
-        Raises:
-            ArtifactError: it makes rows, whose values are drawn column by column outside of the network.
-        """
-        if isinstance(net, RowVae):
-            raise ArtifactError("a VAE of rows cannot be turned into ONNX.", fix="Serve it as it is.")
-        length = max(1, net.space.condition_length)
-        inputs = {"noise": torch.zeros(2, net.posterior.mean_KZ.size(1))}
-        if net.space.conditions:
-            inputs["condition"] = torch.zeros(2, length, dtype=torch.int64)
-        facts = {"space": space_json(net.space), "length": length, "width": inputs["noise"].size(1)}
-        return Part(Painting(net), inputs, facts)
-
-    def from_onnx(self, answer: Answer, facts: dict[str, Any]) -> Painted:
-        """What `sample` takes in the network's place; `answer` runs the file."""
-        space = space_from(facts["space"])
-        assert isinstance(space, Grid)
-        return Painted(space, answer, width=int(facts["width"]), length=int(facts["length"]))
+        """The formats that `compress` can turn it into."""
+        return ()
 
     def save(self, net: Any, folder: Path) -> None:
         """Write `config.json` and `model.safetensors`; with a map of latents, diffusers' files and `vae.json`."""
@@ -237,7 +213,8 @@ class Vae:
             from diffusers import AutoencoderKL
 
             assert isinstance(space, Grid)
-            inner = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            opened: Any = AutoencoderKL.from_pretrained
+            inner = opened(folder, use_safetensors=True, local_files_only=True)
             net: Any = _map_of(space, size, inner)
             net.posterior.load_state_dict(load_file(folder / "posterior.safetensors"))
             return net.eval()
@@ -282,8 +259,6 @@ def _map(net: Any) -> MapVae:
 
 
 def _none_more(controls: dict[str, Any], known: dict[str, tuple[float, float]]) -> None:
-    from volant.core.errors import did_you_mean
-
     for name in controls:
         raise SettingError(f"there is no control {name!r}.", where="controls", fix=did_you_mean(name, known))
 
