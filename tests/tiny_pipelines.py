@@ -1,4 +1,4 @@
-"""Tiny pipelines of diffusers, built from configurations (Stable Diffusion 1 to 3, PixArt, DDPM, DiT), and made pictures."""
+"""Tiny pipelines of diffusers, built from configurations (Stable Diffusion 1 to 3, PixArt, DDPM, DiT)."""
 
 from __future__ import annotations
 
