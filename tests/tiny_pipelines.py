@@ -1,10 +1,11 @@
-"""Tiny pipelines of diffusers, built from configurations (Stable Diffusion, DDPM, DiT), and made pictures."""
+"""Tiny pipelines of diffusers, built from configurations (Stable Diffusion 1 to 3, PixArt, DDPM, DiT)."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import string
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,11 @@ def text_encoder(vocab: int, width: int = 16, projection: bool = False) -> Any:
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
 
 
-def vae() -> Any:
+def vae(**more: Any) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
+        **more,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(8, 16), latent_channels=4, norm_num_groups=4, sample_size=SIDE,
     )  # fmt: skip
@@ -97,6 +99,55 @@ def stable_diffusion_xl(folder: Path) -> Path:
         vae=vae(), text_encoder=text_encoder(len(words)), text_encoder_2=text_encoder(len(words), projection=True),
         tokenizer=words, tokenizer_2=tokenizer(), unet=core, scheduler=scheduler,
         add_watermarker=False,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def t5(width: int) -> tuple[Any, Any]:
+    """Text encoder and tokenizer of letters."""
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    letters = T5TokenizerFast(
+        vocab=[*marks, *((c, -3.0) for c in string.ascii_lowercase)], extra_ids=0, model_max_length=20
+    )
+    config = T5Config(vocab_size=64, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    return T5EncoderModel(config), letters
+
+
+def stable_diffusion_3(folder: Path) -> Path:
+    """Three text encoders, a transformer over words and latents together, flow matching."""
+    import diffusers
+
+    torch.manual_seed(0)
+    words, (encoder_3, words_3) = tokenizer(), t5(32)
+    core = diffusers.SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=1, attention_head_dim=8,
+        num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=32,
+        pos_embed_max_size=8,
+    )  # fmt: skip
+    diffusers.StableDiffusion3Pipeline(
+        transformer=core, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), vae=vae(shift_factor=0.1),
+        text_encoder=text_encoder(len(words), projection=True), tokenizer=words,
+        text_encoder_2=text_encoder(len(words), projection=True), tokenizer_2=tokenizer(),
+        text_encoder_3=encoder_3, tokenizer_3=words_3,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def pixart(folder: Path) -> Path:
+    """A transformer that looks at the words of T5, and tells the variance beside the noise."""
+    import diffusers
+
+    torch.manual_seed(0)
+    encoder, words = t5(16)
+    core = diffusers.PixArtTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1,
+        cross_attention_dim=16, caption_channels=16, sample_size=32, use_additional_conditions=False,
+    )  # fmt: skip
+    diffusers.PixArtAlphaPipeline(
+        tokenizer=words, text_encoder=encoder, vae=vae(), transformer=core,
+        scheduler=diffusers.DDIMScheduler(clip_sample=False),
     ).save_pretrained(folder)  # fmt: skip
     return folder
 

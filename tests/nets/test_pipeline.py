@@ -23,6 +23,7 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("pipelines")
     return {
         "sd": tiny.stable_diffusion(root / "sd"), "xl": tiny.stable_diffusion_xl(root / "xl"),
+        "sd3": tiny.stable_diffusion_3(root / "sd3"), "pixart": tiny.pixart(root / "pixart"),
         "ddpm": tiny.ddpm(root / "ddpm"), "dit": tiny.dit(root / "dit"),
     }  # fmt: skip
 
@@ -34,7 +35,7 @@ def told(net):
     return [[1], [2]] if net.told == "class" else [[], []]
 
 
-@pytest.mark.parametrize("name", ["sd", "xl", "ddpm", "dit"])
+@pytest.mark.parametrize("name", ["sd", "xl", "sd3", "ddpm", "dit"])
 def test_pictures_depend_on_their_own_seed_alone(folders, name):
     net = family.load(folders[name])
     one, two = told(net)
@@ -47,7 +48,7 @@ def test_pictures_depend_on_their_own_seed_alone(folders, name):
     assert family.sample(net, [], seed=0).shape[0] == 0 and not net.training
 
 
-@pytest.mark.parametrize("name", ["sd", "xl", "ddpm", "dit"])
+@pytest.mark.parametrize("name", ["sd", "xl", "sd3", "pixart", "ddpm", "dit"])
 def test_only_the_denoiser_learns(folders, name):
     net = family.load(folders[name])
     side = 8 if name == "ddpm" else 16

@@ -7,8 +7,9 @@ opens with transformers or diffusers alone, tokenizer and chat template included
   knows, for learning how it works, or where every byte of the training data has to be accounted for.
 * `fit`: images, tables and other content, by any family that fits: flow, vae, gan, tree ...
 * `judge`: a small classifier whose features image scorers measure in.
-* `base`: transfer learning from a local directory or the Hugging Face hub; right for most tasks. Or
-  a hosted model behind an OpenAI-compatible address, for prompting, judging and synthesis.
+* `base`: transfer learning from a local directory or the Hugging Face hub; right for most tasks. For
+  text a transformers model, for images a diffusers pipeline (Stable Diffusion and its like). Or a hosted
+  model behind an OpenAI-compatible address, for prompting, judging and synthesis.
 """
 
 from volant.stages.pretrain.base import base as base
