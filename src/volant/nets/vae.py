@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from volant.core.errors import ArtifactError, SettingError
 from volant.core.protocols import Example, Grid, Mixed, Space, space_from, space_json
 from volant.nets import columns
-from volant.nets.arrays import Arrays, ArrayBatch
+from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.condition import asked
 from volant.nets.draws import Draws
 from volant.nets.exported import Answer, Part
@@ -154,7 +154,7 @@ class Vae:
 
     def logp(self, net: Any, batch: Any) -> None:
         """It has none: its loss is a bound at best."""
-        return None
+        return
 
     @torch.no_grad()
     def encode_mean(self, net: Any, values_BCHW: torch.Tensor) -> torch.Tensor:

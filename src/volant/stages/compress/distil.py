@@ -14,7 +14,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Run
 from volant.core.errors import DataError, SettingError
-from volant.stages.compress.yardstick import state_speed, yardstick
+from volant.stages.compress.yardstick import need_float, state_speed, yardstick
 
 _UNTOLD = 10  # each so many-th trajectory has no condition, so that the student can be asked without one
 
@@ -65,9 +65,7 @@ def distil(
     from volant.scorers.measure import check_task
 
     about = model.about
-    if about.engine != "sampler":
-        what = f"distil takes a model that draws whole samples, not one for {about.engine!r}."
-        raise SettingError(what, where=run.step, fix="For text use `compress.quantise`.")
+    need_float(run, model)
     family: Any = open_family(about.family)
     distil.check_family(family, where=run.step)
     own = dict(about.extra.get("controls", {}))
