@@ -24,6 +24,7 @@ from volant.core.protocols import Example, Grid, Mixed, Space, space_from, space
 from volant.nets import columns
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.condition import asked
+from volant.nets.diffusers_files import save_module
 from volant.nets.draws import Draws
 from volant.nets.exported import Answer, Part
 from volant.nets.painted import Painted, Painting
@@ -210,7 +211,7 @@ class Vae:
         folder.mkdir(parents=True, exist_ok=True)
         body = json.dumps({"family": self.name, "space": space_json(net.space), "size": net.size}, indent=2) + "\n"
         if isinstance(net, MapVae):
-            net.autoencoder.save_pretrained(folder, safe_serialization=True)
+            save_module(net.autoencoder, folder)
             save_file(_contiguous(net.posterior.state_dict()), folder / "posterior.safetensors")
             (folder / "vae.json").write_text(body, encoding="utf-8")
             return

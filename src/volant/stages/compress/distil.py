@@ -30,8 +30,8 @@ def distil(
     guidance: Annotated[float, Field(ge=0, le=20)] = 0.0,
     samples: Annotated[int, Field(ge=1, le=1_000_000)] = 4096,
     train_steps: Annotated[int, Field(ge=0)] = 0,
-    batch: Annotated[int, Field(ge=1, le=4096)] = 64,
-    rate: Annotated[float, Field(gt=0, le=100)] = 0.5,
+    batch: Annotated[int, Field(ge=1, le=4096)] = 32,
+    rate: Annotated[float, Field(gt=0, le=100)] = 0.25,
     loss: Annotated[float, Field(ge=0, le=10)] = 0.15,
     metric: str = "",
     limit: Annotated[int, Field(ge=2, le=100_000)] = 256,
@@ -47,7 +47,7 @@ def distil(
         teacher_steps: of the teacher, rounded up to a multiple of `steps`; more are truer and take longer.
         guidance: of the teacher, learnt into the student, which then needs one call a step; 0 takes the model's own.
         samples: trajectories that the teacher draws; fewer are learnt by heart, more take longer and more memory.
-        train_steps: training steps; 0 takes 2500.
+        train_steps: training steps; 0 takes 600.
         batch: trajectories in a step; each costs as many calls of the network as there are `steps`.
         rate: factor on the family's learning rates.
         loss: the share by which the metric may get worse (0.15: 15 %); significantly more is refused.
