@@ -1,6 +1,6 @@
 """Few sampling steps on digits: 40 steps of a flow against 4 of its student, under the judge of `digits.py`.
 
-    python bench/few_step.py [--seeds 0] [--steps 0] [--samples 4096] [--train-steps 0] [--out bench/few_step.json]
+    python bench/few_step.py [--seeds 0] [--steps 0] [--width 0] [--samples 4096] [--out bench/few_step.json]
 
 The teacher is a flow with the family's defaults, trained on the train split; the student is what `compress.distil`
 makes of it (`nets/distil.py`). Both draw one set from the same seeds, as many as there are training pictures and of
@@ -42,11 +42,11 @@ def spent(call: Any) -> tuple[Any, float]:
     return found, round(time.process_time() - begun, 2)
 
 
-def taught(run: Run, data: Digits, seed: int, steps: int) -> Any:
-    """A flow with the family's defaults."""
+def taught(run: Run, data: Digits, seed: int, steps: int, width: int) -> Any:
+    """A flow with the family's defaults, where nothing else is asked for."""
     chosen, rows = steps or family.default_steps, family.default_batch
     space = Grid(1, (8, 8), conditions=10 + SPARE)
-    net = family.build(space, seed=seed)
+    net = family.build(space, seed=seed, width=width)
     recipe = Recipe(**family.recipe(space, steps=chosen, batch=rows), checkpoint_every=0)
     train(run, net, Arrays(data.examples, rows=rows, seed=seed), recipe, loss=family.step_loss)
     family.save(net, run.out / "teacher")
@@ -65,7 +65,7 @@ def one_seed(judge: Judge, data: Digits, seed: int, chosen: argparse.Namespace) 
     with tempfile.TemporaryDirectory() as folder:
         run = Run(step="few", out=Path(folder) / "out", work=Path(folder) / "work", seed=seed)
         run.out.mkdir()
-        teacher, training = spent(lambda: taught(run, data, seed, chosen.steps))
+        teacher, training = spent(lambda: taught(run, data, seed, chosen.steps, chosen.width))
         classes = [(int(c),) for c in data.train_class]
         rng = random.Random(seed)
         prompts = [() if n % 10 == 9 else rng.choice(classes) for n in range(chosen.samples)]
@@ -101,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=0, help="of the teacher's training; 0: the family's own")
+    parser.add_argument("--width", type=int, default=0, help="of the network; 0: the family's own")
     parser.add_argument("--samples", type=int, default=4096)
     parser.add_argument("--train-steps", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
@@ -109,7 +110,7 @@ def main() -> None:
     data = digits()
     judge, facts = judged(data)
     body: dict[str, Any] = {"judge": facts, "seeds": {}, "versions": {"torch": torch.__version__, "threads": 1}}
-    body["asked"] = {"steps": chosen.steps, "samples": chosen.samples, "train_steps": chosen.train_steps}
+    body["asked"] = {name: getattr(chosen, name) for name in ("steps", "width", "samples", "train_steps")}
     for seed in chosen.seeds:
         found = one_seed(judge, data, seed, chosen)
         print(table(seed, found), flush=True)

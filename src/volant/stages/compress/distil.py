@@ -68,16 +68,10 @@ def distil(
     need_float(run, model)
     family: Any = open_family(about.family)
     distil.check_family(family, where=run.step)
-    own = dict(about.extra.get("controls", {}))
-    taught = {**own, "steps": distil.teacher_steps_for(steps, teacher_steps)}
-    if guidance:
-        taught["guidance"] = guidance
-    if taught["steps"] <= steps:
-        raise SettingError(
-            f"{steps} steps of {teacher_steps} save nothing.", where=run.step, fix="Ask for fewer `steps`."
-        )
-    asked = {name: value for name, value in own.items() if name == "temperature"}
-    asked = {**asked, "steps": steps, "guidance": 1.0}
+    taught = _taught(
+        run, about.extra.get("controls", {}), steps, distil.teacher_steps_for(steps, teacher_steps), guidance
+    )
+    asked = {**{n: v for n, v in taught.items() if n == "temperature"}, "steps": steps, "guidance": 1.0}
     codec = content.open_codec(open_modality(about.modality), model.path)
     teacher, student = (family.load(model.path).to(run.device) for _ in range(2))
     measure = yardstick(run, model, data, judge, metric, limit)
@@ -100,6 +94,17 @@ def distil(
     body = json.dumps({**about.model_dump(mode="json"), "extra": extra}, indent=2, sort_keys=True)
     (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")
     return Model(run.out)
+
+
+def _taught(run: Run, own: dict[str, float], steps: int, many: int, guidance: float) -> dict[str, float]:
+    """The controls of the teacher: the model's own, with many steps.
+
+    Raises:
+        SettingError: it would take no more steps than the student.
+    """
+    if many <= steps:
+        raise SettingError(f"{steps} steps of {many} save nothing.", where=run.step, fix="Ask for fewer `steps`.")
+    return {**own, "steps": many, **({"guidance": guidance} if guidance else {})}
 
 
 def _prompts(run: Run, codec: Any, data: Dataset, samples: int) -> list[tuple[int, ...]]:
