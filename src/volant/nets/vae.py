@@ -165,13 +165,15 @@ class Vae:
             ArtifactError: the network has no map of latents.
         """
         mean, _ = _map(net).encoded(values_BCHW, torch.empty(len(values_BCHW), 0, dtype=torch.int64))
-        return mean * net.autoencoder.config.scaling_factor
+        latents: torch.Tensor = mean * net.autoencoder.config.scaling_factor
+        return latents
 
     @torch.no_grad()
     def decode(self, net: Any, latents_BCHW: torch.Tensor) -> torch.Tensor:
         """Images [B, C, H, W] in [-1, 1] of latents in diffusers' scale; the way back from `encode_mean`."""
         latents = latents_BCHW / _map(net).autoencoder.config.scaling_factor
-        return net.decoded(latents, torch.empty(len(latents), 0, dtype=torch.int64)).clamp(-1, 1)
+        values: torch.Tensor = net.decoded(latents, torch.empty(len(latents), 0, dtype=torch.int64)).clamp(-1, 1)
+        return values
 
     def recipe(self, space: Space, *, steps: int, batch: int) -> dict[str, Any]:
         """What suits it of a `Recipe`."""
