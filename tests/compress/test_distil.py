@@ -21,7 +21,8 @@ from volant.stages.compress import distil
 from volant.testing.methods import check_documented
 
 SMALL: dict[str, Any] = {
-    "steps": 2, "teacher_steps": 8, "samples": 64, "train_steps": 60, "batch": 16, "metric": "sharpness", "limit": 8,
+    "steps": 2, "teacher_steps": 8, "samples": 64, "train_steps": 60, "batch": 16, "rate": 0.5,
+    "metric": "sharpness", "limit": 8,
 }  # fmt: skip
 
 

@@ -78,7 +78,9 @@ class Answerer:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's errors have no common class
             first = str(error).strip().split("\n")[0]
-            raise ArtifactError(f"the ONNX file cannot be opened: {first}", where=where, fix="Run `volant verify`.") from error
+            raise ArtifactError(
+                f"the ONNX file cannot be opened: {first}", where=where, fix="Run `volant verify`."
+            ) from error
         self._names = {i.name for i in self._session.get_inputs()}
 
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:

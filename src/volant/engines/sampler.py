@@ -41,19 +41,22 @@ class SamplerEngine:
         """
         from volant.modalities import open_modality
         from volant.nets import open_family
+        from volant.nets.int8 import restored
 
         torch.set_num_threads(threads)
         about = model.about
-        try:
-            family: Any = open_family(about.family)
-            net = family.load(model.path)
-        except VolantError:
-            raise
-        except Exception as error:  # whatever a library raises on damaged files
-            first = str(error).strip().split("\n")[0]
-            raise ArtifactError(
-                f"the model cannot be opened: {first}", where=str(model.path), fix="Run `volant verify`."
-            ) from error
+        with restored(model.path) as folder:  # the model's own, unless its weights are in 8 bits
+            try:
+                family: Any = open_family(about.family)
+                net = family.load(folder)
+            except VolantError:
+                raise
+            except Exception as error:  # whatever a library raises on damaged files
+                first = str(error).strip().split("\n")[0]
+                raise ArtifactError(
+                    f"the model cannot be opened: {first}", where=str(model.path), fix="Run `volant verify`."
+                ) from error
+            codec = open_codec(open_modality(about.modality), folder)
         if isinstance(net, torch.nn.Module):
             try:
                 net = net.to(device).eval()
@@ -61,7 +64,6 @@ class SamplerEngine:
                 raise MachineError(
                     f"cannot use device {device!r}: {error}", where=str(model.path), fix="Set `device: cpu`."
                 ) from error
-        codec = open_codec(open_modality(about.modality), model.path)
         return SamplerSession(family, net, codec, about.extra.get("controls", {}))
 
 

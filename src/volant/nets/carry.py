@@ -82,9 +82,7 @@ class Lone(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(
-        self, x: torch.Tensor, sigma_B: torch.Tensor, condition_BC: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, sigma_B: torch.Tensor, condition_BC: torch.Tensor | None = None) -> torch.Tensor:
         """The velocity, of x's shape."""
         if condition_BC is None:
             condition_BC = torch.empty(x.size(0), 0, dtype=torch.int64)

@@ -23,7 +23,7 @@ from volant.core.run import Run
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.loop import Outcome, Recipe, train
 
-STEPS = 2500  # of training, where nothing is said
+STEPS = 600  # of training, where nothing is said
 _BATCH = 128
 _FIRST_SEED = 2**41  # away from the seeds that people ask with
 
@@ -104,8 +104,8 @@ def fit(
     lessons: Sequence[Example],
     *,
     steps: int = 0,
-    batch: int = 64,
-    rate: float = 0.5,
+    batch: int = 32,
+    rate: float = 0.25,
 ) -> Outcome:
     """Train a student in place.
 

@@ -25,6 +25,7 @@ from volant.core.errors import ArtifactError, SettingError
 from volant.core.protocols import Grid, Space, space_from, space_json
 from volant.nets.arrays import NONE, ArrayBatch, conditions
 from volant.nets.carry import Lone, Told, states
+from volant.nets.diffusers_files import save_module
 from volant.nets.exported import Answer, Part, condition_input
 from volant.nets.velocity import KINDS, Velocity, dit, noise, stratified_normal, unet
 
@@ -229,7 +230,7 @@ class Flow:
         weights = {n: t.cpu().contiguous() for n, t in net.averages().items()}
         core = copy.deepcopy(net.core).cpu()
         core.load_state_dict({n.removeprefix("core."): t for n, t in weights.items() if n.startswith("core.")}, False)
-        core.save_pretrained(folder / _FOLDER[net.kind], safe_serialization=True)
+        save_module(core, folder / _FOLDER[net.kind])
         _save_pipeline(net, folder)
         ours = {"kind": net.kind, "average": net.average, "space": space_json(net.space)}
         _write(folder / _OURS, ours)

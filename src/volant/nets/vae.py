@@ -24,7 +24,10 @@ from volant.core.protocols import Example, Grid, Mixed, Space, space_from, space
 from volant.nets import columns
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.condition import asked
+from volant.nets.diffusers_files import save_module
 from volant.nets.draws import Draws
+from volant.nets.exported import Answer, Part
+from volant.nets.painted import Painted, Painting
 from volant.nets.vae_grid import FlatVae, MapVae, small_autoencoder
 from volant.nets.vae_rows import RowVae
 
@@ -180,15 +183,36 @@ class Vae:
         return {**common, "lr": 2e-3, "weight_decay": 1e-3}
 
     def export(self) -> tuple[str, ...]:
-        """The formats that `compress` can turn it into."""
-        return ()
+        """The formats that `compress` can turn it into; images only."""
+        return ("onnx",)
+
+    def onnx_part(self, net: Any) -> Part:
+        """What another runtime runs: noise and conditions to images; see `nets/exported.py`.
+
+        Raises:
+            ArtifactError: it makes rows, whose values are drawn column by column outside of the network.
+        """
+        if isinstance(net, RowVae):
+            raise ArtifactError("a VAE of rows cannot be turned into ONNX.", fix="Serve it as it is.")
+        length = max(1, net.space.condition_length)
+        inputs = {"noise": torch.zeros(2, net.posterior.mean_KZ.size(1))}
+        if net.space.conditions:
+            inputs["condition"] = torch.zeros(2, length, dtype=torch.int64)
+        facts = {"space": space_json(net.space), "length": length, "width": inputs["noise"].size(1)}
+        return Part(Painting(net), inputs, facts)
+
+    def from_onnx(self, answer: Answer, facts: dict[str, Any]) -> Painted:
+        """What `sample` takes in the network's place; `answer` runs the file."""
+        space = space_from(facts["space"])
+        assert isinstance(space, Grid)
+        return Painted(space, answer, width=int(facts["width"]), length=int(facts["length"]))
 
     def save(self, net: Any, folder: Path) -> None:
         """Write `config.json` and `model.safetensors`; with a map of latents, diffusers' files and `vae.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         body = json.dumps({"family": self.name, "space": space_json(net.space), "size": net.size}, indent=2) + "\n"
         if isinstance(net, MapVae):
-            net.autoencoder.save_pretrained(folder, safe_serialization=True)
+            save_module(net.autoencoder, folder)
             save_file(_contiguous(net.posterior.state_dict()), folder / "posterior.safetensors")
             (folder / "vae.json").write_text(body, encoding="utf-8")
             return

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Run
 from volant.core.errors import DataError, SettingError
-from volant.stages.compress.yardstick import state_speed, yardstick
+from volant.stages.compress.yardstick import need_float, state_speed, yardstick
 
 _UNTOLD = 10  # each so many-th trajectory has no condition, so that the student can be asked without one
 
@@ -30,8 +30,8 @@ def distil(
     guidance: Annotated[float, Field(ge=0, le=20)] = 0.0,
     samples: Annotated[int, Field(ge=1, le=1_000_000)] = 4096,
     train_steps: Annotated[int, Field(ge=0)] = 0,
-    batch: Annotated[int, Field(ge=1, le=4096)] = 64,
-    rate: Annotated[float, Field(gt=0, le=100)] = 0.5,
+    batch: Annotated[int, Field(ge=1, le=4096)] = 32,
+    rate: Annotated[float, Field(gt=0, le=100)] = 0.25,
     loss: Annotated[float, Field(ge=0, le=10)] = 0.15,
     metric: str = "",
     limit: Annotated[int, Field(ge=2, le=100_000)] = 256,
@@ -47,7 +47,7 @@ def distil(
         teacher_steps: of the teacher, rounded up to a multiple of `steps`; more are truer and take longer.
         guidance: of the teacher, learnt into the student, which then needs one call a step; 0 takes the model's own.
         samples: trajectories that the teacher draws; fewer are learnt by heart, more take longer and more memory.
-        train_steps: training steps; 0 takes 2500.
+        train_steps: training steps; 0 takes 600.
         batch: trajectories in a step; each costs as many calls of the network as there are `steps`.
         rate: factor on the family's learning rates.
         loss: the share by which the metric may get worse (0.15: 15 %); significantly more is refused.
@@ -65,21 +65,13 @@ def distil(
     from volant.scorers.measure import check_task
 
     about = model.about
-    if about.engine != "sampler":
-        what = f"distil takes a model that draws whole samples, not one for {about.engine!r}."
-        raise SettingError(what, where=run.step, fix="For text use `compress.quantise`.")
+    need_float(run, model)
     family: Any = open_family(about.family)
     distil.check_family(family, where=run.step)
-    own = dict(about.extra.get("controls", {}))
-    taught = {**own, "steps": distil.teacher_steps_for(steps, teacher_steps)}
-    if guidance:
-        taught["guidance"] = guidance
-    if taught["steps"] <= steps:
-        raise SettingError(
-            f"{steps} steps of {teacher_steps} save nothing.", where=run.step, fix="Ask for fewer `steps`."
-        )
-    asked = {name: value for name, value in own.items() if name == "temperature"}
-    asked = {**asked, "steps": steps, "guidance": 1.0}
+    taught = _taught(
+        run, about.extra.get("controls", {}), steps, distil.teacher_steps_for(steps, teacher_steps), guidance
+    )
+    asked = {**{n: v for n, v in taught.items() if n == "temperature"}, "steps": steps, "guidance": 1.0}
     codec = content.open_codec(open_modality(about.modality), model.path)
     teacher, student = (family.load(model.path).to(run.device) for _ in range(2))
     measure = yardstick(run, model, data, judge, metric, limit)
@@ -102,6 +94,17 @@ def distil(
     body = json.dumps({**about.model_dump(mode="json"), "extra": extra}, indent=2, sort_keys=True)
     (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")
     return Model(run.out)
+
+
+def _taught(run: Run, own: dict[str, float], steps: int, many: int, guidance: float) -> dict[str, float]:
+    """The controls of the teacher: the model's own, with many steps.
+
+    Raises:
+        SettingError: it would take no more steps than the student.
+    """
+    if many <= steps:
+        raise SettingError(f"{steps} steps of {many} save nothing.", where=run.step, fix="Ask for fewer `steps`.")
+    return {**own, "steps": many, **({"guidance": guidance} if guidance else {})}
 
 
 def _prompts(run: Run, codec: Any, data: Dataset, samples: int) -> list[tuple[int, ...]]:

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from volant.core import Dataset, Model, Run, Score
-from volant.core.errors import GateRefused, SettingError
-from volant.stages.compress.yardstick import held_out, state_speed
+from volant.core.errors import GateRefused
+from volant.stages.compress.yardstick import held_out, need_float, state_speed
 
 
 def onnx(
@@ -55,9 +55,7 @@ def onnx(
     from volant.scorers.measure import check_task, request_of
 
     about = model.about
-    if about.engine != "sampler":
-        what = f"onnx takes a model that draws whole samples with torch, not one for {about.engine!r}."
-        raise SettingError(what, where=run.step, fix="Name the step that made the unconverted model.")
+    need_float(run, model)
     family: Any = open_family(about.family)
     exported.check_family(family, where=run.step)
     held = held_out(run, data, limit)

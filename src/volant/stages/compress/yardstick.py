@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from volant.core import Dataset, Model, Run, Score
-from volant.core.errors import DataError, GateRefused
+from volant.core.errors import DataError, GateRefused, SettingError
 from volant.core.protocols import Scorer, Session
 from volant.core.sample import Sample
 
@@ -81,6 +81,21 @@ def yardstick(run: Run, model: Model, data: Dataset, judge: Model | None, metric
     training = [s for s, _ in zip(rows(data, "train"), range(TRAINING), strict=False)] if count(data, "train") else []
     name = metric or open_modality(model.about.modality).gates()[0]
     return Yardstick(run, held, build([name], {"judge": judge, "training": training})[name])
+
+
+def need_float(run: Run, model: Model) -> None:
+    """Refuse a model that torch does not draw from, or whose weights were cut already.
+
+    Raises:
+        SettingError: it is of another engine, or in 8 bits.
+    """
+    engine = model.about.engine
+    if engine != "sampler":
+        what = f"this takes a model that draws whole samples with torch, not one for {engine!r}."
+        raise SettingError(what, where=run.step, fix="Name the step that made the unconverted model.")
+    if "quantisation" in model.about.extra:
+        what = "the model's weights are in 8 bits already."
+        raise SettingError(what, where=run.step, fix="Name the step that made the model with float weights.")
 
 
 def held_out(run: Run, data: Dataset, limit: int) -> list[Sample]:
