@@ -159,7 +159,7 @@ def test_outputs_without_pictures_are_refused(name: str, judge: StandIn) -> None
     with pytest.raises(DataError, match="output 7 holds no picture"):
         made(name, judge).score([*shown(samples)[:7], Output("a disc")], samples)
     broken = samples[7].model_copy(update={"media": b"no", "id": "broken"})
-    with pytest.raises(DataError, match="sample broken: the picture cannot be read"):
+    with pytest.raises(DataError, match="broken: the image is no PNG, JPEG or WEBP image"):
         made(name, judge).score(shown([*samples[:7], broken]), samples)
 
 

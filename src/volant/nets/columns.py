@@ -205,7 +205,9 @@ def open_layout(folder: Path) -> Layout:
     """
     try:
         body = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        told = [{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()} for one in body]
+        told: list[dict[str, Any]] = [
+            {k: tuple(v) if isinstance(v, list) else v for k, v in one.items()} for one in body
+        ]
         slots = [Slot(**one) for one in told]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ArtifactError(f"there is no layout of columns: {error}", where=str(folder), fix="Train again.") from error
@@ -272,7 +274,8 @@ def draw(logits_NS: F64, choice_N: F64) -> I64:
     chances_NS = np.exp(logits_NS - logits_NS.max(1, keepdims=True))
     sums_NS = np.cumsum(chances_NS, 1)
     found: I64 = (sums_NS <= (choice_N * sums_NS[:, -1])[:, None]).sum(1)
-    return np.minimum(found, logits_NS.shape[1] - 1)
+    inside: I64 = np.minimum(found, logits_NS.shape[1] - 1)
+    return inside
 
 
 def matrix_of(examples: Sequence[Any]) -> F64:
