@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import tiny_content as tiny
+import small_content as tiny
 from tiny_models import watched
 from volant.core.artifact import Model, payload_digest
 from volant.core.errors import ArtifactError, DataError, SettingError

@@ -205,10 +205,10 @@ def open_layout(folder: Path) -> Layout:
     """
     try:
         body = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        told: list[dict[str, Any]] = [
+        whole: list[dict[str, Any]] = [
             {k: tuple(v) if isinstance(v, list) else v for k, v in one.items()} for one in body
         ]
-        slots = [Slot(**one) for one in told]
+        slots = [Slot(**one) for one in whole]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ArtifactError(f"there is no layout of columns: {error}", where=str(folder), fix="Train again.") from error
     return Layout(tuple(slots))
@@ -274,8 +274,8 @@ def draw(logits_NS: F64, choice_N: F64) -> I64:
     chances_NS = np.exp(logits_NS - logits_NS.max(1, keepdims=True))
     sums_NS = np.cumsum(chances_NS, 1)
     found: I64 = (sums_NS <= (choice_N * sums_NS[:, -1])[:, None]).sum(1)
-    inside: I64 = np.minimum(found, logits_NS.shape[1] - 1)
-    return inside
+    last = logits_NS.shape[1] - 1
+    return found.clip(max=last)
 
 
 def matrix_of(examples: Sequence[Any]) -> F64:
@@ -294,5 +294,5 @@ def _nearest(own: F32, value_N: F64) -> I64:
     if not len(own):
         return np.zeros(len(value_N), np.int64)
     middle = (own[1:].astype(np.float64) + own[:-1]) / 2
-    nearest: I64 = np.searchsorted(middle, value_N).astype(np.int64)
-    return nearest
+    found: I64 = np.searchsorted(middle, value_N).astype(np.int64)
+    return found

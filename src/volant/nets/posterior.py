@@ -1,9 +1,9 @@
 """Where the encoder of a trained VAE puts the data: a Gaussian a class, to draw latents from.
 
 The encoder's means never fill the standard normal prior evenly, least of all with a small weight on the
-divergence; drawing from what they fill in fact is the second stage of Dai and Wipf (2019), and of Ghosh and others
-(2020), with a Gaussian in place of a second network. Its covariance is that of the means plus the encoder's own mean
-variance, drawn towards the covariance of all classes where a class has few examples.
+divergence; drawing from what they fill in fact is the second stage of Dai and Wipf (2019) and of Ghosh and others
+(2020), with a Gaussian in place of a second network. Its covariance is that of the means plus the encoder's own
+mean variance, drawn towards the covariance of all classes where a class has few examples.
 
 Shape legend: N examples, B rows, Z latents, K classes (the last one: no condition).
 """

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from volant.core.errors import ArtifactError, SettingError
+from volant.core.errors import ArtifactError, SettingError, did_you_mean
 from volant.core.protocols import Example, Grid, Mixed, Space, space_from, space_json
 from volant.nets import columns
 from volant.nets.arrays import ArrayBatch, Arrays
@@ -152,7 +152,6 @@ class Vae:
 
     def logp(self, net: Any, batch: Any) -> None:
         """It has none: its loss is a bound at best."""
-        return
 
     @torch.no_grad()
     def encode_mean(self, net: Any, values_BCHW: torch.Tensor) -> torch.Tensor:
@@ -169,8 +168,8 @@ class Vae:
     def decode(self, net: Any, latents_BCHW: torch.Tensor) -> torch.Tensor:
         """Images [B, C, H, W] in [-1, 1] of latents in diffusers' scale; the way back from `encode_mean`."""
         latents = latents_BCHW / _map(net).autoencoder.config.scaling_factor
-        values: torch.Tensor = net.decoded(latents, torch.empty(len(latents), 0, dtype=torch.int64)).clamp(-1, 1)
-        return values
+        values = _map(net).decoded(latents, torch.empty(len(latents), 0, dtype=torch.int64))
+        return values.clamp(-1, 1)
 
     def recipe(self, space: Space, *, steps: int, batch: int) -> dict[str, Any]:
         """What suits it of a `Recipe`."""
@@ -214,7 +213,8 @@ class Vae:
             from diffusers import AutoencoderKL
 
             assert isinstance(space, Grid)
-            inner = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            opened: Any = AutoencoderKL.from_pretrained
+            inner = opened(folder, use_safetensors=True, local_files_only=True)
             net: Any = _map_of(space, size, inner)
             net.posterior.load_state_dict(load_file(folder / "posterior.safetensors"))
             return net.eval()
@@ -259,8 +259,6 @@ def _map(net: Any) -> MapVae:
 
 
 def _none_more(controls: dict[str, Any], known: dict[str, tuple[float, float]]) -> None:
-    from volant.core.errors import did_you_mean
-
     for name in controls:
         raise SettingError(f"there is no control {name!r}.", where="controls", fix=did_you_mean(name, known))
 

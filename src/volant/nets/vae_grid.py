@@ -38,7 +38,9 @@ def halvings(dims: tuple[int, ...], down: int) -> int:
             down += 1
     if any(side % 2**down for side in dims):
         what = f"{dims[0]} x {dims[1]} pixels cannot be halved {down} times"
-        raise SettingError(what, where="down", fix="Choose a smaller `down`, or a `side` that 2**down divides.")
+        raise SettingError(
+            what, where="down", fix="Choose a smaller `down`, or a `side` that is a multiple of 2**down."
+        )
     return down
 
 
@@ -179,7 +181,8 @@ def small_autoencoder(space: Grid, *, latent_channels: int, width: int, down: in
     if width % 8:
         raise SettingError(f"{width} channels do not part into groups", where="width", fix="Take a multiple of 8.")
     down = halvings(space.dims, down)
-    return AutoencoderKL(
+    made: Any = AutoencoderKL
+    return made(
         in_channels=space.channels,
         out_channels=space.channels,
         down_block_types=("DownEncoderBlock2D",) * (down + 1),

@@ -108,15 +108,15 @@ class RowVae(nn.Module):
 
     def _opened(self, z_BZ: torch.Tensor) -> torch.Tensor:
         """What the latent gives each column [B, C, H]."""
-        shape = (z_BZ.size(0), len(self.layout.slots), self.symbols.embedding_dim)
-        opened_BCH: torch.Tensor = self.opening(z_BZ).view(shape)
+        opened_BCH: torch.Tensor = self.opening(z_BZ).unflatten(1, (len(self.layout.slots), -1))
         return opened_BCH
 
     def _before(self, symbol_BC: torch.Tensor) -> torch.Tensor:
         """The sum of the embeddings of the columns before each one [B, C, H]."""
         known = torch.where(symbol_BC >= 0, symbol_BC + self.first_C, self.symbols.num_embeddings - 1)
-        embedded_BCH: torch.Tensor = self.symbols(known)
-        return embedded_BCH.cumsum(1) - embedded_BCH
+        embedded_BCH = self.symbols(known)
+        before_BCH: torch.Tensor = embedded_BCH.cumsum(1) - embedded_BCH
+        return before_BCH
 
     def _logits(self, heard_BCH: torch.Tensor, column: int | None = None) -> torch.Tensor:
         """Logits of all columns [B, C, S], or of one [B, 1, S]; symbols that a column lacks are barred."""
