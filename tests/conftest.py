@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A `tiny_content.Shelf`: small pictures, rows and models of them, each made when it is first asked for."""
-    from tiny_content import Shelf
+    """A `small_content.Shelf`: small pictures, rows and models of them, each made when it is first asked for."""
+    from small_content import Shelf
 
     return Shelf(tmp_path_factory.mktemp("shelf"))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-import tiny_content as tiny
+import small_content as tiny
 from tiny_models import model as text_model
 from tiny_models import watched
 from volant.core.artifact import payload_digest

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tiny_content as tiny
+import small_content as tiny
 from tiny_models import watched
 from volant.core.artifact import Dataset, Prompt, payload_digest
 from volant.core.errors import DataError, RemoteError, SettingError

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import tiny_content as tiny
+import small_content as tiny
 from tiny_models import watched
 from volant.core.artifact import Model, payload_digest
 from volant.core.errors import ArtifactError, DataError, SettingError
@@ -17,6 +17,7 @@ from volant.engines import open_model
 from volant.modalities import open_modality
 from volant.nets.flow import family as flows
 from volant.stages.finetune import full, lora
+from volant.stages.pretrain import fit
 
 SETTINGS = {"steps": 6, "batch": 8, "lr": 2e-3}
 
@@ -93,6 +94,16 @@ def test_more_classes_than_there_is_room_for_are_refused(shelf, tmp_path):
 def test_a_new_class_for_a_vae(shelf, tops, tmp_path):
     made = full(tiny.content_run(tmp_path, "image"), shelf.vae, tops, **SETTINGS)
     assert drawn(made, "top", 1)[0].condition == "top"
+
+
+def test_a_new_class_for_a_flow_over_latents(shelf, tops, tmp_path):
+    size = {"latent_channels": 2, "width": 16}
+    few = {"steps": 2, "batch": 8}
+    vae = fit(tiny.content_run(tmp_path / "vae", "image"), shelf.pictures, family="vae", size=size, **few)
+    run = tiny.content_run(tmp_path / "flow", "image")
+    flow = fit(run, shelf.pictures, latent=vae, size=tiny.FLOW, controls={"steps": 2.0}, **few)
+    made = full(tiny.content_run(tmp_path / "full", "image"), flow, tops, **{**SETTINGS, "steps": 2})
+    assert made.about.space["channels"] == 2 and drawn(made, "top", 1)[0].condition == "top"
 
 
 def test_the_same_seed_tunes_the_same(shelf, tmp_path):

@@ -265,7 +265,7 @@ def test_recorded_answers_teach():
 
 def test_the_modality_is_found_by_name():
     assert open_modality("table") is modality
-    assert modality.gates() == ("c2st", "marginals", "closest_share") and set(modality.gates()) <= set(
+    assert modality.gates() == ("c2st", "row_coverage", "closest_share") and set(modality.gates()) <= set(
         modality.scorers()
     )
     assert modality.baselines()["marginals"] == ("tree", {"independent": True})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import tiny_content as tiny
+import small_content as tiny
 from tiny_models import watched
 from volant.core.artifact import payload_digest
 from volant.core.errors import DataError

@@ -159,7 +159,7 @@ def test_outputs_without_pictures_are_refused(name: str, judge: StandIn) -> None
     with pytest.raises(DataError, match="output 7 holds no picture"):
         made(name, judge).score([*shown(samples)[:7], Output("a disc")], samples)
     broken = samples[7].model_copy(update={"media": b"no", "id": "broken"})
-    with pytest.raises(DataError, match="sample broken: the picture cannot be read"):
+    with pytest.raises(DataError, match="broken: the image is no PNG, JPEG or WEBP image"):
         made(name, judge).score(shown([*samples[:7], broken]), samples)
 
 
@@ -373,9 +373,9 @@ def test_a_copy_at_another_size_and_in_colour_is_a_copy() -> None:
 
 
 def test_pictures_are_brought_to_the_references_usual_size() -> None:
-    grey, colour = np.full((5, 7), 100), np.full((5, 7, 3), 100)
+    grey, colour = np.full((5, 7), 100), np.full((5, 7, 3), (100, 50, 20))
     assert usual_size([picture(grey), picture(colour), picture(colour)]) == (5, 7, 3)
-    assert usual_size([picture(np.full((5, 7, 4), 100))]) == (5, 7, 3)
+    assert usual_size([picture(np.full((5, 7, 4), (100, 50, 20, 255)))]) == (5, 7, 3)
     assert pixels(picture(grey)).shape == (5, 7, 1) and (stacked([picture(grey)], (3, 4, 3)) == 100).all()
 
 

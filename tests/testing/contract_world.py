@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny_models
-from tiny_content import Shelf
+from small_content import Shelf
 from volant.core.artifact import Dataset, Model, Prompt, Report
 from volant.core.sample import Sample, sample_id
 from volant.core.score import Score

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import tiny_content
+import small_content
 from tiny_models import dataset, model, run_in, samples
 from volant.core.artifact import Card, Model, payload_digest
 from volant.core.outside import OutsideFile
@@ -156,7 +156,7 @@ def test_sampler_engine_on_pictures(name, shelf, tmp_path):
 @pytest.mark.parametrize("family", ["tree", "transformer"])
 def test_sampler_engine_on_rows(family, shelf, tmp_path):
     size = {"tree": {"leaf": 5}, "transformer": {"depth": 1, "width": 32}}[family]
-    run = tiny_content.content_run(tmp_path / "run", "table")
+    run = small_content.content_run(tmp_path / "run", "table")
     made = fit(run, shelf.people, family=family, steps=60, batch=20, size=size)
     (tmp_path / "check").mkdir()
     asked = ("", "job = cook", "age > 30 and sex = f")
@@ -165,9 +165,9 @@ def test_sampler_engine_on_rows(family, shelf, tmp_path):
 
 def test_baselines_of_content_are_sessions():
     pictures, people = open_modality("image"), open_modality("table")
-    check_content_session(gaussian.fit(tiny_content.pictures()), pictures, asked=("left", "right"), unknown="a whale")
+    check_content_session(gaussian.fit(small_content.pictures()), pictures, asked=("left", "right"), unknown="a whale")
     check_content_session(
-        tree.fit(tiny_content.people(), leaf=5), people, asked=("", "job = cook"), unknown="shoe_size = 44"
+        tree.fit(small_content.people(), leaf=5), people, asked=("", "job = cook"), unknown="shoe_size = 44"
     )
 
 
@@ -275,7 +275,7 @@ class Talks(Wrapped):
     ],
 )  # fmt: skip
 def test_broken_content_session(broken, sentence):
-    session = broken(gaussian.fit(tiny_content.pictures()))
+    session = broken(gaussian.fit(small_content.pictures()))
     with pytest.raises(AssertionError, match=sentence):
         check_content_session(session, open_modality("image"), asked=("left", "right"), unknown="a whale")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import tiny_content
+import small_content
 from volant import scorers
 from volant.core.artifact import Model
 from volant.core.errors import DataError
@@ -38,7 +38,7 @@ def test_scorer(name):
 def judge(tmp_path_factory) -> Model:
     """What `pretrain.judge` makes of the training pictures of the ladders."""
     folder = tmp_path_factory.mktemp("judge")
-    return tiny_content.judge(folder / "run", tiny_content.stored(folder / "data", training("image")), steps=120)
+    return small_content.judge(folder / "run", small_content.stored(folder / "data", training("image")), steps=120)
 
 
 @pytest.mark.parametrize("name", IMAGE)

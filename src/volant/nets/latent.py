@@ -75,6 +75,16 @@ class LatentCodec:
             raise AttributeError(name)
         return getattr(self.codec, name)
 
+    def with_classes(self, names: Sequence[str]) -> LatentCodec:
+        """The codec with further classes, over the same latents; see the inner codec.
+
+        Raises:
+            DataError: the inner codec has no room for them, or knows no classes.
+        """
+        inner: Any = self.codec
+        shape = (self.space.channels, *self.space.dims)
+        return LatentCodec(inner.with_classes(names), self._family, self._net, shape=shape, scale=self.scale)
+
     def encode(self, sample: Sample) -> Example:
         """A sample's latents, with its condition."""
         return self.encode_all([sample])[0]

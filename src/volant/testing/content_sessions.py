@@ -45,7 +45,8 @@ def check_content_engine(
     session = engine.open(model)
     modality = open_modality(model.about.modality)
     check_content_session(session, modality, asked=asked, unknown=unknown, close=False)
-    for controls in ({_NOBODY_S: 1}, *_beyond(model)):
+    wrong: list[dict[str, float]] = [{_NOBODY_S: 1}, *_beyond(model)]
+    for controls in wrong:
         request = Request(id="c", prompt=asked[0], controls=controls)
         sentence = f"{engine.name} has to refuse the controls {controls}"
         refusal(lambda r=request: list(session.generate([r])), sentence, kind=SettingError)  # type: ignore[misc]
