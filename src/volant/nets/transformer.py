@@ -75,7 +75,7 @@ class Transformer:
     name = "transformer"
     version = 1
     accepts = ("tokens",)
-    default_steps, default_batch = 160, 128  # for rows; texts are trained by the token, see `size_of`
+    default_steps, default_batch = 240, 128  # for rows; texts are trained by the token, see `size_of`
     controls = {"max_tokens": (1, 32_768), "temperature": (0.0, 5.0)}
 
     def build(
@@ -140,8 +140,9 @@ class Transformer:
     def recipe(self, space: Space, *, steps: int, batch: int) -> dict[str, Any]:
         """Fields of a `Recipe` that suit rows of tokens, which are few and soon known by heart.
 
-        A rate that falls from the start on: measured on 5,000 rows of 16 columns, that is worth as much as twice the
-        data (a classifier's AUC between real and made rows of 0.59 against 0.68), and smaller rates overfit sooner.
+        A rate that falls almost from the start. Measured on 5,000 rows of UCI Adult, one seed: a classifier tells made
+        from real rows with an AUC of 0.59, against 0.68 where a steadier rate was stopped early; half the rate
+        overfitted sooner (0.69).
         """
         return {
             "steps": steps,
