@@ -56,8 +56,6 @@ def content_model(
     examples = content.encoded(codec, train)
     net = content.build(chosen, codec, examples, seed=0, size=size)
     content.fit(run_in(folder / "training"), chosen, net, codec, examples, [], content.Budget(steps, 16))
-    if hasattr(chosen, "finish"):
-        chosen.finish(net, examples, seed=0)
     place = folder / "model"
     chosen.save(net, place)
     codec.save(place)

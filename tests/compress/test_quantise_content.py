@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from made_tables import visits
-from tiny_content import SOURCE, content_model, pictures
+from tiny_converted import SOURCE, content_model, pictures
 from tiny_models import dataset, run_in, watched
 from volant.core.artifact import Dataset, Model, ModelAbout, payload_digest
 from volant.core.errors import ArtifactError, GateRefused, SettingError

@@ -191,6 +191,13 @@ TABLE: dict[str, Builder] = {
         "bias_pairs": 2,
     },
     "compress.quantise": lambda p, w: {"model": put(p, w.model), "data": put(p, w.data), "loss": 0.5, "limit": 4},
+    "compress.distil": lambda p, w: {
+        "model": put(_images(p), w.shelf.flow), "data": put(p, w.shelf.pictures), "steps": 2, "teacher_steps": 4,
+        "samples": 20, "train_steps": 4, "batch": 8, "metric": "sharpness", "limit": 8, "loss": 10.0,
+    },
+    "compress.onnx": lambda p, w: {
+        "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "limit": 4,
+    },
     "deploy.serve": lambda p, w: {
         "model": put(p, w.model), "report": put(p, w.report), "prompt": put(p, w.prompt), "data": put(p, w.data),
         "requests": 2, "tokens": 4,
@@ -226,6 +233,10 @@ OF_CONTENT: dict[str, Builder] = {
     "evaluate.compare": lambda p, w: {
         "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "champion": put(p, w.shelf.vae),
         "judge": put(p, w.shelf.judge), "metric": "sharpness", "limit": 8,
+    },
+    "compress.quantise": lambda p, w: {
+        "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "metric": "sharpness", "limit": 8,
+        "loss": 1.0,
     },
     "deliver.publish": lambda p, w: {"data": put(_images(p), w.shelf.pictures)},
 }  # fmt: skip

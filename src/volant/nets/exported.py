@@ -66,7 +66,7 @@ def write(part: Part, file: Path, *, opset: int = OPSET) -> None:
     import warnings
 
     rows = torch.export.Dim("rows", min=1, max=1_000_000)
-    shapes = {"dynamic_shapes": tuple({0: rows} for _ in part.inputs)}
+    shapes: dict[str, Any] = {"dynamic_shapes": tuple({0: rows} for _ in part.inputs)}
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     said = logger.level
     logger.setLevel(logging.ERROR)  # that torchvision is not here concerns nobody
