@@ -86,6 +86,7 @@ class FrechetRatio(Judged):
     """See the module."""
 
     name = "frechet_ratio"
+    bar = "<= 2.5"  # a Gaussian of the pixels comes to 3 and more on digits
     direction: Direction = "lower"
     ladder = "fidelity"
     said = "Fréchet distance from the references over that of as many training pictures; 1 is as near"

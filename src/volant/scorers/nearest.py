@@ -36,6 +36,7 @@ class NearestRatio(Picturing):
     """See the module."""
 
     name = "nearest_ratio"
+    bar = ">= 0.9"  # fresh real pictures come to 1
     ladder = "memorisation"
     note = "median pixel distance to the nearest training picture over that of the references; far below 1: memorised"
 
