@@ -70,9 +70,13 @@ class Flow:
     def recipe(self, space: Space, *, steps: int, batch: int) -> dict[str, Any]:
         """Fields of a `Recipe` that suit a flow; the rate falls with the root of the width."""
         return {
-            "steps": steps, "lr": 3e-3 * (32 / _width(space)) ** 0.5, "betas": (0.9, 0.99), "warmup": max(1, min(100, steps // 10)),
-            "decay": max(1, steps // 2), "weight_decay": 0.01,
-        }  # fmt: skip
+            "steps": steps,
+            "lr": 3e-3 * (32 / _width(space)) ** 0.5,
+            "betas": (0.9, 0.99),
+            "warmup": max(1, min(100, steps // 10)),
+            "decay": max(1, steps // 2),
+            "weight_decay": 0.01,
+        }
 
     def step_loss(self, net: Velocity, batch: ArrayBatch) -> tuple[torch.Tensor, int]:
         """(sum over the examples of the mean squared error of the velocity, examples).
