@@ -14,6 +14,7 @@ from volant.core.protocols import Example, Grid, Tokens, space_json
 from volant.core.run import Run
 from volant.core.sample import Sample, Source
 from volant.nets import conv
+from volant.nets import pictures as taken
 from volant.nets.arrays import array_batch
 from volant.testing.families import adam, check_family
 
@@ -57,7 +58,8 @@ def samples(monkeypatch):
     def pixels(sample):
         return np.frombuffer(sample.media[3:], np.uint8).reshape(*sample.media[:3])
 
-    monkeypatch.setattr(conv, "_pictures", lambda samples: [pixels(s) for s in samples])
+    for module in (conv, taken):
+        monkeypatch.setattr(module, "pictures", lambda samples: [pixels(s) for s in samples])
     return make
 
 
@@ -114,16 +116,16 @@ def test_same_seed_same_judge(tmp_path, samples):
 
 
 def test_pictures_of_other_sides_and_colours_are_brought_to_the_judges(samples):
-    grey = conv.grids(samples(4, side=8), side=8, channels=1)
-    large = conv.grids(samples(4, side=24), side=8, channels=1)
+    grey = taken.grids(samples(4, side=8), side=8, channels=1)
+    large = taken.grids(samples(4, side=24), side=8, channels=1)
     assert grey.shape == large.shape == (4, 1, 8, 8)
     assert grey.min() >= -1 and grey.max() <= 1
     assert (grey[0, 0, :, :4].mean() > grey[0, 0, :, 4:].mean()) and (
         large[1, 0, :, :3].max() < large[1, 0, :, 5:].max()
     )
-    colour = conv.grids(samples(2), side=8, channels=3)
+    colour = taken.grids(samples(2), side=8, channels=3)
     np.testing.assert_array_equal(colour[:, 0], colour[:, 2])
-    mean = conv.grids(samples(2, channels=3), side=8, channels=1)
+    mean = taken.grids(samples(2, channels=3), side=8, channels=1)
     pixels = pictures(2, channels=3)[0][0]
     np.testing.assert_allclose(mean[0, 0], pixels.mean(2) / 127.5 - 1, atol=1e-5)
 
@@ -131,11 +133,11 @@ def test_pictures_of_other_sides_and_colours_are_brought_to_the_judges(samples):
 def test_training_moves_pictures_by_whole_pixels_and_evaluation_does_not():
     torch.manual_seed(0)
     x = torch.arange(64.0).view(1, 1, 8, 8).repeat(32, 1, 1, 1)
-    moved = conv._moved(x, 1)
+    moved = taken.moved(x, 1)
     inner = moved[:, 0, 1:-1, 1:-1]
     shifts = {float(v) for v in (inner - x[:, 0, 1:-1, 1:-1]).flatten(1).unique()}
     assert shifts <= {float(8 * a + b) for a in (-1, 0, 1) for b in (-1, 0, 1)} and len(shifts) > 4
-    assert conv._moved(x, 0) is x
+    assert taken.moved(x, 0) is x
     net = conv.family.build(SPACE, seed=0, width=8)
     batch = array_batch([Example(np.random.default_rng(0).normal(size=(1, 8, 8)), (0,))])
     with torch.no_grad():

@@ -29,6 +29,7 @@ from volant.core.run import Run
 from volant.core.sample import Sample
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.loop import train
+from volant.nets.pictures import grids, moved, pictures
 from volant.nets.recipe import Recipe
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
@@ -136,7 +137,7 @@ class Conv:
 
     def step_loss(self, net: JudgeNet, batch: ArrayBatch) -> tuple[torch.Tensor, int]:
         """(sum of the cross-entropies in nats, examples); in training pictures are moved by up to an eighth."""
-        x = _moved(batch.values, batch.values.size(-1) // 8) if net.training else batch.values
+        x = moved(batch.values, batch.values.size(-1) // 8) if net.training else batch.values
         each_B = F.cross_entropy(net(x), batch.condition_BC[:, 0], label_smoothing=_SMOOTHING, reduction="none")
         if batch.weights_B is not None:
             each_B = each_B * batch.weights_B
@@ -281,7 +282,7 @@ def fit_judge(
     if len(classes) < 2 or len(labelled) < 2 * len(classes):
         what = f"{len(labelled)} labelled samples of {len(classes)} classes are too few for a judge"
         raise DataError(what, where=run.step, fix="Give each picture one of a few classes as its condition.")
-    sizes = [picture.shape for picture in _pictures(labelled)]
+    sizes = [picture.shape for picture in pictures(labelled)]
     side = side or min(_LARGEST, max(max(h, w) for h, w, _ in sizes))
     channels = 1 if all(c == 1 for _, _, c in sizes) else 3
     values = grids(labelled, side=side, channels=channels)
@@ -308,41 +309,6 @@ def fit_examples(
     recipe = Recipe(**family.recipe(space, steps=steps, batch=rows), checkpoint_every=max(50, steps // 4), bf16=False)
     train(run, net, batches, recipe, loss=family.step_loss, name="judge", title="judge")
     return net.cpu().eval()
-
-
-def grids(samples: Sequence[Sample], *, side: int, channels: int) -> npt.NDArray[np.float32]:
-    """Pictures as float32 [n, channels, side, side] in [-1, 1]: stretched to a square, smoothed where made smaller."""
-    found = np.empty((len(samples), channels, side, side), np.float32)
-    for row, picture in enumerate(_pictures(samples)):
-        x_CHW = torch.from_numpy(picture[:, :, :3].astype(np.float32) / 127.5 - 1).permute(2, 0, 1)
-        if x_CHW.size(0) == 2:  # grey with alpha
-            x_CHW = x_CHW[:1]
-        if x_CHW.size(0) != channels:
-            x_CHW = x_CHW.mean(0, keepdim=True) if channels == 1 else x_CHW.expand(channels, -1, -1)
-        if x_CHW.shape[1:] != (side, side):
-            x_CHW = F.interpolate(x_CHW[None], (side, side), mode="bilinear", antialias=True)[0]
-        found[row] = x_CHW.numpy()
-    return found
-
-
-def _pictures(samples: Sequence[Sample]) -> list[npt.NDArray[np.uint8]]:
-    """Pixels [H, W, C] of each sample."""
-    from volant.modalities import image
-
-    return [image.pixels(sample) for sample in samples]
-
-
-def _moved(x_BCSS: torch.Tensor, most: int) -> torch.Tensor:
-    """Each picture of the batch moved by up to `most` pixels, its edge drawn out."""
-    if most < 1:
-        return x_BCSS
-    size, (height, width) = x_BCSS.size(0), x_BCSS.shape[-2:]
-    by_2B = torch.randint(0, 2 * most + 1, (2, size)).to(x_BCSS.device)
-    padded = F.pad(x_BCSS, (most,) * 4, mode="replicate")
-    rows_BH = by_2B[0][:, None] + torch.arange(height, device=x_BCSS.device)
-    columns_BW = by_2B[1][:, None] + torch.arange(width, device=x_BCSS.device)
-    batch = torch.arange(size, device=x_BCSS.device)[:, None, None]
-    return padded[batch, :, rows_BH[:, :, None], columns_BW[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _in_batches(told: Any, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

