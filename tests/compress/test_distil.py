@@ -36,8 +36,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Dataset]:
 def far(net: Any, other: Any, steps: int, **told: float) -> float:
     """How far two steps end from where the teacher's many steps end, for noise that was not learnt from."""
     prompts = [(n % 2,) for n in range(32)]
-    aim = family.sample(other, prompts, seed=99, steps=8, guidance=2.0)
-    return float(np.square(family.sample(net, prompts, seed=99, steps=steps, **told) - aim).mean())
+    aim = family.sample(other, prompts, seed=99, steps=8, order=1, guidance=2.0)
+    return float(np.square(family.sample(net, prompts, seed=99, steps=steps, order=1, **told) - aim).mean())
 
 
 def test_the_student_goes_where_the_teacher_goes(made: tuple[Model, Dataset], tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_the_student_goes_where_the_teacher_goes(made: tuple[Model, Dataset], tm
     scores = {s.name: s for s in watched(run).scores}
     assert scores["speed_ratio"].value > 3 and {"sharpness", "sharpness_change"} <= set(scores)
     about = small.about
-    assert about.extra["controls"] == {"steps": 2, "guidance": 1.0} and about.family == "flow"
+    assert about.extra["controls"] == {"steps": 2, "guidance": 1.0, "order": 1.0} and about.family == "flow"
     told = about.extra["distilled"]
-    assert told["teacher"] == made[0].digest and told["taught"] == {"guidance": 2.0, "steps": 8}
+    assert told["teacher"] == made[0].digest and told["taught"] == {"guidance": 2.0, "steps": 8, "order": 1.0}
     assert told["metric"] == "sharpness" and told["samples"] == 8
 
 
@@ -107,6 +107,6 @@ def test_the_ways_are_the_teachers(made: tuple[Model, Dataset], tmp_path: Path) 
     found = learning.ways(run_in(tmp_path), family, teacher, [(0,), ()], steps=2, controls={"steps": 6})
     assert [e.values.shape for e in found] == [(3, 1, 8, 8)] * 2 and found[1].condition == ()
     seeds = [learning._FIRST_SEED, learning._FIRST_SEED + 1]
-    aim = family.sample(teacher, [(0,), ()], seed=0, seeds=seeds, steps=6)
+    aim = family.sample(teacher, [(0,), ()], seed=0, seeds=seeds, steps=6, order=1)
     np.testing.assert_allclose(np.stack([e.values[-1] for e in found]), aim, atol=1e-6)
     assert learning.teacher_steps_for(4, 39) == 40 and learning.teacher_steps_for(4, 2) == 4

@@ -71,7 +71,8 @@ def distil(
     taught = _taught(
         run, about.extra.get("controls", {}), steps, distil.teacher_steps_for(steps, teacher_steps), guidance
     )
-    asked = {**{n: v for n, v in taught.items() if n == "temperature"}, "steps": steps, "guidance": 1.0}
+    kept = {n: v for n, v in taught.items() if n in ("temperature", "order")}
+    asked = {**kept, "steps": steps, "guidance": 1.0}
     codec = content.open_codec(open_modality(about.modality), model.path)
     teacher, student = (family.load(model.path).to(run.device) for _ in range(2))
     measure = yardstick(run, model, data, judge, metric, limit)
@@ -97,14 +98,14 @@ def distil(
 
 
 def _taught(run: Run, own: dict[str, float], steps: int, many: int, guidance: float) -> dict[str, float]:
-    """The controls of the teacher: the model's own, with many steps.
+    """The controls of the teacher: the model's own, with many plain steps, which is what the student learns to take.
 
     Raises:
         SettingError: it would take no more steps than the student.
     """
     if many <= steps:
         raise SettingError(f"{steps} steps of {many} save nothing.", where=run.step, fix="Ask for fewer `steps`.")
-    return {**own, "steps": many, **({"guidance": guidance} if guidance else {})}
+    return {**own, "steps": many, "order": 1.0, **({"guidance": guidance} if guidance else {})}
 
 
 def _prompts(run: Run, codec: Any, data: Dataset, samples: int) -> list[tuple[int, ...]]:
