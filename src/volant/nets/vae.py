@@ -56,7 +56,7 @@ class Vae:
         seed: int,
         z: int = 16,
         width: int = 0,
-        beta: float = 0.7,
+        beta: float | None = None,
         sigma: float = 0.2,
         latent_channels: int = 0,
         down: int = 0,
@@ -71,7 +71,8 @@ class Vae:
             seed: same seed, same weights.
             z: latents of an image or row.
             width: channels of the first convolution, or hidden units; 0 for 32 and 96 (16 with `latent_channels`).
-            beta: weight of the divergence; below 1 latents say more and samples are sharper, and closer to the data.
+            beta: weight of the divergence (0.7; 0.1 with `latent_channels`); lower lets latents say more: samples are
+                sharper, and closer to the data.
             sigma: how far off a pixel may be, in the space's units of -1 to 1; smaller makes sharper images.
             latent_channels: above 0 for a map of latents with so many channels in place of `z`.
             down: how often an image's sides are halved; 0 for down to about 4.
@@ -84,6 +85,7 @@ class Vae:
         layout = None
         if isinstance(space, Mixed):
             layout = columns.fit(space, columns.matrix_of(_given(examples)), ranges=ranges)
+        beta = (0.1 if latent_channels else 0.7) if beta is None else beta
         size = {"z": z, "beta": beta, "sigma": sigma, "latent_channels": latent_channels, "down": down}
         size |= {"dropout": dropout, "width": width or (96 if layout else 16 if latent_channels else 32)}
         with torch.random.fork_rng(devices=[]):
