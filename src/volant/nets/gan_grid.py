@@ -51,7 +51,7 @@ class Generator(nn.Module):
         self.style = nn.Sequential(nn.Linear(2 * z, style), nn.SiLU(), nn.Linear(style, style), nn.SiLU())
         self.start = nn.Linear(2 * z, self.small[0] * self.small[1] * self.small[2])
         self.first = _Styled(2 * width, 2 * width, style)
-        ups = [2 * width] * down + [width]
+        ups = [2 * width] * down + [width] if down else [2 * width]  # sides that are not halved keep their channels
         self.blocks = nn.ModuleList([_Styled(a, b, style) for a, b in itertools.pairwise(ups)])
         self.last = _Styled(ups[-1], space.channels, style)
 
