@@ -10,7 +10,7 @@ import small_content as tiny
 from tiny_models import model as text_model
 from tiny_models import watched
 from volant.core.artifact import payload_digest
-from volant.core.errors import DataError, SettingError
+from volant.core.errors import SettingError
 from volant.core.protocols import Request
 from volant.core.score import Score
 from volant.engines import open_model
@@ -81,10 +81,12 @@ def test_a_tree_is_fitted_to_rewarded_rows(shelf, tmp_path):
     assert sum(rich) / len(rich) > sum(known) / len(known) + 0.1
 
 
-def test_one_reward_for_all_is_refused(shelf, tmp_path):
-    with pytest.raises(DataError, match="every sample gets the same reward") as refused:
-        reward_weighted(tiny.content_run(tmp_path, "table"), shelf.tree, shelf.people, scorers=["flat"], samples=16)
-    assert refused.value.fix
+def test_one_reward_for_all_leaves_the_model_as_it_is(shelf, tmp_path):
+    run = tiny.content_run(tmp_path, "table")
+    made = reward_weighted(run, shelf.tree, shelf.people, scorers=["flat"], samples=16)
+    assert any("nothing to learn" in line for line in run.watcher.lines)
+    kept = {f.name: f.read_bytes() for f in made.path.glob("*.safetensors")}
+    assert kept and kept == {f.name: f.read_bytes() for f in shelf.tree.path.glob("*.safetensors")}
 
 
 def test_a_model_that_writes_text_is_refused(shelf, tmp_path):

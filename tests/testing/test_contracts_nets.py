@@ -21,7 +21,7 @@ from volant.engines.torch import engine as torch_engine
 from volant.modalities import open_modality
 from volant.modalities.text import Text, modality
 from volant.modalities.text_shapes import sample_of
-from volant.nets import flow, gan, gaussian, neighbour, ngram, tree, vae
+from volant.nets import flow, gaussian, neighbour, ngram, tree, vae
 from volant.nets.transformer import Transformer, family
 from volant.stages.compress import quantise
 from volant.stages.pretrain import fit
@@ -34,7 +34,6 @@ from volant.testing import (
     check_session,
     tasks,
 )
-from volant.testing.drawing import random_batch
 from volant.testing.families import adam
 
 SPACE = Tokens(vocab=61, length=16)
@@ -73,35 +72,6 @@ FAMILIES = {
 def test_family(name, tmp_path):
     family, space, size, steps, rest = FAMILIES[name]
     check_family(family, space, folder=tmp_path, size=size, learn=adam(family, steps=steps), rest=rest)
-
-
-def likeness(family, *, steps):
-    """For players against each other, whose loss has no reason to fall: how far the drawn mean is from the data's."""
-
-    def far(net, batch):
-        prompts = [[i for i in row if i >= 0] for row in batch.condition_BC.tolist()] * 8
-        drawn = torch.from_numpy(family.sample(net, prompts, seed=0)).mean(0)
-        return float((drawn - batch.values.mean(0)).abs().mean())
-
-    def learn(net, batch):
-        optimiser = torch.optim.Adam(net.parameters(), lr=2e-3, betas=(0.0, 0.9))
-        net.train()
-        first = far(net, batch)
-        for _ in range(steps):
-            optimiser.zero_grad()
-            family.step_loss(net, batch)[0].backward()
-            optimiser.step()
-            net.after_step()
-        return [first, far(net, batch)]
-
-    return learn
-
-
-def test_gan(tmp_path):
-    learn, size = likeness(gan.family, steps=150), {"width": 8, "z": 4, "average": 0.9}
-    batch = random_batch(GRID)
-    bright = replace(batch, values=batch.values.abs() / 2 + 0.5)
-    check_family(gan.family, GRID, folder=tmp_path, size=size, batch=bright, learn=learn, rest=0.7)
 
 
 class Unseeded(Transformer):
