@@ -39,7 +39,7 @@ COLUMNS = (
 NUMBERS = {"age", "fnlwgt", "education_num", "capital_gain", "capital_loss", "hours_per_week"}
 SOURCE = Source(uri="https://archive.ics.uci.edu/dataset/2/adult", licence="CC-BY-4.0", consent="public")
 CODEC = {"bins": 32, "fine": 16}
-SIZE = {"depth": 3, "width": 96}
+SIZE = {"depth": 2, "width": 128}
 
 
 def rows(file: Path, *, seed: int) -> list[Sample]:
@@ -165,7 +165,9 @@ def main() -> None:
         print(f"skipped: there is no adult-train.csv in uci-tabular of {chosen.data}; name its folder with --data")
         return
     torch.set_num_threads(1)
-    known, references = rows(folder / "adult-train.csv", seed=0), rows(folder / "adult-test.csv", seed=0)[:ROWS]
+    known = rows(folder / "adult-train.csv", seed=0)
+    # Size, codec and recipe were chosen against the first 5,000 and seeds 0 and 1; these are others.
+    references = rows(folder / "adult-test.csv", seed=0)[ROWS : 2 * ROWS]
     training, fresh = known[:ROWS], known[ROWS : 2 * ROWS]
     ways: dict[str, Callable[[int], Session]] = {
         "transformer": lambda seed: transformer(training, seed),
@@ -175,7 +177,7 @@ def main() -> None:
     }
     found: dict[str, Any] = {"fresh": {"runs": [measured([Output("", sample=s) for s in fresh], training, references)]}}
     for name, make in ways.items():
-        runs = [once(partial(make, seed), training, references, seed) for seed in range(chosen.seeds)]
+        runs = [once(partial(make, seed), training, references, seed) for seed in range(10, 10 + chosen.seeds)]
         found[name] = {**summary(runs), "runs": runs}
         print(f"{name:14} {json.dumps({k: v for k, v in found[name].items() if k != 'runs'})}", flush=True)
     print(f"{'fresh':14} {json.dumps(found['fresh']['runs'][0])}")
