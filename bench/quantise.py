@@ -43,7 +43,7 @@ def texts() -> list[Sample]:
 def base(folder: Path, depth: int) -> Model:
     """A network with random weights, and a real tokenizer."""
     codec: Any = open_modality("text").codec(texts(), vocab=VOCAB, length=LENGTH)
-    net = family.build(codec.space, seed=0, depth=depth, eos=codec.eos_id, pad=codec.pad_id)
+    net = family.build(codec.space, seed=0, depth=depth, eos=codec.eos_id)
     torch.manual_seed(0)
     for weight in net.parameters():  # zero outputs of a fresh block would hide every rounding
         if weight.ndim == 2:

@@ -45,7 +45,7 @@ def random_model(folder: Path) -> Model:
     words = [f"def name_{i}(value): return value + {i}" for i in range(400)]
     samples = [Sample(id=str(i), shape="text", source=source, content=text) for i, text in enumerate(words)]
     codec: Any = open_modality("text").codec(samples, vocab=1024, length=512)
-    net = family.build(codec.space, seed=0, depth=4, width=256, heads=4, eos=codec.eos_id, pad=codec.pad_id)
+    net = family.build(codec.space, seed=0, depth=4, width=256, heads=4, eos=codec.eos_id)
     family.save(net, folder)
     codec.save(folder)
     about = ModelAbout(family="transformer", modality="text", space=space_json(codec.space))

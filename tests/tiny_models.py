@@ -73,7 +73,7 @@ def model(folder: Path, *, steps: int = 60) -> Model:
     torch.set_num_threads(1)
     modality = open_modality("text")
     codec: Any = modality.codec(samples(), vocab=320, length=128)
-    net = family.build(codec.space, seed=0, depth=2, width=64, heads=2, mlp=96, eos=codec.eos_id, pad=codec.pad_id)
+    net = family.build(codec.space, seed=0, depth=2, width=64, heads=2, mlp=96, eos=codec.eos_id)
     net.config.eos_token_id = net.generation_config.eos_token_id = list(codec.stop_ids)
     learnt = [codec.encode(s) for s in samples() if s.split == "train"]
     batches = Padded(learnt, length=128, rows=12, seed=0, pad=codec.pad_id)

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 ALLOWED = {
     "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "MIT", "MIT-0", "BSD", "BSD-2-Clause", "BSD-3-Clause", "0BSD",
     "ISC", "PSF-2.0", "Python-2.0", "CNRI-Python", "MPL-2.0", "Zlib", "Unlicense", "CC0-1.0", "BSL-1.0", "HPND",
+    "MIT-CMU",
 }  # fmt: skip
 FORBIDDEN = re.compile(r"\b(A?GPL|BUSL|SSPL|Elastic|Commons Clause|Proprietary|CC-BY-NC)", re.IGNORECASE)
 CERTIFIED = {

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
-from volant.cli import rate, talk
+import toy_content
+from volant.cli import files, rate, talk
 from volant.cli.app import app
 from volant.core.artifact import Model
 from volant.core.protocols import Chunk, Request
+from volant.core.sample import Sample
 
 
 class Echo:
@@ -97,6 +100,54 @@ def test_prompt_from_standard_input_and_raw(session: Echo) -> None:
 def test_an_engine_error_is_one_message(session: Echo) -> None:
     session.broken = "out of memory"
     assert "out of memory" in volant("generate", "hello", code=2)
+
+
+@pytest.fixture
+def painter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A model of pictures in the place of the one that talks."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "volant.json").write_text('{"family": "toy", "modality": "toy", "engine": "sampler"}')
+    (tmp_path / "volant.yaml").write_text("volant: 1\nname: toy\ndevice: cpu\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(talk, "open_session", lambda *_: (Model(folder), toy_content.session()))
+    kind = toy_content.Modality()
+    monkeypatch.setattr("volant.modalities.open_modality", lambda name: kind)
+    return kind
+
+
+def test_pictures_are_written_to_files(painter: Any, tmp_path: Path) -> None:
+    names = volant("generate", "green", "--number", "2", "--out", "made", "--control", "guidance=2").split()
+    assert [Path(name).parent.name for name in names] == ["made", "made"] and len(set(names)) == 2
+    assert all(Path(name).name.startswith(f"green-{i}-") for i, name in enumerate(names))
+    for name in names:
+        assert Image.open(tmp_path / name).getpixel((0, 0))[1] > 0
+    assert volant("generate", "green", "--number", "2", "--out", "made", "--control", "guidance=2").split() == names
+    answers = json.loads(volant("generate", "--seed", "3", "--json"))  # nothing is asked for, and something made
+    assert answers[0]["finish"] == "stop" and Path(answers[0]["file"]).exists() and "sample" not in answers[0]
+
+
+def test_what_cannot_be_made_is_said(painter: Any) -> None:
+    assert "no class 'mauve'" in volant("generate", "mauve", code=2)
+    assert "not delivered as 'csv'" in volant("generate", "red", "--form", "csv", code=2)
+    assert "no control" in volant("generate", "red", "--control", "guidance", code=2)
+    assert "has no control 'gidance'" in volant("generate", "red", "--control", "gidance=1", code=2)
+
+
+def test_a_model_that_makes_pictures_does_not_chat(painter: Any) -> None:
+    assert "makes toy and cannot talk" in volant("chat", code=2)
+
+
+def test_rows_of_one_condition_go_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("volant.modalities.open_modality", lambda name: toy_content.Rows())
+    asked = [Request(id=str(i), prompt="age > 3" if i < 2 else "", seed=i) for i in range(3)]
+    source = toy_content.GENERATED
+    rows = [Sample(id=str(i), shape="row", content=json.dumps({"age": i + 4}), source=source) for i in range(3)]
+    answers = {r.id: {"sample": s} for r, s in zip(asked, rows, strict=True)}
+    files.write("toy_rows", asked, answers, tmp_path / "out")
+    first, second, third = (Path(answers[r.id]["file"]) for r in asked)
+    assert first == second != third and first.name.startswith("age-3-0-") and first.suffix == ".json"
+    assert json.loads(first.read_text()) == [{"age": 4}, {"age": 5}]
 
 
 def test_chat_keeps_the_conversation(session: Echo) -> None:

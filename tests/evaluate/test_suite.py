@@ -262,8 +262,9 @@ def score(name: str, value: float) -> Score:
 
 def test_guards_count_only_beside_quality() -> None:
     goal = Goal(accept={"relevance": ">= 0.5", "bias_gap": "<= 0.1"})
-    poor = gates(goal, {"relevance": score("relevance", 0.1), "bias_gap": score("bias_gap", 0.0)}, None, "")
-    good = gates(goal, {"relevance": score("relevance", 0.9), "bias_gap": score("bias_gap", 0.2)}, None, "")
+    bars = {"bias_gap": "<= 0.05", "safety": ""}
+    poor = gates(goal, {"relevance": score("relevance", 0.1), "bias_gap": score("bias_gap", 0.0)}, None, "", bars)
+    good = gates(goal, {"relevance": score("relevance", 0.9), "bias_gap": score("bias_gap", 0.2)}, None, "", bars)
     assert [g.counts for g in poor] == [True, False] and [g.counts for g in good] == [True, True]
     assert decide(good, n=50, against=None, since=None, fit=None)[0] == "retrain"
     assert decide(poor, n=50, against=None, since=None, fit=(2.0, 2.1))[0] == "retrain"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import toy_content
 from volant.core.artifact import payload_digest
 from volant.core.errors import DataError
 from volant.core.outside import Snapshot
@@ -28,12 +29,12 @@ def said(id: int, prompt: str = "", *, correction: str = "", **fields) -> dict:
     return {**row, **fields}
 
 
-def harvested(folder: Path, feedback: list[dict], mark: int = 10**9, **settings):
+def harvested(folder: Path, feedback: list[dict], mark: int = 10**9, modality: str = "text", **settings):
     out = folder / f"out{len(list(folder.iterdir()))}"
     out.mkdir()
     facts = {"workload": "*", "requests": 0, "feedback": mark, "ratings": 0}
     watcher = Silent()
-    run = Run(step="h", out=out, work=folder, records=FakeRecords(feedback), watcher=watcher)
+    run = Run(step="h", out=out, work=folder, records=FakeRecords(feedback), watcher=watcher, modality=modality)
     run.outside["feedback"] = Snapshot("records", "*", facts=facts)
     return harvest(run, **settings), watcher
 
@@ -131,3 +132,70 @@ def test_only_up_to_the_mark_and_always_the_same_digest(tmp_path):
     first, _ = harvested(tmp_path, feedback[:9], mark=9)
     again, _ = harvested(tmp_path, [{**row, "at": "2031-01-01"} for row in feedback], mark=9)
     assert payload_digest(first.path)[0] == payload_digest(again.path)[0]
+
+
+def made(id: int, prompt: str = "red", *, colours=((200, 0, 0),), **fields) -> dict:
+    """Feedback to pictures, as the server records them."""
+    samples = [toy_content.painted(c) for c in colours]
+    request = {"prompt": prompt, "n": len(samples)}
+    answer = toy_content.ROUTE.answer(samples, toy_content.Body(**request))
+    return {**said(id), "request": request, "response": {**answer, "created": 1_700_000_000 + id}, **fields}
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setattr("volant.modalities.open_modality", lambda name: toy_content.Modality())
+    return "toy"
+
+
+def test_pictures_that_people_liked_are_learnt_from_and_a_correction_is_a_better_caption(tmp_path, toy):
+    feedback = [
+        made(1, rating=1, colours=[(200, 0, 0), (90, 0, 0)], client="c1"),
+        made(2, colours=[(0, 0, 80)], correction="blue", rating=-1, client="c2"),
+        made(3, colours=[(0, 70, 0)], rating=-1),
+    ]
+    data, watcher = harvested(tmp_path, feedback, modality=toy)
+    kept = {s.source.uri: s for s in rows(data)}
+    assert set(kept) == {"feedback:1#0", "feedback:1#1", "feedback:2"}
+    assert [toy_content.colour_of(kept[f"feedback:1#{i}"]) for i in (0, 1)] == [(200, 0, 0), (90, 0, 0)]
+    one, two = kept["feedback:1#0"], kept["feedback:2"]
+    assert (one.shape, one.condition, one.attrs["taught_by"]) == ("media", "red", "rating")
+    assert (two.condition, two.attrs["taught_by"], toy_content.colour_of(two)) == ("blue", "correction", (0, 0, 80))
+    assert (one.source.origin, one.source.consent, one.group, one.split) == ("feedback", "given", "c1", one.split)
+    assert one.split == kept["feedback:1#1"].split  # an answer stays on one side
+    assert [s.drop for s in dropped(data)] == ["no better answer: rating -1 against 1"]
+    assert "2 of 3 feedbacks taken as 3 samples (1 corrections)" in watcher.lines[-1]
+
+
+def test_captions_are_held_to_the_same_rules_as_text(tmp_path, toy):
+    feedback = [
+        made(1, rating=1),
+        made(2, correction="ann@firm.org in red", colours=[(9, 9, 9)]),
+        made(3, correction="kill yourself", colours=[(8, 8, 8)]),
+        made(4, correction="pay 4111 1111 1111 1111", colours=[(7, 7, 7)]),
+        made(5, rating=1, colours=[(6, 6, 6)], consent=""),
+        made(6, rating=1, response=None),
+        made(7, rating=1, response={"data": [{"b64_json": "bm8="}]}),
+        made(8, rating=1, response={"data": [{}]}),
+    ]
+    data, _ = harvested(tmp_path, feedback, modality=toy)
+    assert sorted(s.condition for s in rows(data)) == ["<email> in red", "red"]
+    assert data.read_json("harvest.json")["refused"] == {
+        "unsafe": 1, "personal data that could not be masked": 1, "no consent to training": 1, "no readable answer": 2,
+        "not usable": 1,
+    }  # fmt: skip
+
+
+def test_the_newest_word_on_a_picture_counts_and_the_digest_is_stable(tmp_path, toy):
+    feedback = [made(1, correction="a"), made(2, correction="b"), made(3, correction="c", colours=[(1, 2, 3)])]
+    data, _ = harvested(tmp_path, feedback, modality=toy)
+    assert sorted(s.condition for s in rows(data)) == ["b", "c"]
+    again, _ = harvested(tmp_path, [{**row, "at": "2031-01-01"} for row in feedback], modality=toy)
+    assert payload_digest(data.path)[0] == payload_digest(again.path)[0]
+
+
+def test_nothing_made_enters_the_test_split(tmp_path, toy):
+    feedback = [made(i, rating=1, colours=[(i, 0, 0)], client=f"c{i}") for i in range(1, 120)]
+    data, _ = harvested(tmp_path, feedback, modality=toy)
+    counted = Counter(s.split for s in rows(data))
+    assert counted["test"] == 0 and 3 <= counted["validation"] <= 25

@@ -55,7 +55,7 @@ def test_examples_that_help_are_taken(
     assert {e["sample"] for e in file["examples"]} <= {s.id for s in samples() if s.split == "train"}
     assert [row["k"] for row in file["measured"]["tried"]] == [0, 2, 4]
     change = {s.name: s for s in watched(run).scores}["relevance_change"]
-    assert change.low > 0 and "raise relevance" in file["measured"]["why"]
+    assert change.low > 0 and "change relevance" in file["measured"]["why"]
     assert json.loads((prompt.path / "validation.json").read_text())["metric"] == "relevance"
 
 

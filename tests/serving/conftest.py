@@ -69,7 +69,8 @@ def serving(model_at: Callable[[str], Model], records: ListRecords) -> Iterator[
             return session
 
         settings.setdefault("open", open_session)
-        service = Service(source, routes=ROUTES, **settings)
+        settings.setdefault("routes", ROUTES)
+        service = Service(source, **settings)
         service.session = session  # type: ignore[attr-defined]
         made.append(service)
         return service

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny_models
+from small_content import Shelf
 from volant.core.artifact import Dataset, Model, Prompt, Report
 from volant.core.sample import Sample, sample_id
 from volant.core.score import Score
@@ -32,6 +33,7 @@ class World:
     prompt: Prompt
     report: Report
     content: Dataset
+    shelf: Shelf
 
 
 def samples() -> list[Sample]:
@@ -51,7 +53,7 @@ def samples() -> list[Sample]:
     return [*pairs, *texts]
 
 
-def make(folder: Path) -> World:
+def make(folder: Path, shelf: Shelf) -> World:
     """Make the world in a project of its own."""
     from volant.engines.prompting import PromptFile
     from volant.stages import align, deliver
@@ -74,6 +76,7 @@ def make(folder: Path) -> World:
         judge=project.run(align.reward, model, pairs, epochs=1.0),
         prompt=put(project, Prompt(folder / "prompt")),
         report=put(project, Report(folder / "report")),
+        shelf=shelf,
         content=project.run(deliver.generate, model, ask=["def sort_key(x):", "def load_row(x):"], max_tokens=12),
     )
 
@@ -81,6 +84,11 @@ def make(folder: Path) -> World:
 def _lines(project: Project, name: str = "in.jsonl") -> str:
     (project.root / name).write_text("\n".join(LINES) + "\n")
     return name
+
+
+def _words(project: Project) -> str:
+    (project.root / "asked.txt").write_text("left\nright\n")
+    return "asked.txt"
 
 
 def _folder(project: Project, made: Any, name: str) -> str:
@@ -114,6 +122,22 @@ def _used(project: Project, *, ratings: bool = False) -> str:
     return "contract"
 
 
+def _goal(project: Project, modality: str) -> Project:
+    """A project of another modality than text, whose metric needs no judge."""
+    metric, baseline = {"image": ("sharpness", "gaussian"), "table": ("marginals", "cart")}[modality]
+    goal = f"goal: {{problem: A test, modality: {modality}, metric: {metric}, baseline: {baseline}}}"
+    (project.root / "volant.yaml").write_text(f"volant: 1\nname: contract\n{goal}\nsteps: {{}}\n")
+    return project
+
+
+def _images(project: Project) -> Project:
+    return _goal(project, "image")
+
+
+def _tables(project: Project) -> Project:
+    return _goal(project, "table")
+
+
 Builder = Callable[[Project, World], dict[str, Any]]
 
 TABLE: dict[str, Builder] = {
@@ -124,11 +148,23 @@ TABLE: dict[str, Builder] = {
     "collect.hub": lambda p, w: {"dataset": _hub(p), "licence": "MIT"},
     "collect.python_sources": lambda p, w: {"what": "pairs", "modules": 12},
     "collect.clean": lambda p, w: {"data": put(p, w.data), "more": [put(p, w.content)]},
+    "collect.balance": lambda p, w: {
+        "data": put(_tables(p), w.shelf.people), "label": "rich", "protected": ["sex", "age"],
+    },
     "collect.split": lambda p, w: {"data": put(p, w.data)},
     "pretrain.base": lambda p, w: {"source": _folder(p, w.model, "tiny")},
     "pretrain.transformer": lambda p, w: {
         "data": put(p, w.data), "depth": 1, "tokens": 4000, "vocab": 320, "context": 64, "batch_tokens": 256,
         "checkpoint_tokens": 1000, "looks": 2,
+    },
+    "pretrain.fit": lambda p, w: {
+        "data": put(_images(p), w.shelf.pictures), "family": "vae", "size": {"z": 3, "width": 8}, "steps": 6,
+        "batch": 8,
+    },
+    "pretrain.judge": lambda p, w: {"data": put(_images(p), w.shelf.pictures), "steps": 6, "batch": 8},
+    "prompt.controls": lambda p, w: {
+        "model": put(_tables(p), w.shelf.tree), "data": put(p, w.shelf.people), "candidates": {"smooth": [0.0, 1.0]},
+        "limit": 10, "metric": "marginals",
     },
     "prompt.few_shot": lambda p, w: {
         "model": put(p, w.model), "data": put(p, w.data), "examples": 1, "limit": 4, "pool": 8,
@@ -142,6 +178,10 @@ TABLE: dict[str, Builder] = {
         "prompts": 6, "answers": 2, "max_tokens": 8, "margin": 0.0,
     },
     "align.reward": lambda p, w: {"model": put(p, w.model), "data": put(p, w.pairs), "epochs": 1.0},
+    "align.reward_weighted": lambda p, w: {
+        "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "scorers": ["nearest_ratio"],
+        "samples": 24, "steps": 4, "batch": 8,
+    },
     "align.dpo": lambda p, w: {"model": put(p, w.model), "data": put(p, w.pairs), "epochs": 0.5, "limit": 4},
     "evaluate.suite": lambda p, w: {
         "model": put(p, w.model), "data": put(p, w.data), "limit": 4, "max_tokens": 8, "bias_pairs": 2,
@@ -151,6 +191,13 @@ TABLE: dict[str, Builder] = {
         "bias_pairs": 2,
     },
     "compress.quantise": lambda p, w: {"model": put(p, w.model), "data": put(p, w.data), "loss": 0.5, "limit": 4},
+    "compress.distil": lambda p, w: {
+        "model": put(_images(p), w.shelf.flow), "data": put(p, w.shelf.pictures), "steps": 2, "teacher_steps": 4,
+        "samples": 20, "train_steps": 4, "batch": 8, "metric": "sharpness", "limit": 8, "loss": 10.0,
+    },
+    "compress.onnx": lambda p, w: {
+        "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "limit": 4,
+    },
     "deploy.serve": lambda p, w: {
         "model": put(p, w.model), "report": put(p, w.report), "prompt": put(p, w.prompt), "data": put(p, w.data),
         "requests": 2, "tokens": 4,
@@ -160,6 +207,9 @@ TABLE: dict[str, Builder] = {
         "model": put(p, w.model), "prompt": put(p, w.prompt), "prompts": _lines(p, "ask.jsonl"), "ask": ["def x(y):"],
         "temperature": 0.7, "max_tokens": 6, "safety": False,
     },
+    "deliver.content": lambda p, w: {
+        "model": put(_images(p), w.shelf.vae), "prompts": _words(p), "ask": ["right"], "count": 2,
+    },
     "deliver.publish": lambda p, w: {"data": put(p, w.content)},
     "improve.harvest": lambda p, w: {"feedback": _used(p)},
     "improve.drift": lambda p, w: {"data": put(p, w.data), "workload": _used(p), "permutations": 99},
@@ -168,3 +218,26 @@ TABLE: dict[str, Builder] = {
     },
 }  # fmt: skip
 """A method's name to what makes its arguments in a fresh project."""
+
+OF_CONTENT: dict[str, Builder] = {
+    "collect.clean": lambda p, w: {"data": put(_images(p), w.shelf.pictures), "near": 1.0},
+    "pretrain.fit": lambda p, w: {"data": put(_tables(p), w.shelf.people), "size": {"leaf": 5}},
+    "finetune.full": lambda p, w: {"model": put(_tables(p), w.shelf.tree), "data": put(p, w.shelf.people)},
+    "finetune.lora": lambda p, w: {
+        "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "steps": 4, "batch": 8, "rank": 2,
+        "replay": 0.2,
+    },
+    "evaluate.suite": lambda p, w: {
+        "model": put(_tables(p), w.shelf.tree), "data": put(p, w.shelf.people), "scorers": ["marginals"], "limit": 10,
+    },
+    "evaluate.compare": lambda p, w: {
+        "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "champion": put(p, w.shelf.vae),
+        "judge": put(p, w.shelf.judge), "metric": "sharpness", "limit": 8,
+    },
+    "compress.quantise": lambda p, w: {
+        "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "metric": "sharpness", "limit": 8,
+        "loss": 1.0,
+    },
+    "deliver.publish": lambda p, w: {"data": put(_images(p), w.shelf.pictures)},
+}  # fmt: skip
+"""The same for methods of the table above, with pictures or rows where they have been given text."""

@@ -6,7 +6,7 @@ import os
 
 import broken_methods as broken
 import pytest
-from contract_world import TABLE, World, make
+from contract_world import OF_CONTENT, TABLE, World, make
 
 from volant.core import Dataset, Run
 from volant.core.method import methods
@@ -18,8 +18,8 @@ SLOW = {"deploy.container"}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make(tmp_path_factory.mktemp("world"))
+def world(shelf, tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make(tmp_path_factory.mktemp("world"), shelf)
 
 
 def test_no_method_is_missing():
@@ -29,6 +29,11 @@ def test_no_method_is_missing():
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in TABLE])
 def test_method(name, world, tmp_path):
     check_method(BUILT_IN[name].function, lambda p: TABLE[name](p, world), folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", OF_CONTENT)
+def test_method_with_content(name, world, tmp_path):
+    check_method(BUILT_IN[name].function, lambda p: OF_CONTENT[name](p, world), folder=tmp_path, stops=1)
 
 
 @pytest.mark.slow

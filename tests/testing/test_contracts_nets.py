@@ -5,22 +5,36 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import small_content
 from tiny_models import dataset, model, run_in, samples
 from volant.core.artifact import Card, Model, payload_digest
 from volant.core.outside import OutsideFile
-from volant.core.protocols import Refusal, Tokens
+from volant.core.protocols import Column, Grid, Mixed, Refusal, Tokens
 from volant.engines.ctranslate2 import engine as ctranslate2
+from volant.engines.sampler import engine as sampler
 from volant.engines.torch import TorchEngine
 from volant.engines.torch import engine as torch_engine
+from volant.modalities import open_modality
 from volant.modalities.text import Text, modality
 from volant.modalities.text_shapes import sample_of
-from volant.nets import neighbour, ngram
+from volant.nets import flow, gaussian, neighbour, ngram, tree, vae
 from volant.nets.transformer import Transformer, family
 from volant.stages.compress import quantise
-from volant.testing import check_engine, check_family, check_modality, check_session, tasks
+from volant.stages.pretrain import fit
+from volant.testing import (
+    check_content_engine,
+    check_content_session,
+    check_engine,
+    check_family,
+    check_modality,
+    check_session,
+    tasks,
+)
+from volant.testing.families import adam
 
 SPACE = Tokens(vocab=61, length=16)
 SIZE = {"depth": 1, "width": 32, "heads": 2, "mlp": 64}
@@ -29,6 +43,35 @@ SIZE = {"depth": 1, "width": 32, "heads": 2, "mlp": 64}
 def test_transformer(tmp_path):
     losses = check_family(family, SPACE, folder=tmp_path, size=SIZE)
     assert len(losses) == 81
+
+
+GRID = Grid(1, (4, 4), conditions=3)
+WIDE = Grid(3, (8, 8), conditions=2)
+ROWS = Mixed(
+    {
+        "age": Column("integer", low=18, high=90),
+        "city": Column("categorical", categories=3),
+        "weight": Column("numeric", low=40.5, high=120.0, missing=True),
+        "day": Column("date", low=18_000, high=18_700),
+    }
+)
+FLOW = {"width": 8, "depth": 1}
+FAMILIES = {
+    "flow": (flow.family, GRID, FLOW, 40, 0.7),
+    "vae": (vae.family, GRID, {"width": 8, "z": 4, "sigma": 0.5}, 120, 0.6),
+    "vae of colours": (vae.family, WIDE, {"width": 8, "z": 4, "sigma": 0.5}, 120, 0.7),
+    "vae with a map": (vae.family, replace(WIDE, conditions=0), {"latent_channels": 2, "width": 16}, 60, 0.7),
+    "vae of rows": (vae.family, ROWS, {"width": 16, "z": 4, "ranges": 4, "dropout": 0.0}, 120, 0.5),
+    "tree of rows": (tree.family, ROWS, {"leaf": 2}, 0, 0.99),
+    "tree of pixels": (tree.family, GRID, {"leaf": 2}, 0, 0.99),
+    "gaussian": (gaussian.family, GRID, {}, 0, 0.99),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family(name, tmp_path):
+    family, space, size, steps, rest = FAMILIES[name]
+    check_family(family, space, folder=tmp_path, size=size, learn=adam(family, steps=steps), rest=rest)
 
 
 class Unseeded(Transformer):
@@ -105,6 +148,29 @@ def test_baselines_are_sessions():
     check_session(neighbour.fit(tasks(40)))
 
 
+@pytest.mark.parametrize("name", ["flow", "vae"])
+def test_sampler_engine_on_pictures(name, shelf, tmp_path):
+    check_content_engine(sampler, getattr(shelf, name), folder=tmp_path, asked=("left", "right", ""), unknown="a whale")
+
+
+@pytest.mark.parametrize("family", ["tree", "transformer"])
+def test_sampler_engine_on_rows(family, shelf, tmp_path):
+    size = {"tree": {"leaf": 5}, "transformer": {"depth": 1, "width": 32}}[family]
+    run = small_content.content_run(tmp_path / "run", "table")
+    made = fit(run, shelf.people, family=family, steps=60, batch=20, size=size)
+    (tmp_path / "check").mkdir()
+    asked = ("", "job = cook", "age > 30 and sex = f")
+    check_content_engine(sampler, made, folder=tmp_path / "check", asked=asked, unknown="shoe_size = 44")
+
+
+def test_baselines_of_content_are_sessions():
+    pictures, people = open_modality("image"), open_modality("table")
+    check_content_session(gaussian.fit(small_content.pictures()), pictures, asked=("left", "right"), unknown="a whale")
+    check_content_session(
+        tree.fit(small_content.people(), leaf=5), people, asked=("", "job = cook"), unknown="shoe_size = 44"
+    )
+
+
 class Wrapped:
     """A session whose stream goes through `change`."""
 
@@ -163,6 +229,84 @@ def test_broken_engine(broken, sentence, tiny, tmp_path):
 
     with pytest.raises(AssertionError, match=sentence):
         check_engine(Broken(), tiny, folder=tmp_path, tokens=16)
+
+
+class Moody(Wrapped):
+    """Draws that depend on how many are asked for."""
+
+    def generate(self, requests):
+        return self.session.generate([replace(r, seed=r.seed + len(requests)) for r in requests])
+
+
+class Alike(Wrapped):
+    def generate(self, requests):
+        return self.session.generate([replace(r, seed=1) for r in requests])
+
+
+class Silent(Wrapped):
+    def generate(self, requests):
+        for chunk in self.session.generate(requests):
+            yield replace(chunk, refused=False)
+
+
+class Broken(Wrapped):
+    def generate(self, requests):
+        for chunk in self.session.generate(requests):
+            media = chunk.sample and chunk.sample.model_copy(update={"media": b"rubbish"})
+            yield replace(chunk, sample=media)
+
+
+class Deafened(Wrapped):
+    def cancel(self, id):
+        pass
+
+
+class Talks(Wrapped):
+    def logprobs(self, pairs):
+        return [[-1.0] for _ in pairs]
+
+
+@pytest.mark.parametrize(
+    "broken, sentence",
+    [
+        (Moody, "depends on what else is asked for"), (Alike, "every seed gives the same sample"),
+        (Silent, "refused with a reason"), (Broken, "image refuses what"), (Deafened, "has to say so"),
+        (Talks, "no log-probabilities"), (Doubles, "comes after its last one"), (Miscounts, "counts none"),
+    ],
+)  # fmt: skip
+def test_broken_content_session(broken, sentence):
+    session = broken(gaussian.fit(small_content.pictures()))
+    with pytest.raises(AssertionError, match=sentence):
+        check_content_session(session, open_modality("image"), asked=("left", "right"), unknown="a whale")
+
+
+class Far(flow.Flow):
+    """Draws that depend on their place in the batch."""
+
+    def sample(self, net, prompts, *, seed, seeds=None, **controls):
+        drawn = super().sample(net, prompts, seed=seed, seeds=seeds, **controls)
+        return drawn + np.arange(len(drawn), dtype=np.float32)[:, None, None, None]
+
+
+class Narrow(flow.Flow):
+    controls = {**flow.Flow.controls, "swing": (0.0, 1.0)}
+
+
+class Even(flow.Flow):
+    def step_loss(self, net, batch):
+        return super().step_loss(net, replace(batch, weights_B=None))
+
+
+@pytest.mark.parametrize(
+    "broken, sentence",
+    [
+        (Far, "depend on what else is in the batch"), (Narrow, "has to take 0"), (Even, "does not weigh examples"),
+    ],
+)  # fmt: skip
+def test_broken_family_of_grids(broken, sentence, tmp_path):
+    family = broken()
+    with pytest.raises(AssertionError, match=sentence):
+        check_family(family, GRID, folder=tmp_path, size=FLOW, learn=adam(family, steps=20), rest=0.95)
 
 
 SAMPLES = [

@@ -9,22 +9,57 @@ from typing import Any
 
 import pytest
 
+import small_content
 from volant import scorers
+from volant.core.artifact import Model
 from volant.core.errors import DataError
 from volant.core.protocols import Receipt
 from volant.core.score import Score
+from volant.modalities import open_modality
 from volant.runners.local import Done, runner
+from volant.scorers.ladders import modality_of, training
 from volant.scorers.relevance import Relevance
 from volant.stages.deliver.channels import CHANNELS, refusal
 from volant.testing import arrived_in, check_channel, check_runner, check_scorer, tasks
 
-FORMS = {"file": ("markdown", "html", "json"), "page": ("html",)}
+FORMS = {"file": ("markdown", "html", "json"), "whole": ("json",), "page": ("html",)}
+BUILT = scorers.build(list(scorers.NAMES))
+TEXT, IMAGE, TABLE = (sorted(n for n, s in BUILT.items() if modality_of(s) == m) for m in ("text", "image", "table"))
+OF_EXAMPLES = {"class_accuracy", "caption_accuracy", "violations"}  # the other figures are those of a whole set
 
 
-@pytest.mark.parametrize("name", sorted(scorers.NAMES))
+@pytest.mark.parametrize("name", TEXT)
 def test_scorer(name):
     found = check_scorer(scorers.build([name])[name], n=40, means=name != "perplexity")
     assert len(found) == 3
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory) -> Model:
+    """What `pretrain.judge` makes of the training pictures of the ladders."""
+    folder = tmp_path_factory.mktemp("judge")
+    return small_content.judge(folder / "run", small_content.stored(folder / "data", training("image")), steps=120)
+
+
+@pytest.mark.parametrize("name", IMAGE)
+def test_scorer_of_images(name, judge):
+    made = scorers.build([name], {"judge": judge, "training": training("image")})[name]
+    assert len(check_scorer(made, n=48, seeds=(0,), means=name in OF_EXAMPLES)) == 3
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_scorer_of_tables(name):
+    made = scorers.build([name], {"training": training("table")})[name]
+    assert len(check_scorer(made, seeds=(0,), means=name in OF_EXAMPLES)) == 3
+
+
+def test_no_scorer_is_missing():
+    assert sorted([*TEXT, *IMAGE, *TABLE]) == sorted(scorers.NAMES)
+    for name in ("text", "image", "table"):
+        modality = open_modality(name)
+        assert (
+            set(modality.gates()) <= set(modality.scorers()) <= {n for n, s in BUILT.items() if modality_of(s) == name}
+        )
 
 
 class Upside(Relevance):
@@ -76,7 +111,9 @@ def test_broken_scorer(broken, sentence):
 @pytest.mark.parametrize("name, form", [(n, f) for n, forms in FORMS.items() for f in forms])
 def test_channel(name, form, tmp_path):
     receipts = check_channel(
-        lambda: CHANNELS[name](tmp_path, "Contract", form), tasks(3), delivered=arrived_in(tmp_path)
+        lambda: CHANNELS[name](tmp_path, "Contract", form, open_modality("text")),
+        tasks(3),
+        delivered=arrived_in(tmp_path),
     )
     assert len(receipts) == 3
 

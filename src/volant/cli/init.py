@@ -20,9 +20,10 @@ import typer
 
 from volant.cli import present
 from volant.cli.place import FILE
+from volant.cli.samples import WRITERS
 from volant.core.errors import DataError, SettingError, did_you_mean
 
-TEMPLATES = ("docstrings", "finetune")
+TEMPLATES = ("docstrings", "digits", "patients", "finetune")
 EXAMPLE_BASE = "Qwen/Qwen3-0.6B"
 SHAPES = (
     ("messages", {"messages"}),
@@ -40,7 +41,10 @@ def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make.")] = Path(),
     template: Annotated[
         str,
-        typer.Option(help="docstrings (learn the wheel) or finetune (your own data).", autocompletion=_templates),
+        typer.Option(
+            help="docstrings, digits, patients (learn the wheel) or finetune (your own data).",
+            autocompletion=_templates,
+        ),
     ] = "finetune",
     data: Annotated[
         Path | None, typer.Option(help="finetune: your JSONL; messages, prompt/completion, Alpaca or ShareGPT.")
@@ -57,6 +61,8 @@ def init(
     Examples:
 
         volant init first --template docstrings
+
+        volant init pictures --template digits
 
         volant init mine --template finetune --data my.jsonl --base ./Qwen3-0.6B
     """
@@ -137,6 +143,8 @@ def fill(template: str, folder: Path, filled: Mapping[str, str] | None = None, *
     """
     source = files("volant.cli") / "templates" / template
     _write(source, folder, {"NAME": _plain_name(folder.resolve().name), **(filled or {})}, skip_data=skip_data)
+    if template in WRITERS and not (folder / "data").exists():
+        WRITERS[template](folder / "data")
 
 
 def _write(source: Traversable, target: Path, filled: dict[str, str], *, skip_data: bool) -> None:

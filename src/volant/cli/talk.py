@@ -1,7 +1,8 @@
 """Talking to a model: `volant generate` for one answer, `volant chat` for a conversation.
 
-Enters: words from the command line or the keyboard. Leaves: the model's words as they come. Both open
-the same engine that the server uses, so what is seen here is what people get.
+Enters: words from the command line or the keyboard. Leaves: the model's words as they come; for content
+other than text files, in the form that its modality delivers. Both open the same engine that the server
+uses, so what is seen here is what people get.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from volant.cli import complete, place, present
+from volant.cli import complete, files, place, present
 from volant.core.artifact import Model, Prompt
 from volant.core.errors import RemoteError, SettingError, VolantError
 from volant.core.protocols import Chunk, Request, Session
@@ -64,32 +66,45 @@ def generate(
     temperature: Heat = 0.0,
     top_p: TopP = 1.0,
     seed: Seed = 0,
+    number: Annotated[int, typer.Option("--number", "-n", help="Answers to each prompt.", min=1, max=100_000)] = 1,
+    control: Annotated[
+        list[str] | None, typer.Option(help="A control of the model's family, as `guidance=2`; may come repeatedly.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder that files go to, for content other than text.")] = Path(),
+    form: Annotated[str, typer.Option(help="Their form (png, csv); the modality's own by default.")] = "",
     raw: Annotated[
         bool, typer.Option("--raw", help="Continue the text as it stands, without the chat template.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON list with answers and token counts.")] = False,
 ) -> None:
-    """Ask a model once, or several prompts in one go.
+    """Ask a model once, or several prompts in one go; content other than text is written to files.
 
     Examples:
 
         volant generate "Write a docstring: def add(a, b): return a + b"
 
         cat question.txt | volant generate --model tuned --max-tokens 200
+
+        volant generate "a red cup" --number 4 --control guidance=2 --out cups
     """
-    asked = [sys.stdin.read()] if not prompts or prompts == ["-"] else prompts
-    if not any(text.strip() for text in asked):
-        raise SettingError("there is nothing to ask.", fix='As in: volant generate "your question"')
     opened = place.project()
-    _, session = open_session(opened, model, prompt)
-    controls = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
-    requests = [_request(text, seed + i, raw=raw, **controls) for i, text in enumerate(asked)]
+    found, session = open_session(opened, model, prompt)
     try:
-        answers = _gather(session, requests, show=not json and len(requests) == 1)
+        made = not _speaks(found)
+        asked = [text for text in _asked(prompts, made) for _ in range(number)]
+        controls = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "controls": _pairs(control)}
+        requests = [_request(text, seed + i, raw=raw or made, **controls) for i, text in enumerate(asked)]
+        answers = _gather(session, requests, show=not json and not made and len(requests) == 1)
     finally:
         session.close()
+    if made:
+        files.write(found.about.modality, requests, answers, out, form)
     if json:
-        present.as_json([{"prompt": text, **answers[r.id]} for text, r in zip(asked, requests, strict=True)])
+        told = {r.id: {k: v for k, v in answers[r.id].items() if k != "sample"} for r in requests}
+        present.as_json([{"prompt": text, **told[r.id]} for text, r in zip(asked, requests, strict=True)])
+    elif made:
+        for name in dict.fromkeys(a["file"] for a in answers.values() if a.get("file")):
+            present.say(name)
     elif len(requests) > 1:
         for text, request in zip(asked, requests, strict=True):
             present.say(f"> {text.strip()}\n{answers[request.id]['text']}\n")
@@ -98,6 +113,36 @@ def generate(
         raise RemoteError(
             failed[0] or "the engine gave no answer.", where="generate", fix="Look at the model with `volant show`."
         )
+
+
+def _speaks(model: Model) -> bool:
+    """Whether the model takes and gives text."""
+    from volant.serving.service import modality_routes, speaks
+
+    return speaks(modality_routes(model))
+
+
+def _asked(prompts: list[str] | None, made: bool) -> list[str]:
+    """The prompts; content can be asked for without a word, text cannot."""
+    if made and not prompts:
+        return [""]
+    asked = [sys.stdin.read()] if not prompts or prompts == ["-"] else prompts
+    if not made and not any(text.strip() for text in asked):
+        raise SettingError("there is nothing to ask.", fix='As in: volant generate "your question"')
+    return [text.strip() for text in asked] if made else asked
+
+
+def _pairs(words: list[str] | None) -> dict[str, float]:
+    """`["guidance=2"]` as `{"guidance": 2.0}`."""
+    found = {}
+    for word in words or ():
+        name, _, value = word.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            what = f"{word!r} is no control."
+            raise SettingError(what, where="--control", fix="As in: --control guidance=2") from None
+    return found
 
 
 def _request(text: str, seed: int, *, raw: bool, **controls: Any) -> Request:
@@ -116,6 +161,8 @@ def _gather(session: Session, requests: Sequence[Request], *, show: bool) -> dic
         if chunk.finish:
             answer.update(finish=chunk.finish, prompt_tokens=chunk.prompt_tokens)
             answer.update(completion_tokens=chunk.completion_tokens, error=chunk.error)
+            if chunk.sample is not None:
+                answer["sample"] = chunk.sample
         if show:
             print(chunk.text, end="", flush=True)
     if show:
@@ -141,6 +188,10 @@ def chat(
     """
     opened = place.project()
     found, session = open_session(opened, model, prompt)
+    if not _speaks(found):
+        session.close()
+        what = f"the model makes {found.about.modality} and cannot talk."
+        raise SettingError(what, where="chat", fix="Ask it with `volant generate`, which writes files.")
     talk = Conversation(session, system, {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}, seed)
     present.say(f"Model {found.digest[:12]}, {found.about.parameters:,} parameters. /exit leaves, /new starts over.")
     try:

@@ -5,7 +5,7 @@ Shape legend: B batch, L length in tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -30,18 +30,43 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Grid:
-    """Arrays of `channels` x `dims`, values in [-1, 1]."""
+    """Arrays of `channels` x `dims`, values in [-1, 1].
+
+    Attributes:
+        conditions: how many different condition ids there are (classes, or hashed words of captions); 0 for none.
+        condition_length: ids that one condition has at most: 1 for a class, more for a caption.
+    """
 
     channels: int
     dims: tuple[int, ...]
+    conditions: int = 0
+    condition_length: int = 1
     type: Literal["grid"] = "grid"
 
 
 @dataclass(frozen=True)
-class Mixed:
-    """Table columns: name to `numeric`, `integer`, `categorical`, `date` or `id`."""
+class Column:
+    """One column of a `Mixed` space, as its values are encoded (float64, NaN is missing).
 
-    columns: Mapping[str, str]
+    Attributes:
+        kind: `numeric` and `integer` stay as they are, `date` is days since 1970, `categorical` an index.
+        categories: how many values a categorical column has; 0 for the others.
+        low, high: smallest and largest encoded value.
+        missing: whether a value may be missing.
+    """
+
+    kind: Literal["numeric", "integer", "categorical", "date"]
+    categories: int = 0
+    low: float = 0.0
+    high: float = 0.0
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Rows of a table: one float64 a column, in the order of `columns`."""
+
+    columns: Mapping[str, Column]
     type: Literal["mixed"] = "mixed"
 
 
@@ -51,6 +76,16 @@ Space: TypeAlias = Tokens | Grid | Mixed
 def space_json(space: Space) -> dict[str, Any]:
     """The space as `volant.json` holds it."""
     return asdict(space)
+
+
+def space_from(body: Mapping[str, Any]) -> Space:
+    """The space that `space_json` wrote."""
+    rest = {name: value for name, value in body.items() if name != "type"}
+    if body["type"] == "tokens":
+        return Tokens(**rest)
+    if body["type"] == "grid":
+        return Grid(**{**rest, "dims": tuple(rest["dims"])})
+    return Mixed({name: Column(**column) for name, column in rest["columns"].items()})
 
 
 # --- modality: what an example is -------------------------------------------------------------
@@ -64,8 +99,55 @@ class Encoded:
     mask: list[bool]
 
 
+@dataclass(frozen=True)
+class Example:
+    """One encoded example of a grid or mixed space.
+
+    Attributes:
+        values: float array [channels, *dims], or [columns].
+        condition: ids below the space's `conditions`; empty for none.
+    """
+
+    values: Any
+    condition: tuple[int, ...] = ()
+
+
+class ContentCodec(Protocol):
+    """A codec whose examples are no text to be continued: an image, a row.
+
+    Its space may be any; with tokens, `encode` gives `Encoded`, `decode` takes ids, and `ranges` says which
+    ids may stand at each position. What a condition says in words (a caption, a class, `income > 50K`) goes
+    to the network as ids where it knows such, and is held by `fits` where it does not.
+    """
+
+    space: Space
+
+    def encode(self, sample: Sample) -> Example | Encoded:
+        """A sample as numbers, with its condition."""
+
+    def decode(self, values: Any, condition: str = "") -> Sample:
+        """Numbers (or ids) as a sample of origin `generated`, asked for by `condition`.
+
+        Raises:
+            DataError: they are none that a sample can be made of.
+        """
+
+    def condition(self, text: str) -> tuple[int, ...]:
+        """What is asked for in words, as ids for the network; empty for no condition.
+
+        Raises:
+            DataError: nothing like it was in the training data; the message names what was.
+        """
+
+    def fits(self, sample: Sample, condition: str) -> bool:
+        """Whether a decoded sample keeps the declared constraints and what the condition asks."""
+
+    def save(self, folder: Path) -> None:
+        """Write the codec's files beside the model's."""
+
+
 class Codec(Protocol):
-    """Turns samples into a space and back. It is fitted once and travels with the model."""
+    """Turns text samples into tokens and back. It is fitted once and travels with the model."""
 
     space: Space
 
@@ -93,6 +175,25 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True)
+class Route:
+    """A route of the server, as pure functions between bodies and samples.
+
+    Attributes:
+        body: a pydantic model of the request's body; every number in it is bounded, unknown keys are refused.
+        asked: the checked body as (condition, controls, how many samples).
+        answer: the samples that came, and the body, as the answer's JSON.
+        example: a body for the smoke test.
+        taught: a recorded body and answer as samples, for `improve.harvest`; empty where nothing can be learnt.
+    """
+
+    body: type[Any]
+    asked: Callable[[Any], tuple[str, dict[str, Any], int]]
+    answer: Callable[[Sequence[Sample], Any], dict[str, Any]]
+    example: Mapping[str, Any]
+    taught: Callable[[Mapping[str, Any], Mapping[str, Any]], list[Sample]]
+
+
 class Modality(Protocol):
     """What an example of this kind is."""
 
@@ -113,20 +214,35 @@ class Modality(Protocol):
     def spaces(self) -> tuple[str, ...]:
         """The types of the spaces that its codecs offer, preferred first."""
 
-    def codec(self, samples: Iterable[Sample], **options: Any) -> Codec:
-        """Fit a codec on samples."""
+    def codec(self, samples: Iterable[Sample], **options: Any) -> Any:
+        """Fit a codec on samples: a `Codec` for text, a `ContentCodec` for others.
 
-    def open_codec(self, folder: Path) -> Codec:
+        Args:
+            samples: of the training split.
+            options: `space` names one of `spaces()`, the first by default; the rest is the modality's own.
+        """
+
+    def open_codec(self, folder: Path) -> Any:
         """The codec that travels with a model."""
 
     def features(self, samples: Sequence[Sample]) -> Any:
         """Samples as a float32 matrix [n, d] for drift, search and slices; deterministic, needs no fit."""
 
+    def parts(self, samples: Sequence[Sample]) -> Mapping[str, Sequence[float | str]]:
+        """Named scalar parts, one value a sample: the columns of a row, the brightness and class of an image.
+
+        Drift is looked for in each of them. A part with a string in it is categorical; NaN or an empty string is a
+        missing value. Empty for text, whose lengths and words are compared.
+        """
+
     def preview(self, samples: Sequence[Sample]) -> str:
         """A few samples as an HTML fragment, escaped."""
 
+    def forms(self) -> Mapping[str, str]:
+        """What `deliver` offers, with the ending of its files; the usual one first (`{"png": ".png"}`)."""
+
     def deliver(self, samples: Sequence[Sample], form: str) -> bytes:
-        """Samples in a format that people use (`markdown`, `html`, `json`); readable by `load` again."""
+        """Samples in a format that people use (`markdown`, `png`, `csv`); readable by `load` again."""
 
     def baselines(self) -> Mapping[str, tuple[str, dict[str, Any]]]:
         """Trivial rivals by name: the family and its size (`{"ngram": ("ngram", {"order": 5})}`)."""
@@ -134,19 +250,31 @@ class Modality(Protocol):
     def scorers(self) -> Sequence[str]:
         """The scorers that judge it, by name."""
 
-    def api(self) -> Mapping[str, str]:
-        """Routes that the server offers for it: path to handler kind (`{"/v1/chat/completions": "chat"}`)."""
+    def gates(self) -> Sequence[str]:
+        """The scorers that have to hold together, on one set of samples, before a model is promoted."""
+
+    def api(self) -> Mapping[str, str | Route]:
+        """Routes that the server offers: path to `chat` or `completion` for text, to a `Route` for others."""
 
 
 # --- family: how to learn ---------------------------------------------------------------------
 
 
 class Family(Protocol):
-    """How to learn tensors of a kind of space. `net` is whatever `build` returns."""
+    """How to learn tensors of a kind of space. `net` is whatever `build` returns.
+
+    A family that is trained by the loop has `step_loss(net, batch) -> (sum, count)`; one that is fitted at once
+    has `estimate(net, examples, *, seed)` in its place.
+
+    Attributes:
+        accepts: types of spaces, preferred first.
+        controls: what `sample` takes beside the seed, with the smallest and the largest value of each.
+    """
 
     name: str
     version: int
     accepts: tuple[str, ...]
+    controls: Mapping[str, tuple[float, float]]
 
     def build(self, space: Space, *, seed: int, **size: Any) -> Any:
         """A fresh network (or estimator) for the space; same seed, same weights."""
@@ -154,8 +282,19 @@ class Family(Protocol):
     def loss(self, net: Any, batch: Any) -> Any:
         """The mean training loss of a batch, differentiable where the family is."""
 
-    def sample(self, net: Any, prompts: Sequence[Sequence[int]], *, seed: int, **controls: Any) -> list[list[int]]:
-        """Continuations of the prompts; the same seed gives the same ones."""
+    def sample(self, net: Any, prompts: Sequence[Sequence[int]], *, seed: int, **controls: Any) -> Any:
+        """One example for each prompt; the same seed gives the same ones.
+
+        Args:
+            net: from `build` or `load`.
+            prompts: token ids to continue, or condition ids (empty for no condition).
+            seed: of all draws. With `seeds` (one a prompt) among the controls each example depends on its own
+                alone, whatever else is in the batch.
+            controls: what the family offers (`temperature`, `guidance`, `steps`); `controls()` names them.
+
+        Returns:
+            Lists of ids for tokens, a float array [n, ...] of the space's shape for others.
+        """
 
     def logp(self, net: Any, batch: Any) -> Any:
         """Log-probability in nats of each position's next token [B, L-1], or None where the family has none."""
@@ -178,11 +317,12 @@ class Request:
     """One generation. Exactly one of `messages` and `prompt` is set. Every bound was checked before.
 
     Attributes:
-        prompt: plain text to continue (no template).
+        prompt: plain text to continue (no template); for content other than text, the condition in words.
         temperature: 0 is greedy.
         stop: strings that end the text; they are not part of it.
         schema: a JSON Schema that the output has to follow, where the engine supports it.
-        history: generated ids are not repeated more than this penalty allows; 1.0 is none.
+        repetition_penalty: on ids that were generated already; 1.0 is none.
+        controls: further settings of the model's family (`guidance`, `steps`); unknown ones are refused.
     """
 
     id: str = ""
@@ -196,11 +336,20 @@ class Request:
     stop: tuple[str, ...] = ()
     seed: int = 0
     schema: Mapping[str, Any] | None = None
+    controls: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of one request's output; the last one of a request has `finish` set and carries the counts."""
+    """A piece of one request's output; the last one of a request has `finish` set and carries the counts.
+
+    Content other than text comes whole, as the `sample` of the last chunk.
+
+    Attributes:
+        error: why it ended with `error`.
+        refused: the request asked for what this model cannot give, and `error` says so to whoever asked; without it
+            an `error` is the engine's own failure, and what it says is for the log.
+    """
 
     id: str
     text: str
@@ -208,17 +357,20 @@ class Chunk:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str = ""
+    sample: Sample | None = None
+    refused: bool = False
 
 
 @dataclass
 class Output:
-    """A finished generation, for scorers and delivery."""
+    """A finished generation, for scorers and delivery; `sample` holds what is no text."""
 
     text: str
     request: Request = field(default_factory=Request)
     finish: str = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    sample: Sample | None = None
 
 
 class Session(Protocol):

@@ -48,6 +48,7 @@ class PromptFile(BaseModel):
         k: how many of them a request gets; 0 where measuring showed that they do not help.
         select: `nearest`: the most similar ones, the most similar last; `fixed`: the first k, in order.
         budget_characters: how long system text, examples and request may be together.
+        controls: how content is drawn where a request does not say (guidance, steps).
         model: digest of the model that it was measured with.
         measured: the figures behind k, for people; nothing here changes a request.
     """
@@ -59,6 +60,7 @@ class PromptFile(BaseModel):
     k: int = Field(default=0, ge=0)
     select: Literal["nearest", "fixed"] = "nearest"
     budget_characters: int = Field(default=4000, ge=0)
+    controls: dict[str, float] = Field(default_factory=dict)
     model: str = ""
     measured: dict[str, Any] = Field(default_factory=dict)
 
@@ -100,9 +102,11 @@ class Library:
         return chosen[::-1] if file.select == "nearest" else chosen
 
     def apply(self, request: Request) -> Request:
-        """The request with system text and examples before its messages; a plain `prompt` is left alone."""
+        """The request with system text and examples before its messages; a plain `prompt` gets the controls."""
         if not request.messages:
-            return request
+            return (
+                replace(request, controls={**self.file.controls, **request.controls}) if self.file.controls else request
+            )
         asked = [dict(message) for message in request.messages]
         own = [m["content"] for m in asked if m.get("role") == "system"]
         turns = [m for m in asked if m.get("role") != "system"]

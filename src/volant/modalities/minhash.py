@@ -54,17 +54,21 @@ def fingerprint(text: str) -> list[int]:
     return [int(entry) for entry in signatures(words_of([text]))[0]]
 
 
-def bands_for(similarity: float) -> tuple[int, int]:
-    """How many bands of how many rows find a pair of that similarity with 99 % probability or more."""
+def bands_for(similarity: float, length: int = LENGTH) -> tuple[int, int]:
+    """How many bands of how many entries find a pair of that similarity with 99 % probability or more.
+
+    Args:
+        length: of a signature.
+    """
     rows = 1
-    while rows < 16 and 1 - (1 - similarity ** (rows + 1)) ** (LENGTH // (rows + 1)) >= 0.99:
+    while rows < 16 and 1 - (1 - similarity ** (rows + 1)) ** (length // (rows + 1)) >= 0.99:
         rows += 1
-    return LENGTH // rows, rows
+    return length // rows, rows
 
 
 def candidates(signature_NP: Signatures, similarity: float) -> Iterator[tuple[int, int]]:
     """Pairs (i < j) that share a band, each once, in a fixed order."""
-    bands, rows = bands_for(similarity)
+    bands, rows = bands_for(similarity, signature_NP.shape[1])
     seen: set[tuple[int, int]] = set()
     for band in range(bands):
         part = signature_NP[:, band * rows : (band + 1) * rows].astype(np.uint64)
@@ -80,6 +84,21 @@ def candidates(signature_NP: Signatures, similarity: float) -> Iterator[tuple[in
                     if pair not in seen:
                         seen.add(pair)
                         yield pair
+
+
+def near_signatures(signatures: Sequence[Sequence[int]], similarity: float) -> dict[int, tuple[int, float]]:
+    """As `near_duplicates`, for signatures of any kind: likeness is the share of equal entries."""
+    if not signatures:
+        return {}
+    signature_NP = np.asarray(signatures)
+    found: dict[int, tuple[int, float]] = {}
+    for i, j in sorted(candidates(signature_NP, similarity), key=lambda pair: (pair[1], pair[0])):
+        if i in found or j in found:
+            continue
+        share = float(np.mean(signature_NP[i] == signature_NP[j]))
+        if share >= similarity:
+            found[j] = (i, share)
+    return found
 
 
 def jaccard(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from volant.core.errors import DataError
 from volant.core.outside import OutsideFile
-from volant.core.protocols import Refusal
+from volant.core.protocols import Refusal, Route
 from volant.core.sample import Sample, Source
 from volant.modalities import minhash, text_delivery, text_files
 from volant.modalities.text_codec import TextCodec
@@ -95,6 +95,7 @@ class Text:
 
     def codec(self, samples: Iterable[Sample], **options: Any) -> TextCodec:
         """Train a byte-level BPE codec (`vocab`, `length`, `max_chars`)."""
+        options.pop("space", None)  # text has one
         return fit_codec(samples, **options)
 
     def open_codec(self, folder: Path) -> TextCodec:
@@ -116,9 +117,17 @@ class Text:
         matrix /= np.where(norms > 0, norms, np.float32(1))
         return matrix
 
+    def parts(self, samples: Sequence[Sample]) -> Mapping[str, Sequence[float | str]]:
+        """None: texts are compared by their words and lengths."""
+        return {}
+
     def preview(self, samples: Sequence[Sample]) -> str:
         """A few samples as an HTML fragment, escaped."""
         return text_delivery.preview(samples)
+
+    def forms(self) -> Mapping[str, str]:
+        """Markdown, pages, JSON."""
+        return {"markdown": ".md", "html": ".html", "json": ".json", "jsonl": ".jsonl"}
 
     def deliver(self, samples: Sequence[Sample], form: str) -> bytes:
         """Samples as `markdown`, `html`, `json` or `jsonl`; readable by `load` again."""
@@ -132,10 +141,14 @@ class Text:
         """The scorers that judge text, the most telling first."""
         return (
             "relevance", "coherence", "grammar", "exact_match", "token_precision", "token_recall", "token_f1",
-            "bias_gap", "memorisation",
+            "diversity", "safety", "memorisation", "bias_gap",
         )  # fmt: skip
 
-    def api(self) -> Mapping[str, str]:
+    def gates(self) -> Sequence[str]:
+        """Harm and copies; quality is the task metric's own gate."""
+        return ("safety", "memorisation", "bias_gap")
+
+    def api(self) -> Mapping[str, str | Route]:
         """The OpenAI-compatible routes."""
         return {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
 

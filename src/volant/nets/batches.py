@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,22 @@ class Batch:
     ids: torch.Tensor
     mask: torch.Tensor
     real: torch.Tensor | None = None
+    unit = "tokens"
+
+    @property
+    def size(self) -> int:
+        """Rows."""
+        return self.ids.size(0)
+
+    @property
+    def width(self) -> int:
+        """Tokens in a row, padding counted."""
+        return self.ids.size(1)
+
+    @property
+    def counted(self) -> int:
+        """Targets of the loss."""
+        return int(self.mask[:, 1:].sum())
 
     @property
     def tokens(self) -> int:
@@ -51,12 +67,40 @@ class Batch:
         return Batch(self.ids[start:stop], self.mask[start:stop], None if self.real is None else self.real[start:stop])
 
 
+class Step(Protocol):
+    """What the loop needs of a batch of any space."""
+
+    unit: str
+
+    @property
+    def size(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """What a row counts in `Recipe.piece_tokens`."""
+
+    @property
+    def counted(self) -> int:
+        """What the summed loss is divided by."""
+
+    @property
+    def tokens(self) -> int:
+        """What it adds to the tokens seen; examples where there are no tokens."""
+
+    def to(self, device: str) -> Step:
+        """The same batch on another device."""
+
+    def rows(self, start: int, stop: int) -> Step:
+        """Some of the rows."""
+
+
 class Batches(Protocol):
     """Training data as a pure function of the step."""
 
     steps: int
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> Any:
         """The batch of that step; `steps` of them make one pass over the data."""
 
 
@@ -118,6 +162,8 @@ class Padded:
         self._rows, self._seed, self._pad = min(rows, len(self._examples)), seed, pad
         self.steps = -(-len(self._examples) // self._rows)
         self._order: tuple[int, list[list[int]]] = (-1, [])
+        lengths = {len(e.ids) for e in self._examples}
+        self._alike = lengths.pop() if len(lengths) == 1 else 0  # rows of a table: nothing to pad
 
     @property
     def tokens(self) -> int:
@@ -139,7 +185,8 @@ class Padded:
     def collate(self, examples: Sequence[Encoded]) -> Batch:
         """Examples as one right-padded batch."""
         # A multiple of 32: a few shapes, whose kernels and buffers are used again, in place of hundreds.
-        width = -(-max(len(e.ids) for e in examples) // 32) * 32
+        longest = max(len(e.ids) for e in examples)
+        width = longest if longest == self._alike else -(-longest // 32) * 32
         ids_BL = torch.full((len(examples), width), self._pad, dtype=torch.int64)
         mask_BL, real_BL = torch.zeros(2, len(examples), width, dtype=torch.bool)
         for row, example in enumerate(examples):

@@ -21,7 +21,7 @@ import torch
 from volant.core.errors import DataError
 from volant.core.run import Bar, Run
 from volant.nets import state
-from volant.nets.batches import Batch, Batches
+from volant.nets.batches import Batches, Step
 from volant.nets.guard import Guard
 from volant.nets.optim import Optimisers, bf16_here, trainable, wsd
 from volant.nets.recipe import Outcome as Outcome
@@ -40,7 +40,7 @@ def train(
     batches: Batches,
     recipe: Recipe,
     *,
-    validation: Sequence[Batch] = (),
+    validation: Sequence[Step] = (),
     loss: Loss = token_loss,
     name: str = "train",
     title: str = "training",
@@ -49,7 +49,8 @@ def train(
 
     Args:
         run: gives seed, device, scratch directory, and hears progress and metrics.
-        net: its parameters with `requires_grad` are trained.
+        net: its parameters with `requires_grad` are trained; `after_step()`, where it has one, is called after
+            each step (a running average of the weights, kept in buffers).
         batches: training data.
         recipe: how.
         validation: batches for early stopping and for choosing the weights that are kept.
@@ -68,7 +69,7 @@ def train(
         return training.go(bar)
 
 
-def evaluate(net: torch.nn.Module, batches: Sequence[Batch], *, loss: Loss = token_loss, bf16: bool = False) -> float:
+def evaluate(net: torch.nn.Module, batches: Sequence[Step], *, loss: Loss = token_loss, bf16: bool = False) -> float:
     """The mean loss over all counted targets of the batches, in nats, without training.
 
     Raises:
@@ -77,7 +78,13 @@ def evaluate(net: torch.nn.Module, batches: Sequence[Batch], *, loss: Loss = tok
     was, total, count = net.training, 0.0, 0
     net.eval()
     device = next(net.parameters()).device.type
-    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
+    cuda = [torch.cuda.current_device()] if device == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=cuda),  # a loss that draws noise draws the same at each look
+        torch.no_grad(),
+        torch.autocast(device, torch.bfloat16, enabled=bf16),
+    ):
+        torch.manual_seed(0)
         for batch in batches:
             part, n = loss(net, batch.to(device))
             total, count = total + float(part), count + n
@@ -96,7 +103,7 @@ class _Training:
         net: torch.nn.Module,
         batches: Batches,
         recipe: Recipe,
-        validation: Sequence[Batch],
+        validation: Sequence[Step],
         loss: Loss,
         folder: Path,
     ) -> None:
@@ -117,6 +124,7 @@ class _Training:
         self.best, self.stale, self.reason = float("inf"), 0, ""
         self.best_weights: dict[str, torch.Tensor] = {}
         self.points: list[tuple[str, float, int]] = []
+        self.unit = "tokens"
 
     # --- going back and carrying on -----------------------------------------------------------
 
@@ -140,6 +148,7 @@ class _Training:
         tensors |= {f"optimiser/{n}": t for n, t in self.optimiser.tensors().items()}
         tensors |= {f"random/{n}": t for n, t in state.random_state(self.run.device).items()}
         tensors |= {f"best/{n}": t for n, t in self.best_weights.items()}
+        tensors |= {f"buffer/{n}": t for n, t in _buffers(self.net).items()}
         facts = {
             "key": self._key(),
             "tokens": self.tokens,
@@ -158,6 +167,9 @@ class _Training:
             kept = checkpoint.part("net")
             for name, parameter in trainable(self.net).items():
                 parameter.copy_(kept[name])
+            buffers = checkpoint.part("buffer")
+            for name, buffer in _buffers(self.net).items():
+                buffer.copy_(buffers[name])
         self.optimiser.load(checkpoint.part("optimiser"))
         self.optimiser.zero()
         state.set_random_state(checkpoint.part("random"))
@@ -218,8 +230,12 @@ class _Training:
         recipe = self.recipe
         self.optimiser.step(self.rate * wsd(self.step, recipe.steps, warmup=recipe.warmup, decay=recipe.decay))
         self.optimiser.zero()
+        after_step: Any = getattr(self.net, "after_step", None)
+        if after_step is not None:
+            after_step()
         self.step += 1
         self.tokens += batch.tokens
+        self.unit = batch.unit
         self.losses = [*self.losses[-15:], value]
         self.points.append(("loss", value, self.step))
         last = self.step == recipe.steps
@@ -229,12 +245,11 @@ class _Training:
         if last or self.reason or (due and self.guard.calm):
             self.save()
 
-    def _gradients(self, batch: Batch) -> float:
+    def _gradients(self, batch: Step) -> float:
         """Leave the gradient of the batch's mean loss in the weights; returns that loss."""
-        rows, width = batch.ids.shape
-        size = max(1, self.recipe.piece_tokens // width)
-        pieces = [batch.rows(s, s + size) for s in range(0, rows, size)]
-        count = max(1, int(batch.mask[:, 1:].sum()))
+        size = max(1, self.recipe.piece_tokens // batch.width)
+        pieces = [batch.rows(s, s + size) for s in range(0, batch.size, size)]
+        count = max(1, batch.counted)
         total = 0.0
         for piece in pieces:
             with torch.autocast(self.run.device, torch.bfloat16, enabled=self.bf16):
@@ -274,8 +289,14 @@ class _Training:
         self.points.clear()
 
 
+def _buffers(net: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What is part of the network's state and no parameter: running averages, spectral norms."""
+    kept = net.state_dict()
+    return {name: kept[name] for name, _ in net.named_buffers() if name in kept}
+
+
 class _Clock:
-    """Tokens a second and time left, for the bar only; nothing of it is kept."""
+    """Tokens (or examples) a second and time left, for the bar only; nothing of it is kept."""
 
     def __init__(self, step: int, steps: int) -> None:
         self._start, self._first, self._steps, self._tokens = time.monotonic(), step, steps, -1
@@ -289,4 +310,4 @@ class _Clock:
         done = max(1, training.step - self._first)
         left = round(spent / done * (self._steps - training.step))
         rate = (training.tokens - self._tokens) / spent
-        return {"tokens_s": round(rate), "left": f"{left // 60}:{left % 60:02d}"}
+        return {f"{training.unit}_s": round(rate), "left": f"{left // 60}:{left % 60:02d}"}

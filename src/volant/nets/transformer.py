@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,18 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from volant.core.errors import ArtifactError
+from volant.core.errors import ArtifactError, SettingError
 from volant.core.protocols import Space, Tokens
 from volant.nets.batches import Batch
+from volant.nets.draws import seeds_of
+from volant.nets.rows import rows_within
 
 # Logits above this are made in pieces and made again in the backward pass, to bound memory.
 _LOGITS_BYTES = 192 * 2**20
 # Models whose logits are plainly head(last hidden state); others go through their own forward.
 _PLAIN_HEADS = {"qwen3", "qwen2", "llama", "mistral"}
+_ROW_LR, _ROW_MUON_LR = 0.006, 0.02
+_HIDDEN = 0.1  # of a row's ids, on average, while it is learnt
 
 
 @dataclass(frozen=True)
@@ -71,27 +75,50 @@ class Transformer:
     name = "transformer"
     version = 1
     accepts = ("tokens",)
+    default_steps, default_batch = 240, 128  # for rows; texts are trained by the token, see `size_of`
+    controls = {"max_tokens": (1, 32_768), "temperature": (0.0, 5.0)}
 
-    def build(self, space: Space, *, seed: int, **size: Any) -> Any:
+    def build(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        depth: int = 4,
+        width: int = 0,
+        heads: int = 0,
+        mlp: int = 0,
+        eos: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Any:
         """A fresh network.
 
         Args:
             space: tokens; its length is the context.
             seed: same seed, same weights.
-            **size: `depth` (4), and to override what follows from it `width`, `heads`, `mlp`;
-                `eos` (an id), `dtype`.
+            depth: layers; the one dial.
+            width, heads, mlp: of the residual stream, of attention, and of the hidden layer between; 0 takes what
+                follows from the depth. A width without heads gets heads of 32.
+            eos: the id that ends a text, if there is one.
+            dtype: of the weights.
+
+        Raises:
+            ArtifactError: another space.
+            SettingError: a width that the heads do not divide into even parts.
         """
         from transformers import Qwen3Config, Qwen3ForCausalLM
 
         if not isinstance(space, Tokens):
             raise ArtifactError(f"a transformer takes tokens, not {space.type}", fix="Choose another family.")
-        chosen = size_of(int(size.get("depth", 4)))
-        width, heads = int(size.get("width", chosen.width)), int(size.get("heads", chosen.heads))
-        eos = size.get("eos")
+        chosen = size_of(int(depth))
+        heads = int(heads) or (max(1, width // 32) if width else chosen.heads)
+        width, mlp = int(width) or chosen.width, int(mlp) or (64 * math.ceil(width * 8 / 3 / 64) or chosen.mlp)
+        if width % (2 * heads):
+            what = f"a width of {width} cannot be divided into {heads} heads of even size."
+            raise SettingError(what, where="transformer", fix="Choose a multiple of twice the heads.")
         config = Qwen3Config(
             vocab_size=space.vocab,
             hidden_size=width,
-            intermediate_size=int(size.get("mlp", chosen.mlp)),
+            intermediate_size=mlp,
             num_hidden_layers=chosen.depth,
             num_attention_heads=heads,
             num_key_value_heads=heads,
@@ -106,9 +133,26 @@ class Transformer:
         config._attn_implementation = "sdpa"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = Qwen3ForCausalLM(config)
+            net: Any = Qwen3ForCausalLM(config)
             _initialise(net)
-        return net.to(size.get("dtype", torch.float32))
+        return net.to(dtype)
+
+    def recipe(self, space: Space, *, steps: int, batch: int) -> dict[str, Any]:
+        """Fields of a `Recipe` that suit rows of tokens, which are few and soon known by heart.
+
+        A rate that falls almost from the start. Measured on 5,000 rows of UCI Adult, one seed: a classifier tells made
+        from real rows with an AUC of 0.59, against 0.68 where a steadier rate was stopped early; half the rate
+        overfitted sooner (0.69).
+        """
+        return {
+            "steps": steps,
+            "lr": _ROW_LR,
+            "muon_lr": _ROW_MUON_LR,
+            "warmup": max(1, min(20, steps // 10)),
+            "decay": max(1, round(0.9 * steps)),
+            "evaluate_every": max(1, steps // 8),
+            "patience": 3,
+        }
 
     def loss(self, net: Any, batch: Any) -> torch.Tensor:
         """The mean cross-entropy in nats over the counted targets.
@@ -119,6 +163,19 @@ class Transformer:
         """
         total, count = token_loss(net, as_batch(batch))
         return total / max(1, count)
+
+    def step_loss(self, net: Any, batch: Any) -> tuple[torch.Tensor, int]:
+        """What the loop minimises on rows: `token_loss`, with some ids hidden while the network is in training.
+
+        Rows are few, and their first columns soon give a row away. Of each row a share of the ids between none and
+        twice `_HIDDEN` (drawn by torch's own generator) is replaced by its first id; what is to be predicted stays.
+        After the word dropout of Bowman et al. 2016, "Generating sentences from a continuous space".
+        """
+        if not net.training:
+            return token_loss(net, batch)
+        chance_B1 = 2 * _HIDDEN * torch.rand(batch.size, 1)
+        hidden_BL = (torch.rand(batch.ids.shape) < chance_B1).to(batch.ids.device)
+        return token_loss(net, batch, seen_BL=torch.where(hidden_BL, batch.ids[:, :1], batch.ids))
 
     def logp(self, net: Any, batch: Any) -> torch.Tensor:
         """Log-probability in nats of each next token [B, L-1]."""
@@ -133,30 +190,24 @@ class Transformer:
 
         Args:
             net: from `build` or `load`.
-            prompts: token ids; each at least one.
+            prompts: token ids; each at least one, but with `ranges`.
             seed: same seed, same continuations.
-            **controls: `max_tokens` (32), `temperature` (1.0; 0 is greedy), `stop_ids` (none).
+            **controls: `max_tokens` (32), `temperature` (1.0; 0 is greedy), `stop_ids` (none). `seeds`, one a prompt,
+                let each row depend on its own alone. `ranges`, allowed ids [low, high) at each position, ask for
+                whole rows of that fixed length that start with their prompts: see `rows_within`.
         """
         steps, heat = int(controls.get("max_tokens", 32)), float(controls.get("temperature", 1.0))
-        stop = set(controls.get("stop_ids", ()))
+        stop, own = set(controls.get("stop_ids", ())), controls.get("seeds")
         was = net.training
         net.eval()
-        found = []
-        for row, prompt in enumerate(prompts):
-            random = torch.Generator().manual_seed(seed * 1_000_003 + row)
-            cache, feed, out = None, torch.tensor([list(prompt)], device=net.device), list[int]()
-            for _ in range(steps):
-                reply = net(input_ids=feed, past_key_values=cache, use_cache=True)
-                cache, logits_V = reply.past_key_values, reply.logits[0, -1].float().cpu()
-                chances = (logits_V / heat).softmax(-1) if heat else None
-                chosen = int(logits_V.argmax() if chances is None else torch.multinomial(chances, 1, generator=random))
-                if chosen in stop:
-                    break
-                out.append(chosen)
-                feed = torch.tensor([[chosen]], device=net.device)
-            found.append(out)
-        net.train(was)
-        return found
+        try:
+            ranges = controls.get("ranges")
+            if ranges is not None:
+                return rows_within(net, prompts, ranges, seeds_B=seeds_of(seed, len(prompts), own), temperature=heat)
+            starts = own if own is not None else [seed * 1_000_003 + row for row in range(len(prompts))]
+            return [_continued(net, p, s, steps, heat, stop) for p, s in zip(prompts, starts, strict=True)]
+        finally:
+            net.train(was)
 
     def export(self) -> tuple[str, ...]:
         """The formats that `compress` can turn it into."""
@@ -208,19 +259,41 @@ class Transformer:
         return net
 
 
-def token_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, int]:
+def _continued(net: Any, prompt: Sequence[int], seed: int, steps: int, heat: float, stop: Container[int]) -> list[int]:
+    """One prompt continued by up to `steps` ids."""
+    random = torch.Generator().manual_seed(seed)
+    cache, feed, out = None, torch.tensor([list(prompt)], device=net.device), list[int]()
+    for _ in range(steps):
+        reply = net(input_ids=feed, past_key_values=cache, use_cache=True)
+        cache, logits_V = reply.past_key_values, reply.logits[0, -1].float().cpu()
+        chances = (logits_V / heat).softmax(-1) if heat else None
+        chosen = int(logits_V.argmax() if chances is None else torch.multinomial(chances, 1, generator=random))
+        if chosen in stop:
+            break
+        out.append(chosen)
+        feed = torch.tensor([[chosen]], device=net.device)
+    return out
+
+
+def token_loss(net: Any, batch: Batch, *, seen_BL: torch.Tensor | None = None) -> tuple[torch.Tensor, int]:
     """(sum of the cross-entropies in nats, number of counted targets); what the training loop minimises.
 
     Only counted positions reach the output head, which is most of the cost with a large vocabulary.
+
+    Args:
+        net: a causal language model.
+        batch: its ids are the targets.
+        seen_BL: the ids that the network reads in place of the batch's own.
     """
+    seen_BL = batch.ids if seen_BL is None else seen_BL
     counted_BL = batch.mask[:, 1:]
     count = int(counted_BL.sum())
     targets_N = batch.ids[:, 1:][counted_BL]
     plain = getattr(net, "get_base_model", lambda: net)()
     if getattr(plain.config, "model_type", "") not in _PLAIN_HEADS:
-        logits_BLV = net(input_ids=batch.ids, attention_mask=_attention(batch), use_cache=False).logits
+        logits_BLV = net(input_ids=seen_BL, attention_mask=_attention(batch), use_cache=False).logits
         return F.cross_entropy(logits_BLV[:, :-1][counted_BL].float(), targets_N, reduction="sum"), count
-    reply = plain.model(input_ids=batch.ids, attention_mask=_attention(batch), use_cache=False)
+    reply = plain.model(input_ids=seen_BL, attention_mask=_attention(batch), use_cache=False)
     hidden_ND = reply.last_hidden_state[:, :-1][counted_BL]
     piece = max(64, _LOGITS_BYTES // (4 * plain.config.vocab_size))
     if hidden_ND.size(0) <= piece:

@@ -182,6 +182,7 @@ def _judge(
 ) -> TurnResult:
     test = cast(Dataset, base[loop.into].artifact)
     arguments = {"model": candidate, "champion": champion, "data": test, "metric": loop.promote.metric}
+    arguments |= _judging(project, base)
     compared = project.call("compare", method_named("evaluate.compare"), arguments).artifact
     review = _review(project, loop, results, candidate)
     reports = {**reports, "compare": compared.digest, "review": review.digest}
@@ -218,6 +219,15 @@ def _judge(
         p=body["p"], needed_p=needed, gain=body["gain"], opening=opening,
         harvested=harvested, reports=reports, reasons=reasons,
     )  # fmt: skip
+
+
+def _judging(project: Project, base: dict[str, Done]) -> dict[str, Artifact]:
+    """The judge that the project's report was measured with: a comparison is measured the same way."""
+    for step in project.plan():
+        judges = step.inputs.get("judge", [])
+        if step.method.name == "evaluate.suite" and judges:
+            return {"judge": base[judges[0]].artifact}
+    return {}
 
 
 def _review(project: Project, loop: Loop, results: dict[str, Done], candidate: Model) -> Report:

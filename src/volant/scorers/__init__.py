@@ -14,18 +14,40 @@ scorer serves as benchmark, filter, reward, monitor and gate alike. Pick by ques
 | is it copied from the training data?  | `memorisation`                               |
 | does it treat groups alike?           | `bias_gap`                                   |
 | does it leak or harm?                 | `safety`                                     |
+
+Of pictures (most need a `judge`, made by `pretrain.judge`; some the training samples):
+
+| question                              | scorer                                       |
+|---------------------------------------|----------------------------------------------|
+| are they like real ones, as a set?    | `frechet_ratio`, `mmd`                       |
+| is each one like a real one?          | `precision`, `density`                       |
+| is every kind of real one there?      | `recall`, `coverage`, `image_diversity`      |
+| are they copied from the training data? | `nearest_ratio`                            |
+| do they show what was asked for?      | `class_accuracy`, `caption_accuracy`         |
+| are they as sharp and as detailed?    | `sharpness`, `spectrum`                      |
+
+Of rows:
+
+| question                              | scorer                                       |
+|---------------------------------------|----------------------------------------------|
+| columns and pairs like the real ones? | `marginals`, `pair_correlations`             |
+| useful; can they be told apart?       | `tstr`; `c2st`                               |
+| is one near every real row?           | `row_coverage`                               |
+| do they give people away?             | `closest_share`, `membership`                |
+| do they keep the rules?               | `violations`                                 |
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from volant.core.artifact import Model
 from volant.core.errors import SettingError, did_you_mean
 from volant.core.method import Scorers
 from volant.core.protocols import Scorer
+from volant.core.sample import Sample
 
 # Scorer name to the module of `volant.scorers` that holds a factory of that name.
 NAMES = {
@@ -41,15 +63,35 @@ NAMES = {
     "memorisation": "memorisation",
     "bias_gap": "bias",
     "safety": "safety",
+    "frechet_ratio": "fidelity",
+    "mmd": "fidelity",
+    "precision": "manifold",
+    "recall": "manifold",
+    "density": "manifold",
+    "coverage": "manifold",
+    "nearest_ratio": "nearest",
+    "class_accuracy": "image_classes",
+    "caption_accuracy": "image_classes",
+    "sharpness": "image_signal",
+    "spectrum": "image_signal",
+    "image_diversity": "image_diversity",
+    "marginals": "table_shape",
+    "pair_correlations": "table_shape",
+    "tstr": "table_use",
+    "c2st": "table_use",
+    "row_coverage": "table_spread",
+    "closest_share": "table_privacy",
+    "membership": "table_privacy",
+    "violations": "table_rules",
 }
 
 
-def build(names: Scorers, models: Mapping[str, Model | None] = {}) -> dict[str, Scorer]:
+def build(names: Scorers, given: Mapping[str, Model | Sequence[Sample] | None] = {}) -> dict[str, Scorer]:
     """Scorers by name, made with their settings.
 
     Args:
         names: a list of names, or names with settings (`{"grammar": {"vocabulary": [...]}}`).
-        models: artifacts that scorers may ask for by parameter name (`judge`).
+        given: what scorers may ask for by parameter name: `judge` (a Model), `training` (the training samples).
 
     Raises:
         SettingError: an unknown scorer or setting; the message names the nearest one.
@@ -63,7 +105,7 @@ def build(names: Scorers, models: Mapping[str, Model | None] = {}) -> dict[str, 
             if setting not in known:
                 fix = did_you_mean(setting, known)
                 raise SettingError(f"scorer {name!r} has no setting {setting!r}.", where="scorers", fix=fix)
-        wanted = {key: model for key, model in models.items() if key in known and model is not None}
+        wanted = {key: value for key, value in given.items() if key in known and value is not None}
         built[name] = factory(**{**wanted, **(settings or {})})
     return built
 

@@ -22,6 +22,7 @@ class Coherence(Scoring):
 
     name = "coherence"
     ladder = "fidelity"
+    of_references = True
     note = "wording shared with the prompt and between neighbouring sentences"
 
     def values(self, outputs: Sequence[Output], references: Sequence[Sample]) -> list[float]:

@@ -22,6 +22,7 @@ class Diversity(Scoring):
 
     name = "diversity"
     ladder = "diversity"
+    of_references = True
 
     def __init__(self, n: int) -> None:
         self.n = n

@@ -113,6 +113,7 @@ class Grammar(Scoring):
     unit = "lints/100 words"
     direction: Direction = "lower"
     ladder = "fidelity"
+    of_references = True
     note = "lint rate by our own light rules; compare with the references' own"
 
     def __init__(self, vocabulary: Collection[str]) -> None:
@@ -136,14 +137,15 @@ class Grammar(Scoring):
         return min(100.0, 100 * len(lints(text, known)) / count)
 
 
-def grammar(*, vocabulary: Collection[str] = ()) -> Grammar:
+def grammar(*, training: Sequence[Sample] | None = None, vocabulary: Collection[str] = ()) -> Grammar:
     """The scorer.
 
     Args:
+        training: known words are learnt from it where no vocabulary is given.
         vocabulary: known words in lower case; `vocabulary_of` learns them from texts. Empty: words are
             judged by their shape only.
     """
-    return Grammar(vocabulary)
+    return Grammar(vocabulary or (vocabulary_of([s.text for s in training]) if training else ()))
 
 
 def vocabulary_of(texts: Sequence[str], *, least: int = 2) -> frozenset[str]:

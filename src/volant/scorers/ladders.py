@@ -3,14 +3,21 @@
     fidelity      real > baseline > noise            memorisation  fresh > half copied > copied
     diversity     real > half collapsed > collapsed  planted       neutral > planted 10 % > planted 50 %
 
-The name of a ladder and a seed enter; the rungs leave. The contract suite of scorers climbs them, and a
-plug-in's author can look here at what will be asked.
+The name of a ladder, a modality and a seed enter; the rungs leave. The contract suite of scorers climbs them, and
+a plug-in's author can look here at what will be asked. Text is here; the rungs of another modality are in the
+module `ladders_<modality>`, which has
+
+    rungs(ladder, *, n, seed)   the three rungs, best first; SettingError for a ladder that it has not
+    training()                  what the copies of its memorisation ladder were copied from: scorers that need
+                                the training samples are given these, whatever the seed of the ladder
 """
 
 from __future__ import annotations
 
+import importlib
 import random
 from collections.abc import Sequence
+from types import ModuleType
 
 from volant.core.errors import SettingError, did_you_mean
 from volant.core.protocols import Output, Scorer
@@ -42,12 +49,15 @@ def references(n: int, seed: int = 0) -> list[Sample]:
     return made
 
 
-def rungs(ladder: str, *, n: int = 60, seed: int = 0) -> tuple[Rung, Rung, Rung]:
+def rungs(ladder: str, *, n: int = 60, seed: int = 0, modality: str = "text") -> tuple[Rung, Rung, Rung]:
     """The three rungs of a ladder, best first.
 
     Raises:
-        SettingError: there is no such ladder.
+        SettingError: there is no such ladder, or none of that modality.
     """
+    if modality != "text":
+        found: tuple[Rung, Rung, Rung] = _rungs_of(modality).rungs(ladder, n=n, seed=seed)
+        return found
     if ladder not in _LADDERS:
         raise SettingError(f"there is no ladder {ladder!r}.", fix=did_you_mean(ladder, _LADDERS))
     return _LADDERS[ladder](references(n, seed), random.Random(seed))
@@ -55,7 +65,34 @@ def rungs(ladder: str, *, n: int = 60, seed: int = 0) -> tuple[Rung, Rung, Rung]
 
 def climbed(scorer: Scorer, *, n: int = 60, seed: int = 0) -> list[Score]:
     """The scorer's first figure on each rung of its declared ladder, best rung first."""
-    return [scorer.score(outputs, samples)[0] for outputs, samples in rungs(scorer.ladder, n=n, seed=seed)]
+    made = rungs(scorer.ladder, n=n, seed=seed, modality=modality_of(scorer))
+    return [scorer.score(outputs, samples)[0] for outputs, samples in made]
+
+
+def modality_of(scorer: Scorer) -> str:
+    """Whose outputs a scorer judges: its attribute `modality`, text where it has none."""
+    return str(getattr(scorer, "modality", "text"))
+
+
+def training(modality: str) -> list[Sample]:
+    """The training samples behind the memorisation ladder of a modality other than text.
+
+    Raises:
+        SettingError: that modality has no ladders.
+    """
+    found: list[Sample] = _rungs_of(modality).training()
+    return found
+
+
+def _rungs_of(modality: str) -> ModuleType:
+    name = f"volant.scorers.ladders_{modality}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        fix = f"Write {name} with `rungs` and `training`, as `volant.scorers.ladders_image` does."
+        raise SettingError(f"there are no ladders for the modality {modality!r}.", fix=fix) from error
 
 
 def _outputs(texts: Sequence[str]) -> list[Output]:

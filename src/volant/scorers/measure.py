@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from volant.core.artifact import Dataset, Model
-from volant.core.errors import DataError, RemoteError
+from volant.core.errors import DataError, RemoteError, SettingError
 from volant.core.protocols import Output, Request, Scorer, Session
 from volant.core.run import Run
 from volant.core.sample import Sample, Split
@@ -27,11 +28,19 @@ from volant.scorers.compare import Comparison, paired, resampled_means
 MAX_TOKENS = 48
 TEXT_PROMPT_WORDS = 24  # how much of a plain text is shown before the model continues it
 TEXT_BYTES = 1000  # how much of a plain text is judged; fits the context of the smallest model
-TASK_SHAPES = ("completion", "messages")
+CONTENT_SHAPES = ("media", "row")  # what is generated whole, for a condition
+CONTENT_BATCH = 512
+TRAINING = 20_000  # samples of the train split that scorers may measure against
+TASK_SHAPES = ("completion", "messages", *CONTENT_SHAPES)
 
 
 def request_of(sample: Sample, *, max_tokens: int = MAX_TOKENS, id: str = "") -> Request:
-    """What a model is asked for a sample: its turns without the answer, or the first words of a text."""
+    """What a model is asked for a sample: its turns without the answer, the first words of a text, its condition.
+
+    Content is drawn with a seed that follows from the sample's id: the same sample, the same draw.
+    """
+    if sample.shape in CONTENT_SHAPES:
+        return Request(id=id, prompt=sample.condition or "", seed=zlib.crc32(sample.id.encode()))
     if sample.shape == "text":
         head = " ".join((sample.content or "").split()[:TEXT_PROMPT_WORDS])
         return Request(id=id, prompt=head, max_tokens=max_tokens)
@@ -49,6 +58,16 @@ def target_of(sample: Sample) -> str:
     if sample.shape == "text":
         return " ".join((sample.content or "").split()[TEXT_PROMPT_WORDS : TEXT_PROMPT_WORDS + MAX_TOKENS])
     return sample.target or ""
+
+
+def answered(sample: Sample) -> bool:
+    """Whether the sample holds what a model would have to give: an answer, or content."""
+    return sample.shape in CONTENT_SHAPES or (sample.shape in TASK_SHAPES and bool(target_of(sample).strip()))
+
+
+def output_of(sample: Sample) -> Output:
+    """The sample itself as an output: what a perfect model would say."""
+    return Output(target_of(sample), request_of(sample), sample=sample if sample.shape in CONTENT_SHAPES else None)
 
 
 def prompt_of(sample: Sample) -> str:
@@ -80,6 +99,8 @@ def answers(
     """
     if not samples:
         raise DataError("there is no sample to answer (n=0).", fix="Check the split and its shapes.")
+    if samples[0].shape in CONTENT_SHAPES:
+        batch = max(batch, CONTENT_BATCH)
     order = sorted(range(len(samples)), key=lambda i: (len(prompt_of(samples[i])), i))
     outputs: dict[int, Output] = {}
     if run is None:
@@ -103,7 +124,7 @@ def _generate(session: Session, samples: Sequence[Sample], chosen: list[int], ma
         if chunk.finish == "error":
             raise RemoteError(f"the model failed on sample {samples[int(chunk.id)].id}: {chunk.error}")
         if chunk.finish:
-            output.finish = chunk.finish
+            output.finish, output.sample = chunk.finish, chunk.sample
             output.prompt_tokens, output.completion_tokens = chunk.prompt_tokens, chunk.completion_tokens
     return {int(id): output for id, output in outputs.items()}
 
@@ -135,6 +156,8 @@ def bits_per_byte(session: Session, samples: Sequence[Sample], *, batch: int = 1
     """
     if not samples:
         raise DataError("there is no sample to measure (n=0).", fix="Check the split and its shapes.")
+    if any(sample.shape in CONTENT_SHAPES for sample in samples):
+        raise NotImplementedError("content has no bytes of an answer")
     pairs = [_scored_pair(sample) for sample in samples]
     for sample, (_, continuation) in zip(samples, pairs, strict=True):
         if not continuation:
@@ -206,8 +229,7 @@ def task_samples(data: Dataset, split: Split, limit: int) -> list[Sample]:
     from volant.store.dataset import rows
 
     try:
-        found = (s for s in rows(data, split) if s.shape in TASK_SHAPES and target_of(s))
-        return list(islice(found, limit))
+        return list(islice(filter(answered, rows(data, split)), limit))
     except DataError:
         return []
 
@@ -219,7 +241,8 @@ def check_task(
     *,
     before: Model | None = None,
     before_session: Session | None = None,
-    limit: int = 64,
+    judge: Model | None = None,
+    limit: int = 0,
     max_tokens: int = MAX_TOKENS,
 ) -> Comparison | None:
     """The project's fixed task metric after a step, against before it; a significant fall is said.
@@ -233,31 +256,39 @@ def check_task(
         data: whose validation split is used.
         before: the model that the step started from.
         before_session: the same, opened already; used where `before` holds no fitting `validation.json`.
-        limit: how many examples.
+        judge: a model that the metric asks, where it needs one.
+        limit: how many examples; 0: 64 of text, 256 of content, whose metrics are often those of a whole set.
         max_tokens: the longest answer.
 
     Returns:
         The comparison, or None where nothing is before it or the data holds no task samples.
     """
-    samples = task_samples(data, "validation", limit)
+    samples = task_samples(data, "validation", limit or 256)
+    if not limit and samples and samples[0].shape not in CONTENT_SHAPES:
+        samples = samples[:64]
     if not samples:
         run.say(f"{run.goal.metric} was not measured: the validation split has no prompts with answers.")
         return None
-    key, direction, unit = _task_key(run.goal.metric, samples, max_tokens)
-    values = _task_values(run.goal.metric, after, samples, max_tokens, run)
+    try:
+        scorer = None if run.goal.metric == "bits_per_byte" else _scorer(run.goal.metric, data, judge)
+    except SettingError as error:  # it asks for a judge that this step was not given
+        run.say(f"{run.goal.metric} was not measured: {error}")
+        return None
+    key, direction, unit = _task_key(scorer, samples, max_tokens)
+    values = _task_values(scorer, after, samples, max_tokens, run)
     record = {**key, "values": values}
     (run.out / "validation.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     metric = run.goal.metric
     run.score(mean_score(metric, values, direction=direction, unit=unit, note="validation, the fixed task metric"))
     earlier = _stored_values(before.path, key) if before else None
     if earlier is None and before_session is not None:
-        earlier = _task_values(metric, before_session, samples, max_tokens, run)
+        earlier = _task_values(scorer, before_session, samples, max_tokens, run)
     if earlier is None and before is not None:
         from volant.engines import open_model
 
         session = open_model(before, threads=run.threads, device=run.device)
         try:
-            earlier = _task_values(metric, session, samples, max_tokens, run)
+            earlier = _task_values(scorer, session, samples, max_tokens, run)
         finally:
             session.close()
     if earlier is None:
@@ -271,27 +302,35 @@ def check_task(
     return comparison
 
 
-def _task_key(metric: str, samples: Sequence[Sample], max_tokens: int) -> tuple[dict[str, Any], Direction, str]:
+def _task_key(
+    scorer: Scorer | None, samples: Sequence[Sample], max_tokens: int
+) -> tuple[dict[str, Any], Direction, str]:
     """What must be equal for two lists of values to be comparable; and the metric's direction and unit."""
-    key: dict[str, Any] = {"metric": metric, "ids": [s.id for s in samples], "max_tokens": max_tokens}
-    if metric == "bits_per_byte":
-        return {**key, "scorer": "bits_per_byte:1"}, "lower", "bits"
-    scorer = _scorer(metric)
-    return {**key, "scorer": digest_of(scorer)}, scorer.direction, scorer.unit
+    key: dict[str, Any] = {"ids": [s.id for s in samples], "max_tokens": max_tokens}
+    if scorer is None:
+        return {**key, "metric": "bits_per_byte", "scorer": "bits_per_byte:1"}, "lower", "bits"
+    return {**key, "metric": scorer.name, "scorer": digest_of(scorer)}, scorer.direction, scorer.unit
 
 
-def _task_values(metric: str, session: Session, samples: Sequence[Sample], max_tokens: int, run: Run) -> list[float]:
-    if metric == "bits_per_byte":
+def _task_values(
+    scorer: Scorer | None, session: Session, samples: Sequence[Sample], max_tokens: int, run: Run
+) -> list[float]:
+    """Values an example; without a scorer the bits per byte."""
+    if scorer is None:
         found = bits_per_byte(session, samples)
     else:
-        found = _scorer(metric).values(answers(session, samples, max_tokens=max_tokens, run=run), samples)
+        found = scorer.values(answers(session, samples, max_tokens=max_tokens, run=run), samples)
     return [round(v, 6) for v in found]
 
 
-def _scorer(metric: str) -> Scorer:
+def _scorer(metric: str, data: Dataset, judge: Model | None) -> Scorer:
+    """The metric's scorer; for content it knows the training samples, which such metrics measure against."""
     from volant.scorers import build
+    from volant.store.dataset import count, rows
 
-    return build([metric])[metric]
+    content = set(CONTENT_SHAPES) & set(data.about["shapes"])
+    training = list(islice(rows(data, "train"), TRAINING)) if content and count(data, "train") else None
+    return build([metric], {"judge": judge, "training": training})[metric]
 
 
 def digest_of(scorer: Scorer) -> str:

@@ -110,6 +110,7 @@ class Memorisation(Scoring):
     direction: Direction = "lower"
     binary = True
     ladder = "memorisation"
+    bar = "<= 0.05"  # the rate at which stock phrases repeat by themselves
 
     def __init__(self, training: Iterable[Sample] | None, span: int) -> None:
         self.span = span

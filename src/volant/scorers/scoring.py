@@ -30,6 +30,9 @@ class Scoring:
         leans_on: further modules whose code decides the values; part of the digest.
         note: what a reader must know to read the figure.
         binary: whether a value can only be 0 or 1.
+        bar: what it has to clear as a gate where the goal states no target (`<= 0.05`); empty for none.
+        of_references: whether the references' own figure says something (for many it is 1 by definition).
+        modality: whose outputs it judges; says which rungs its ladder has.
     """
 
     name: str = ""
@@ -39,6 +42,9 @@ class Scoring:
     ladder: str = "fidelity"
     note: str = ""
     binary: bool = False
+    bar: str = ""
+    of_references: bool = False
+    modality: str = "text"
     leans_on: tuple[str, ...] = ("volant.scorers.texts",)
 
     @property

@@ -1,27 +1,35 @@
-"""How far two sets of prompts are apart: discrepancy, lengths, a classifier, unknown words.
+"""How far two sets of prompts, or of other examples, are apart: discrepancy, a classifier, lengths, words, parts.
 
-Enters: two lists of texts. Leaves: a `Shift` with scores, intervals and p-values that are corrected
-(Holm) for being several. All draws come from the seed.
+Enters: two lists of texts (`of_texts`) or of samples (`of_samples`). Leaves: a `Shift` with scores, intervals and
+p-values that are corrected (Holm) for being several. All draws come from the seed.
 
-Shape legend: N training prompts, M requests, D features, P permutations.
+Shape legend: N training examples, M recent ones, D features, P permutations.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from volant.core.artifact import Model
+from volant.core.errors import SettingError
+from volant.core.protocols import Modality
 from volant.core.sample import Sample, Source, sample_id
 from volant.core.score import Score
+from volant.scorers import parts
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 _WORD = re.compile(r"[^\W\d_]{2,}")
+CONTENT = ("media", "row")  # shapes of what is no text: made from a condition, and not asked for word by word
+_SHOWN = 20  # parts with a figure of their own in the report; all of them are tested
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Shift:
     """What was measured.
 
     Attributes:
-        tests: corrected p-values of the two deciding tests, by name.
+        tests: corrected p-values of the deciding tests, by name.
         new_words: words that no training prompt has, with the number of different requests that have them.
     """
 
@@ -38,47 +46,100 @@ class Shift:
     new_words: list[tuple[str, int]] = field(default_factory=list)
 
 
-def measure(
+def of_texts(
     trained: Sequence[str],
     asked: Sequence[str],
-    modality: str,
+    features: Callable[[Sequence[Sample]], Any],
     *,
     seed: int,
     most: int,
     permutations: int,
-    level: float,
 ) -> Shift:
-    """Compare two lists of different prompts.
+    """Compare two lists of prompts, or of conditions.
+
+    Where they are of few kinds (the classes of images), their shares are compared in the place of their lengths.
 
     Args:
         trained: the training side.
         asked: the other side.
-        modality: whose features are compared.
+        features: of texts as samples; float [n, D].
         seed: for subsamples, permutations and folds.
         most: subsample each side to at most this.
-        permutations: of the discrepancy test.
-        level: not used for measuring, only stated in notes.
+        permutations: of the tests.
     """
-    from scipy.stats import ks_2samp
-
-    from volant.modalities import open_modality
-
     random = np.random.default_rng(seed)
     left, right = _drawn(trained, most, random), _drawn(asked, most, random)
-    x_ND = np.asarray(open_modality(modality).features(as_samples([*left, *right])), dtype=np.float64)
-    x_ND = _scaled(x_ND)
+    x_ND = _scaled(np.asarray(features(as_samples([*left, *right])), dtype=np.float64))
     mmd, p_mmd = discrepancy(x_ND, len(left), random, permutations)
-    lengths = [np.array([len(text) for text in side]) for side in (left, right)]
-    p_length = float(ks_2samp(*lengths, method="asymp").pvalue)
-    tests = holm({"discrepancy": p_mmd, "length": p_length})
-    n = len(right)
-    scores = [
-        Score.exact("mmd", mmd, n=n, direction="lower", note=f"p = {p_mmd:.3g}, {permutations} permutations"),
-        classifier_auc(x_ND, len(left), seed, [*left, *right]),
-        _length_ratio(lengths, random),
-        *_unknown_words(trained, right, random),
-    ]
-    return Shift(scores, tests, _new_words(trained, right))
+    scores = [_mmd(mmd, p_mmd, len(right), permutations), classifier_auc(x_ND, len(left), seed, [*left, *right])]
+    tests = {"discrepancy": p_mmd}
+    if len({*left, *right}) <= min(parts.MOST_KINDS, (len(left) + len(right)) // 4):
+        for apart in parts.compare({"condition": left}, {"condition": right}, random=random, permutations=permutations):
+            tests.update(apart.tests)
+            scores.append(apart.psi)
+    else:
+        length, p_length = _lengths(left, right, random)
+        tests["length"] = p_length
+        scores.append(length)
+    scores += _unknown_words(trained, right, random)
+    return Shift(scores, holm(tests), _new_words(trained, list(dict.fromkeys(right))))
+
+
+def of_samples(
+    trained: Sequence[Sample],
+    recent: Sequence[Sample],
+    modality: Modality,
+    *,
+    judge: Model | None = None,
+    seed: int,
+    most: int,
+    permutations: int,
+) -> Shift:
+    """Compare two sets of examples as wholes, and in each of the parts that their modality names.
+
+    Args:
+        trained: the training side.
+        recent: the other side.
+        modality: names the parts, and gives the features where there is no judge.
+        judge: a trained one, whose features see more than the modality's own.
+        seed: for subsamples, permutations and folds.
+        most: subsample each side to at most this.
+        permutations: of the tests.
+
+    Raises:
+        SettingError: the judge is no judge.
+    """
+    random = np.random.default_rng(seed)
+    left, right = _drawn(trained, most, random), _drawn(recent, most, random)
+    features = modality.features if judge is None else _judge(judge).features
+    x_ND = _scaled(np.asarray(features([*left, *right]), dtype=np.float64))
+    mmd, p_mmd = discrepancy(x_ND, len(left), random, permutations)
+    said = [s.media or s.content for s in (*left, *right)]
+    scores = [_mmd(mmd, p_mmd, len(right), permutations), classifier_auc(x_ND, len(left), seed, said)]
+    tests = {"discrepancy": p_mmd}
+    found = parts.compare(modality.parts(left), modality.parts(right), random=random, permutations=permutations)
+    for apart in found:
+        tests.update(apart.tests)
+    scores += sorted((apart.psi for apart in found), key=lambda score: -score.value)[:_SHOWN]
+    return Shift(scores, holm(tests))
+
+
+def _judge(model: Model) -> Any:
+    """The judge that a Model of a judging family holds."""
+    family = model.about.family
+    try:
+        opening = importlib.import_module(f"volant.nets.{family}").open_judge
+    except (ImportError, AttributeError):
+        fix = "Train one with pretrain.judge."
+        raise SettingError(f"a model of the family {family!r} is no judge.", where="judge", fix=fix) from None
+    return opening(model)
+
+
+def word_features(samples: Sequence[Sample]) -> Any:
+    """Features of words, whatever they ask for; float32 [n, D]."""
+    from volant.modalities.text import modality
+
+    return modality.features(samples)
 
 
 def as_samples(texts: Sequence[str]) -> list[Sample]:
@@ -94,6 +155,26 @@ def prompt_of(sample: Sample) -> str:
     if sample.shape == "messages":
         return next((str(m.get("content") or "") for m in reversed(sample.messages) if m.get("role") == "user"), "")
     return sample.text
+
+
+def condition_of(sample: Sample) -> str:
+    """What an example of content was asked for with; empty where nothing was asked for."""
+    return sample.condition or ""
+
+
+def sampled(samples: Iterable[Sample], most: int, seed: int) -> list[Sample]:
+    """At most `most` of the samples, each as likely as the others, in their order; holds no more than that at once.
+
+    Reservoir sampling (Vitter's algorithm R, 1985).
+    """
+    random = np.random.default_rng(seed)
+    kept: list[tuple[int, Sample]] = []
+    for number, sample in enumerate(samples):
+        if number < most:
+            kept.append((number, sample))
+        elif (place := int(random.integers(number + 1))) < most:
+            kept[place] = (number, sample)
+    return [sample for _, sample in sorted(kept, key=lambda pair: pair[0])]
 
 
 def discrepancy(x_ND: Floats, n: int, random: np.random.Generator, permutations: int) -> tuple[float, float]:
@@ -124,25 +205,31 @@ def discrepancy(x_ND: Floats, n: int, random: np.random.Generator, permutations:
     return float(statistic[0]), (1 + larger) / (1 + permutations)
 
 
-def classifier_auc(x_ND: Floats, n: int, seed: int, texts: Sequence[str]) -> Score:
+def classifier_auc(x_ND: Floats, n: int, seed: int, said: Sequence[Hashable]) -> Score:
     """How well a logistic regression tells the sides apart on folds that it has not seen, with a bootstrap interval.
 
-    A text that both sides have goes into one fold: else it would be learnt as the other side's, and the
-    figure would fall far below the 0.5 of two sides that are alike.
+    What both sides have goes into one fold: else it would be learnt as the other side's, and the figure would
+    fall far below the 0.5 of two sides that are alike. Where most is said more than once (ten classes), there
+    is nothing to learn by heart, and how often each is said has to be learnt from other folds.
     """
+    from scipy.stats import rankdata
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     side = np.r_[np.zeros(n), np.ones(len(x_ND) - n)]
     chance = np.zeros(len(side))
-    known = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
-    for train, held in folds.split(x_ND, side, [known[text] for text in texts]):
+    known = {one: i for i, one in enumerate(dict.fromkeys(said))}
+    if 2 * len(known) >= len(said):
+        groups = [known[one] for one in said]
+        folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(x_ND, side, groups)
+    else:
+        folds = StratifiedKFold(5, shuffle=True, random_state=seed).split(x_ND, side)
+    for train, held in folds:
         model = LogisticRegression(C=0.1, max_iter=500, class_weight="balanced").fit(x_ND[train], side[train])
         # Each fold has its own offset: ranks within the fold are comparable over folds, raw figures are not.
         values = model.decision_function(x_ND[held])
-        chance[held] = values.argsort().argsort() / max(1, len(held) - 1)
+        chance[held] = (rankdata(values) - 1) / max(1, len(held) - 1)
     value = float(roc_auc_score(side, chance))
     random = np.random.default_rng(seed)
     draws = []
@@ -168,10 +255,22 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p_values}
 
 
-def _drawn(texts: Sequence[str], most: int, random: np.random.Generator) -> list[str]:
-    if len(texts) <= most:
-        return list(texts)
-    return [texts[i] for i in sorted(random.choice(len(texts), most, replace=False))]
+def _drawn(items: Sequence[T], most: int, random: np.random.Generator) -> list[T]:
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in sorted(random.choice(len(items), most, replace=False))]
+
+
+def _mmd(value: float, p: float, n: int, permutations: int) -> Score:
+    return Score.exact("mmd", value, n=n, direction="lower", note=f"p = {p:.3g}, {permutations} permutations")
+
+
+def _lengths(left: Sequence[str], right: Sequence[str], random: np.random.Generator) -> tuple[Score, float]:
+    """How much longer the right side is, and the p of the difference."""
+    from scipy.stats import ks_2samp
+
+    lengths = [np.array([len(text) for text in side]) for side in (left, right)]
+    return _length_ratio(lengths, random), float(ks_2samp(*lengths, method="asymp").pvalue)
 
 
 def _scaled(x_ND: Floats) -> Floats:

@@ -10,7 +10,9 @@ HTTP service that follows its alias, records requests and feedback with consent,
 | `shapes.py`     | answers, stream events and errors as OpenAI's clients expect them      |
 | `engine.py`     | a bounded queue and one thread that runs batches on a session          |
 | `service.py`    | which model is served: follows an alias and swaps between batches      |
+| `exchange.py`   | one request on its way: who asks, its job, what is counted and kept    |
 | `routes.py`     | handler kinds (`chat`, `completion`) that a modality's routes name     |
+| `content.py`    | the one handler of every `Route`: content other than text              |
 | `metering.py`   | writes requests into the records, behind the answers                   |
 | `feedback.py`   | ratings and corrections to a request                                   |
 | `metrics.py`    | Prometheus figures, and their history for the records                  |

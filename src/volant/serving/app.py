@@ -22,11 +22,14 @@ from starlette.exceptions import HTTPException
 
 from volant import __version__
 from volant.core.errors import SettingError, did_you_mean
+from volant.core.protocols import Route
 from volant.serving import feedback, metrics
 from volant.serving.auth import Guard
+from volant.serving.content import content, examples
+from volant.serving.exchange import client_of, consent_of
 from volant.serving.limits import FeedbackBody
-from volant.serving.routes import KINDS, client_of, consent_of
-from volant.serving.service import Service
+from volant.serving.routes import KINDS, Handler
+from volant.serving.service import Service, kinds
 from volant.serving.shapes import ApiError
 
 log = logging.getLogger("volant.serving")
@@ -42,14 +45,20 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.add_middleware(Guard, door=service.door, refused=lambda error: service.meter.error(error.code))
     for path, kind in service.routes.items():
-        if kind not in KINDS:
-            raise SettingError(f"no handler kind {kind!r} for {path}.", where="api", fix=did_you_mean(kind, KINDS))
-        app.add_api_route(path, KINDS[kind](service), methods=["POST"], response_model=None)
+        app.add_api_route(path, _handler(service, path, kind), methods=["POST"], response_model=None)
     _add_models(app, service)
     _add_operations(app, service)
     _add_page(app, service)
     _add_errors(app, service)
     return app
+
+
+def _handler(service: Service, path: str, kind: str | Route) -> Handler:
+    if isinstance(kind, Route):
+        return content(service, kind)
+    if kind not in KINDS:
+        raise SettingError(f"no handler kind {kind!r} for {path}.", where="api", fix=did_you_mean(kind, KINDS))
+    return KINDS[kind](service)
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
@@ -112,7 +121,7 @@ def about(service: Service) -> dict[str, Any]:
     served = service.served
     return {
         "name": service.name, "workload": service.workload, "model": served.digest, "engine": served.engine,
-        "prompt": served.prompt_digest, "routes": service.routes, "version": __version__, "ready": service.ready,
+        "prompt": served.prompt_digest, "routes": kinds(service.routes), "version": __version__, "ready": service.ready,
     }  # fmt: skip
 
 
@@ -122,8 +131,9 @@ def _add_page(app: FastAPI, service: Service) -> None:
         """What is served, live figures, and a box to try it in."""
         nonce = secrets.token_urlsafe(16)
         html = _template().render(
-            nonce=nonce, limits=service.limits, records=service.records is not None, **about(service)
-        )
+            nonce=nonce, limits=service.limits, records=service.records is not None,
+            examples=examples(service.routes), **about(service),
+        )  # fmt: skip
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
             "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -16,8 +16,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from volant.core import Model
+from volant.core.errors import SettingError
 from volant.core.protocols import Chunk, Request, Session
 
 log = logging.getLogger("volant.serving")
@@ -241,7 +243,7 @@ class Batcher:
         owner = self._opened(batch)
         requests = [r for job in batch for r in job.requests if r.id in owner]
         silent = set(owner)
-        failure = "the engine ended without finishing the request"
+        failure, refused = "the engine ended without finishing the request", False
         if not requests:
             return
         try:
@@ -258,15 +260,18 @@ class Batcher:
                         self._cancel_running(job)
                 job.deliver(chunk)
         except Exception as error:  # the engine is other people's code: whatever it raises ends here
-            log.exception("the engine failed on a batch of %d", len(requests))
-            failure = f"{type(error).__name__}: {error}"
+            if isinstance(error, SettingError) and len(batch) == 1:  # a control that the model lacks
+                failure, refused = f"{error.what} {error.fix}".strip(), True
+            else:
+                log.exception("the engine failed on a batch of %d", len(requests))
+                failure = f"{type(error).__name__}: {error}"
             if len(batch) > 1:  # one bad request must not take its neighbours with it
                 for job in [job for job in batch if all(r.id in silent for r in job.requests)]:
                     self._run([job])
         for job in batch:
             with self._wake:
                 left, job.open = job.open, set()
-            _fail(job, left, "error", failure)
+            _fail(job, left, "error", failure, refused)
 
     def _opened(self, batch: list[Job]) -> dict[str, Job]:
         """The jobs by request id, those left out that were cancelled before they began."""
@@ -299,6 +304,6 @@ class Batcher:
             self._on_closed(served.digest)
 
 
-def _fail(job: Job, ids: set[str], finish: str, reason: str) -> None:
+def _fail(job: Job, ids: set[str], finish: Literal["cancelled", "error"], reason: str, refused: bool = False) -> None:
     for id in sorted(ids):
-        job.deliver(Chunk(id=id, text="", finish="cancelled" if finish == "cancelled" else "error", error=reason))
+        job.deliver(Chunk(id=id, text="", finish=finish, error=reason, refused=refused))

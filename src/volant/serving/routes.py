@@ -6,8 +6,6 @@ proper status), then answer whole or as a stream. A client that leaves cancels i
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,79 +17,33 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from volant.core.protocols import Chunk
-from volant.serving.engine import DeadlinePassed, Job, QueueFull
+from volant.serving.engine import Job
+from volant.serving.exchange import MODEL_HEADER, Exchange, check_model, client_of, consent_of
 from volant.serving.limits import Asked, ChatBody, CompletionBody
-from volant.serving.metering import CONSENTS, Entry, kept
+from volant.serving.metering import kept
 from volant.serving.service import Service
 from volant.serving.shapes import DONE, ApiError, ChatShape, Choice, CompletionShape, Shape, event, usage
 
-CONSENT_HEADER = "x-volant-consent"
-MODEL_HEADER = "x-volant-model"
-# Finish reasons that a client of OpenAI knows.
-FINISHED = ("stop", "length")
 
-
-def consent_of(request: HttpRequest) -> str:
-    """The consent that the request's header states.
-
-    Raises:
-        ApiError: it is none that is known.
-    """
-    consent = request.headers.get(CONSENT_HEADER, "").strip().lower()
-    if consent not in CONSENTS:
-        raise ApiError(400, "The consent is `training` or `none`.", code="unknown_consent", param=CONSENT_HEADER)
-    return consent
-
-
-def client_of(request: HttpRequest, user: str | None = None) -> str:
-    """Who asks: the key's name; for this machine's own requests also the `user` that they name."""
-    client: str = request.scope["state"]["client"]
-    return f"{client}:{user}" if client == "local" and user else client
-
-
-@dataclass
-class Answer:
-    """One request on its way: its job, what came of it, and when.
+@dataclass(kw_only=True)
+class Answer(Exchange):
+    """A chat or completion on its way.
 
     Attributes:
         outcome: status and cause of a stream; until it has ended: the client left.
     """
 
-    service: Service
     shape: Shape
     body: Asked
-    job: Job
-    route: str
-    client: str
-    consent: str
-    began: float = field(default_factory=time.perf_counter)
-    created: int = field(default_factory=lambda: int(time.time()))
     choices: list[Choice] = field(default_factory=list)
-    first: float | None = None
-    noted: bool = False
     outcome: tuple[int, str] = (499, "disconnected")
 
     def __post_init__(self) -> None:
         self.choices = [Choice() for _ in self.job.requests]
 
-    async def chunks(self) -> AsyncIterator[tuple[int, Chunk]]:
-        """The job's chunks, gathered into `choices` on the way.
-
-        Raises:
-            ApiError: the engine failed, or time was over.
-        """
-        try:
-            async for index, chunk in self.job.chunks():
-                if self.first is None:
-                    self.first = time.perf_counter() - self.began
-                self.choices[index].add(chunk)
-                if chunk.finish == "error":
-                    raise ApiError(500, "The model could not answer this request.", code="engine")
-                if chunk.finish == "cancelled":
-                    raise ApiError(503, "The request was cancelled.", code="cancelled", retry_after=2)
-                yield index, chunk
-        except DeadlinePassed:
-            raise ApiError(504, "The request took too long.", code="deadline") from None
+    def take(self, index: int, chunk: Chunk) -> None:
+        """Append the chunk's text to its choice."""
+        self.choices[index].add(chunk)
 
     def envelope(self, kind: str, **rest: Any) -> dict[str, Any]:
         """What every object of an answer begins with."""
@@ -107,42 +59,14 @@ class Answer:
         return self.envelope(self.shape.whole, choices=choices, usage=self.usage)
 
     @property
-    def digest(self) -> str:
-        """The model that answers."""
-        return (self.job.served or self.service.served).digest
-
-    @property
     def usage(self) -> dict[str, int]:
         """Token counts so far."""
         return usage(self.choices, per_prompt=self.body.n or 1)
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """Which request and which model, for feedback and for an operator."""
-        return {"x-request-id": self.job.id, MODEL_HEADER: self.digest, "cache-control": "no-store"}
-
-    def note(self, status: int, cause: str = "") -> None:
-        """Count the request and hand it to the ledger; once."""
-        if self.noted:
-            return
-        self.noted = True
-        self.service.in_flight -= 1
-        seconds, counts = time.perf_counter() - self.began, self.usage
-        meter, served = self.service.meter, self.job.served or self.service.served
-        first_ms = None if self.first is None else self.first * 1e3
-        prompt, completion = counts["prompt_tokens"], counts["completion_tokens"]
-        meter.request(self.route, status, seconds=seconds, first=self.first, prompt=prompt, completion=completion)
-        if cause:
-            meter.error(cause)
-        row = {
-            "model": served.digest, "consent": self.consent, "status": status, "error": cause,
-            "milliseconds": seconds * 1e3, "first_token_ms": first_ms, "prompt_tokens": prompt,
-            "completion_tokens": completion, "retain_days": self.service.retain_days,
-            "prompt_digest": served.prompt_digest,
-        }  # fmt: skip
+    def payloads(self, answered: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Body and answer, without their content where consent is `none`."""
         request = kept(self.body.model_dump(mode="json", exclude_unset=True), self.consent) or {}
-        response = kept(self.whole(), self.consent) if not cause else None
-        self.service.ledger.add(Entry(self.job.id, self.service.workload, self.client, request, response, row))
+        return request, kept(self.whole(), self.consent) if answered else None
 
 
 def _begin(service: Service, shape: Shape, request: HttpRequest, body: Asked) -> Answer:
@@ -152,19 +76,12 @@ def _begin(service: Service, shape: Shape, request: HttpRequest, body: Asked) ->
         ApiError: it asks for what is not served, or the queue is full.
     """
     consent = consent_of(request)
-    if body.model not in ("", service.name, service.served.digest):
-        what = f"The model {body.model[:64]!r} does not exist here; {service.name!r} does."
-        raise ApiError(404, what, code="model_not_found", param="model")
+    check_model(service, body.model)
     id = shape.prefix + secrets.token_hex(12)
-    requests = body.requests(id, service.limits)
-    job = Job(id, requests, deadline=time.monotonic() + service.limits.deadline_seconds)
-    answer = Answer(service, shape, body, job, request.url.path, client_of(request, body.user), consent)
-    try:
-        service.submit(job)
-    except QueueFull as full:
-        what = "Too many requests wait; come again later."
-        raise ApiError(429, what, code="queue_full", retry_after=full.retry_after) from None
-    service.in_flight += 1
+    job = Job(id, body.requests(id, service.limits), deadline=time.monotonic() + service.limits.deadline_seconds)
+    client, path = client_of(request, body.user), request.url.path
+    answer = Answer(service=service, shape=shape, body=body, job=job, path=path, client=client, consent=consent)
+    answer.queue()
     return answer
 
 
@@ -172,22 +89,7 @@ async def answer(service: Service, shape: Shape, request: HttpRequest, body: Ask
     """Serve one generation request, whole or streamed."""
     answer = _begin(service, shape, request, body)
     chunks = answer.chunks()
-    leaving = asyncio.create_task(_left(request))
-    head = asyncio.create_task(_next(chunks) if body.stream else _drained(chunks))
-    try:
-        await asyncio.wait({head, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not head.done():
-            raise ApiError(499, "The client left.", code="disconnected")
-        first = head.result()
-    except BaseException as error:
-        head.cancel()
-        service.batcher.cancel(answer.job)
-        refusal = error if isinstance(error, ApiError) else ApiError(500, "Cancelled.", code="cancelled")
-        refusal.counted = True
-        answer.note(refusal.status, refusal.code)
-        raise
-    finally:
-        leaving.cancel()
+    first = await answer.until(_next(chunks) if body.stream else _drained(chunks), request)
     if body.stream:
         return _Stream(answer, first, chunks)
     whole = answer.whole()
@@ -252,13 +154,6 @@ async def _drained(chunks: AsyncIterator[tuple[int, Chunk]]) -> tuple[int, Chunk
     async for item in chunks:
         last = item
     return last
-
-
-async def _left(request: HttpRequest) -> None:
-    """Return when the client closes the connection."""
-    with contextlib.suppress(RuntimeError):
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
 
 
 Handler = Callable[..., Awaitable[Response]]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from volant.core import Artifact, Endpoint, Model, Prompt
 from volant.core.artifact import Card, payload_digest
 from volant.core.errors import ArtifactError
-from volant.core.protocols import Request, Session
+from volant.core.protocols import Request, Route, Session
 from volant.serving.auth import Door
 from volant.serving.engine import Batcher, Closed, Job, Served
 from volant.serving.limits import Limits
@@ -29,6 +29,7 @@ log = logging.getLogger("volant.serving")
 
 POLL_SECONDS = 0.3
 SNAPSHOT_SECONDS = 60.0
+CONTENT = "content"
 
 Open = Callable[[Model, Prompt | None], Session]
 
@@ -128,11 +129,21 @@ def opener(threads: int, device: str = "cpu", engine: str = "") -> Open:
     return open_session
 
 
-def modality_routes(model: Model) -> dict[str, str]:
+def modality_routes(model: Model) -> dict[str, str | Route]:
     """The routes that the model's modality names, with the kind of handler of each."""
     from volant.modalities import open_modality
 
     return dict(open_modality(model.about.modality).api())
+
+
+def kinds(routes: Mapping[str, str | Route]) -> dict[str, str]:
+    """The routes as JSON: path to kind of handler; `content` for everything that is no text."""
+    return {path: kind if isinstance(kind, str) else CONTENT for path, kind in routes.items()}
+
+
+def speaks(routes: Mapping[str, str | Route]) -> bool:
+    """Whether any of the routes takes and gives text, so that the model can be talked with."""
+    return any(isinstance(kind, str) for kind in routes.values())
 
 
 class Service:
@@ -143,7 +154,8 @@ class Service:
         open: opens it; by default with its engine on one thread.
         records: has `add_request`, `add_feedback` and `event`; None keeps nothing.
         workload: under which name requests are recorded.
-        routes: what is offered; by default what the first model's modality names.
+        routes: what is offered, path to a kind of text or to a `Route`; by default what the first model's modality
+            names.
         retain_days: how long requests are kept.
     """
 
@@ -157,7 +169,7 @@ class Service:
         limits: Limits | None = None,
         door: Door | None = None,
         engine: str = "",
-        routes: dict[str, str] | None = None,
+        routes: Mapping[str, str | Route] | None = None,
         retain_days: int = 90,
     ) -> None:
         self.source, self.records, self.workload, self.retain_days = source, records, workload, retain_days
@@ -171,6 +183,7 @@ class Service:
         self._refused = ""
         self._swapping = threading.Lock()
         self._ended = threading.Event()
+        self._routes = routes
         self.served_key = source.now()
         first = self._opened(self.served_key)
         self.routes = modality_routes(first.model) if routes is None else routes
@@ -246,11 +259,13 @@ class Service:
         self._event("serving", self.meter.snapshot())
 
     def _opened(self, digest: str) -> Served:
-        """Open the model and let it say one token: what cannot do that is not served."""
+        """Open the model and let it say one token, or make one sample: what cannot do that is not served."""
         model, prompt = self.source.load(digest)
         session = self._open(model, prompt)
         try:
-            warm = Request(id="warm-up", prompt="Hello", max_tokens=1)
+            routes = modality_routes(model) if self._routes is None else self._routes
+            # Content is asked for without a condition, which every model of it knows.
+            warm = Request(id="warm-up", prompt="Hello" if speaks(routes) else "", max_tokens=1)
             chunks = list(session.generate([warm]))
             if not chunks or chunks[-1].finish not in ("stop", "length"):
                 raise ArtifactError(f"the model does not answer: {chunks[-1].error if chunks else 'no output'}")
@@ -312,4 +327,15 @@ def model_at(path: Path) -> Model:
     return model
 
 
-__all__: Sequence[str] = ("Alias", "Fixed", "Open", "Service", "Source", "model_at", "opener", "source_for")
+__all__: Sequence[str] = (
+    "Alias",
+    "Fixed",
+    "Open",
+    "Service",
+    "Source",
+    "kinds",
+    "model_at",
+    "opener",
+    "source_for",
+    "speaks",
+)

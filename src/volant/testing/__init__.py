@@ -13,6 +13,7 @@ sentence that says what is broken. An outside plug-in certifies itself in three 
 | `check_modality` | round trips; poisoned files refused; delivery readable; routes served          |
 | `check_family`   | learns, samples by seed, saves bit-exactly                                     |
 | `check_engine`   | agrees with torch, streams, stops, cancels, lets go                            |
+| `check_content_engine` | images and rows: whole, good, by their seeds; refuses what it cannot give |
 | `check_scorer`   | ranks its ladder; intervals cover; nothing to score is an error                |
 | `check_channel`  | delivers once; says what it refuses                                            |
 | `check_runner`   | the same work as in this process                                               |
@@ -23,6 +24,8 @@ heavy library.
 
 from volant.testing.channels import arrived_in as arrived_in
 from volant.testing.channels import check_channel as check_channel
+from volant.testing.content_sessions import check_content_engine as check_content_engine
+from volant.testing.content_sessions import check_content_session as check_content_session
 from volant.testing.engines import check_engine as check_engine
 from volant.testing.engines import check_session as check_session
 from volant.testing.families import check_family as check_family

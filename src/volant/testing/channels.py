@@ -80,8 +80,9 @@ def arrived_in(folder: Path) -> Callable[[Sample], int]:
 
     def delivered(sample: Sample) -> int:
         content = (sample.target or sample.content or "").encode()
-        # A page keeps its memory beside it; the same item in both is one delivery.
-        files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.name != "items.json"]
+        # Channels that grow keep their memory beside what they show; the same item in both is one delivery.
+        memory = ("items.json", "whole.jsonl")
+        files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.name not in memory]
         return sum(file.read_bytes().count(content) for file in files)
 
     return delivered

@@ -1,23 +1,28 @@
 """The contract of a family: `check_family(family, space, folder=...)`.
 
-A family and a space that it accepts enter. It has to learn one batch by heart, sample by seed, tell
-log-probabilities that belong to its loss, and come back from disk bit by bit.
+A family and a space that it accepts enter. It has to learn one batch by heart (or to fit it, where it is estimated
+at once), sample by seed, tell log-probabilities that belong to its loss, and come back from disk bit by bit. How
+grids and rows are drawn is in `testing.drawing`.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volant.core.artifact import payload_digest
-from volant.core.protocols import Family, Grid, Mixed, Space, Tokens
+from volant.core.errors import DataError
+from volant.core.protocols import Column, Family, Grid, Mixed, Space, Tokens
+from volant.testing.drawing import check_drawing, examples_of, random_batch
 from volant.testing.expecting import expect, refusal, same
 
 if TYPE_CHECKING:
     import torch
 
-_OTHERS: tuple[Space, ...] = (Tokens(16, 8), Grid(1, (4, 4)), Mixed({"x": "numeric"}))
+_OTHERS: tuple[Space, ...] = (Tokens(16, 8), Grid(1, (4, 4)), Mixed({"x": Column("numeric")}))
 
 
 def check_family(
@@ -38,13 +43,13 @@ def check_family(
         space: one that it accepts; small.
         folder: an empty directory.
         size: of the network, for `build`; small.
-        batch: what it has to learn; 4 rows of 12 random tokens by default.
+        batch: what it has to learn; by default 4 rows of 12 random tokens, or 8 random examples (`random_batch`).
         learn: trains a network on the batch and returns the losses; 80 steps of Adam by default.
-        rest: how much of the first loss may be left after learning.
+        rest: how much of the first loss may be left after learning; a loss below nought has to have fallen.
         tolerance: between the loss and the mean of `-logp`, in nats.
 
     Returns:
-        The losses.
+        The losses; of a family that is estimated at once, that of other examples and that of its own.
     """
     import torch
 
@@ -52,17 +57,64 @@ def check_family(
     size = size or {}
     expect(space.type in family.accepts, f"{family.name} accepts {family.accepts}, not {space.type}")
     _check_refusals(family, size)
+    if batch is None:
+        batch = _tokens(space) if isinstance(space, Tokens) else random_batch(space)
+    if "examples" in inspect.signature(family.build).parameters:
+        size = {**size, "examples": examples_of(batch)}
     first, again, other = (family.build(space, seed=s, **size) for s in (1, 1, 2))
-    batch = _tokens(space) if batch is None else batch
-    _check_built(family, first, again, other, batch)
-    losses = (learn or adam(family))(first, batch)
+    if hasattr(family, "estimate"):
+        losses = _estimated(family, first, again, space, batch)
+    else:
+        _check_built(family, first, again, other, batch)
+        losses = (learn or adam(family))(first, batch)
+        _check_step_loss(family, first, batch)
     told = f"from {losses[0]:.3f} to {losses[-1]:.3f} in {len(losses)} steps"
     expect(losses[-1] < losses[0], f"the loss of {family.name} does not fall: {told}")
-    expect(losses[-1] <= rest * losses[0], f"{family.name} does not learn one batch by heart: {told}")
+    expect(losses[-1] <= rest * losses[0] or losses[0] <= 0, f"{family.name} does not learn one batch by heart: {told}")
+    if hasattr(family, "finish"):
+        family.finish(first, examples_of(batch), seed=1)
     _check_logp(family, first, batch, tolerance)
-    _check_sampling(family, first, batch)
+    if isinstance(space, Tokens):
+        _check_sampling(family, first, batch)
+    else:
+        check_drawing(family, first, space, batch)
     _check_saved(family, first, batch, folder)
     return losses
+
+
+def _estimated(family: Any, net: Any, again: Any, space: Space, batch: Any) -> list[float]:
+    """Fit both nets to the batch; they have to be equal, and to tell other examples from their own."""
+    examples = examples_of(batch)
+    sentence = f"{family.name} has to refuse to be fitted to nothing"
+    refusal(lambda: family.estimate(net, [], seed=1), sentence, kind=DataError)
+    for one in (net, again):
+        family.estimate(one, examples, seed=1)
+    expect(_equal(_weights(net), _weights(again)), f"{family.name} fits other numbers from the same seed")
+    other = random_batch(space, seed=6, count=batch.size)
+    return [_loss(family, net, replace(other, condition_BC=batch.condition_BC)), _loss(family, net, batch)]
+
+
+def _check_step_loss(family: Any, net: Any, batch: Any) -> None:
+    """What the loop minimises is a sum with its count, and weights of examples count in it."""
+    import torch
+
+    if not _is_array(batch):
+        return
+
+    def stepped(weights_B: Any) -> float:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            total, count = family.step_loss(net, replace(batch, weights_B=weights_B))
+        same(count, batch.size, f"{family.name}: what the summed loss is divided by")
+        return float(total)
+
+    even = torch.ones(batch.size)
+    first = torch.zeros(batch.size)
+    first[0] = batch.size
+    plain, weighted = stepped(None), stepped(even)
+    near = abs(plain - weighted) <= 1e-4 * max(1.0, abs(plain))
+    expect(near, f"{family.name} has another loss where all examples weigh the same: {weighted:.6f}, not {plain:.6f}")
+    expect(abs(stepped(first) - plain) > 1e-6 * abs(plain), f"{family.name} does not weigh examples")
 
 
 def adam(family: Family, *, steps: int = 80, lr: float = 0.01) -> Callable[[Any, Any], list[float]]:
@@ -88,7 +140,6 @@ def adam(family: Family, *, steps: int = 80, lr: float = 0.01) -> Callable[[Any,
 def _tokens(space: Space) -> torch.Tensor:
     import torch
 
-    expect(isinstance(space, Tokens), "check_family needs `batch` for a space that is not tokens")
     assert isinstance(space, Tokens)
     return torch.randint(0, space.vocab, (4, min(12, space.length)), generator=torch.Generator().manual_seed(5))
 
@@ -113,7 +164,8 @@ def _check_logp(family: Family, net: Any, batch: Any, tolerance: float) -> None:
     if logp is None:
         return
     mean, loss = -float(logp.detach().mean()), _loss(family, net, batch)
-    expect(bool((logp <= 1e-6).all()), f"{family.name} tells log-probabilities above 0")
+    if not _is_array(batch):  # a density of numbers may be above 1
+        expect(bool((logp <= 1e-6).all()), f"{family.name} tells log-probabilities above 0")
     sentence = (
         f"the loss of {family.name} is {loss:.6f}, its mean -logp {mean:.6f}; they differ by more than {tolerance}"
     )
@@ -163,4 +215,13 @@ def _weights(net: Any) -> dict[str, Any]:
 
 
 def _equal(left: dict[str, Any], right: dict[str, Any]) -> bool:
-    return left.keys() == right.keys() and all(bool((left[n] == right[n]).all()) for n in left)
+    """Whether all tensors are the same; a number that is none equals another one."""
+    if left.keys() != right.keys() or any(left[n].shape != right[n].shape for n in left):
+        return False
+    return all(bool(((a == right[n]) | ((a != a) & (right[n] != right[n]))).all()) for n, a in left.items())
+
+
+def _is_array(batch: Any) -> bool:
+    from volant.nets.arrays import ArrayBatch
+
+    return isinstance(batch, ArrayBatch)

@@ -19,6 +19,8 @@ from volant.testing.expecting import expect, outcome, same
 
 _SOURCE = Source(uri="contract:", licence="CC0-1.0")
 Found = list[Sample | Refusal] | DataError
+Poisons = Mapping[str, tuple[str, bytes]]
+"""What a file is, to the ending that it lies under and its content."""
 
 
 def check_poison(
@@ -29,8 +31,9 @@ def check_poison(
     forms: Mapping[str, str],
     lines: tuple[str, str],
     huge_bytes: int,
+    poisons: Poisons | None = None,
 ) -> None:
-    """Spoil each form, and single lines of the form that has one record a line."""
+    """Spoil each form, and single lines of the form that has one record a line; then the modality's own poisons."""
     rng = random.Random(0)
     junk = rng.randbytes(4000)
     endings = [*forms.values(), *([lines[1]] if lines[0] else [])]
@@ -51,6 +54,9 @@ def check_poison(
             ("with junk in it", whole[:40] + junk + whole[40:]),
         ):
             _read(modality, folder / f"spoilt{ending}", content, f"a {form} file {said}")
+    for number, (said, (ending, content)) in enumerate((poisons or {}).items()):
+        found = _read(modality, folder / f"own{number}{ending}", content, said)
+        _expect_refused(modality, found, said, ending)
     if lines[0]:
         _check_lines(modality, samples, folder / f"lines{lines[1]}", lines[0], huge_bytes)
 

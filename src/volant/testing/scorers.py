@@ -2,7 +2,8 @@
 
 A scorer enters; an `AssertionError` leaves where it does not rank its declared ladder, repeats itself
 differently, gives intervals that miss, or answers nothing at all with a number. The ladders are in
-`volant.scorers.ladders`.
+`volant.scorers.ladders`; the scorer's attribute `modality` (text where it has none) says which ones. One
+that needs a judge or training samples is given them by its maker: `volant.scorers.ladders.training`.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ def check_scorer(scorer: Scorer, *, n: int = 60, seeds: Sequence[int] = (0, 1), 
     Returns:
         Its first figure on each rung of the first ladder, best first.
     """
-    from volant.scorers.ladders import rungs
+    from volant.scorers.ladders import modality_of, rungs
 
     _check_face(scorer)
-    ladders = [rungs(scorer.ladder, n=n, seed=seed) for seed in seeds]
+    ladders = [rungs(scorer.ladder, n=n, seed=seed, modality=modality_of(scorer)) for seed in seeds]
     found = [[_checked(scorer, *rung) for rung in ladder] for ladder in ladders]
     for seed, scores in zip(seeds, found, strict=True):
         told = " > ".join(f"{s.value:.4g}" for s in scores)

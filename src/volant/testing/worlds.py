@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from volant.project import Project
 
 A = TypeVar("A", bound=Artifact)
+_MODALITIES = {"media": "image", "row": "table"}
 
 
 def tasks(n: int = 60, *, seed: int = 0) -> list[Sample]:
@@ -35,7 +36,7 @@ def dataset(project: Project, samples: Iterable[Sample]) -> Dataset:
 
     kept = list(samples)
     place = project.store.scratch("world")
-    with writer(place) as out:
+    with writer(place, modality=_MODALITIES.get(kept[0].shape if kept else "", "text")) as out:
         out.write_all(kept)
     return project.store.seal(Dataset, place, licences=sorted({s.source.licence for s in kept}))
 

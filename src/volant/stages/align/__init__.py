@@ -8,8 +8,10 @@ or a model that has moved towards what is preferred.
 | `preferences` | Dataset | first: pairs from `volant rate`, and from scorers where nobody rated   |
 | `reward`      | Model   | to rank or filter answers, and to weed out doubtful pairs before `dpo` |
 | `dpo`         | Model   | to align: no sampling while it trains, stays near where it started     |
+| `reward_weighted` | Model | images and tables: towards what a judge, a rule or a constraint rewards |
 """
 
 from volant.stages.align.dpo import dpo as dpo
 from volant.stages.align.preferences import preferences as preferences
 from volant.stages.align.reward import reward as reward
+from volant.stages.align.reward_weighted import reward_weighted as reward_weighted

@@ -6,13 +6,15 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 
 | method           | when to pick it                                                               |
 |------------------|-------------------------------------------------------------------------------|
-| `files`          | your own txt, md, html, jsonl, json, csv, tsv or parquet files                |
+| `files`          | your own files: texts, images or tables, as the goal's modality reads them    |
 | `hub`            | a dataset of the Hugging Face hub, or a local copy of one                     |
 | `python_sources` | real text and code with no network: the library that every Python carries     |
 | `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
+| `balance`        | classes and protected groups: how many, and how labels fall to them           |
 | `split`          | other shares than 80/10/10, or another seed of the deal; before `clean`       |
 """
 
+from volant.stages.collect.balance import balance as balance
 from volant.stages.collect.clean import clean as clean
 from volant.stages.collect.files import files as files
 from volant.stages.collect.hub import hub as hub

@@ -4,6 +4,9 @@ Enters: one Dataset or more (the loop adds harvested ones). Leaves: one Dataset 
 keep `rule: value against threshold` in `drop`. Test and validation records are judged first and
 training records against them, so that what is dropped for likeness is always the training side.
 The leakage gate cannot be switched off: it is what makes later comparisons mean something.
+
+Quality rules and word runs are for text. Images are judged by their modality's checks and by likeness, test
+pictures first. Rows of a table are checked only: equal rows are how often something occurs, not a copy.
 """
 
 from __future__ import annotations
@@ -18,13 +21,16 @@ from volant.core import Dataset, Run, Sample, Score
 from volant.core.errors import DataError
 from volant.core.sample import SPLITS
 
+CONTENT_SHAPES = ("media", "row")
+_NEAR_TEXT = 0.8
+
 
 def clean(
     run: Run,
     data: Dataset,
     *more: Dataset,
     guard: Dataset | None = None,
-    near: Annotated[float, Field(gt=0.3, le=1)] = 0.8,
+    near: Annotated[float, Field(gt=0.3, le=1)] | None = None,
     min_words: Annotated[int, Field(ge=1)] = 5,
     max_words: Annotated[int, Field(ge=1)] = 100_000,
     min_letters: Annotated[float, Field(ge=0, le=1)] = 0.5,
@@ -42,8 +48,9 @@ def clean(
     Args:
         guard: a Dataset whose validation and test records are kept out of training too, and which adds no record
             of its own: the task's data, when plain text for pre-training is cleaned.
-        near: exact Jaccard similarity of 5-word shingles (0.3 to 1) from which the later record is dropped;
-            1 drops equal sets only.
+        near: similarity (0.3 to 1) from which the later record is dropped: of text the exact Jaccard similarity of
+            5-word shingles, of images the share of the perceptual hash; 1 drops equal ones only. Nothing takes what
+            suits the modality (0.8 for text).
         min_words: fewest words of a text; shorter ones are dropped.
         max_words: most words of any record; longer ones are dropped.
         min_letters: smallest share (0 to 1) of words with a letter; below it a text is a table or noise.
@@ -79,7 +86,7 @@ def clean(
     passes: tuple[Callable[[], None], ...] = (
         lambda: _judge_each(run, samples, rules, personal),
         lambda: _drop_exact(samples),
-        lambda: _drop_near(samples, near),
+        lambda: _drop_near(run, samples, near),
         lambda: _drop_leaks(samples, further),
         lambda: _cap_clients(samples, client_cap),
     )
@@ -125,12 +132,13 @@ def _judge_each(run: Run, samples: list[Sample], rules: Any, personal: str) -> N
             continue
         if sample.shape == "text":
             sample.drop = broken_rule(sample.text, rules)
-        else:
+        elif sample.shape not in CONTENT_SHAPES:
             answer = sample.target or "\n".join(m["content"] for m in sample.messages if m["role"] == "assistant")
             sample.drop = broken_answer(sample.text, answer, rules)
         if sample.drop or personal == "keep":
             continue
-        fields = {name: getattr(sample, name) for name in ("content", "condition", "target", "rejected")}
+        names = ("condition",) if sample.shape in CONTENT_SHAPES else ("content", "condition", "target", "rejected")
+        fields = {name: getattr(sample, name) for name in names}
         results = {name: masked(text) for name, text in fields.items() if text}
         found = Counter[str]()
         for _, counts in results.values():
@@ -145,39 +153,56 @@ def _renewed(sample: Sample, texts: dict[str, str], found: dict[str, int]) -> Sa
     """A changed text is another sample: new id, the old one as its parent."""
     from volant.core.sample import sample_id
 
-    name = sample_id(sample.shape, *(texts.get(k, "") for k in ("condition", "content", "target", "rejected")))
+    own = [sample.id] if sample.shape in CONTENT_SHAPES else []  # what it is lies in no text
+    name = sample_id(sample.shape, *own, *(texts.get(k, "") for k in ("condition", "content", "target", "rejected")))
     attrs = {**sample.attrs, "masked": found}
     return sample.model_copy(update={**texts, "id": name, "parents": [*sample.parents, sample.id], "attrs": attrs})
 
 
 def _drop_exact(samples: list[Sample]) -> None:
-    seen: dict[tuple[str, ...], str] = {}
+    seen: dict[tuple[str | bytes, ...], str] = {}
     for i in _kept(samples):
         sample = samples[i]
         fields = (sample.condition, sample.content, sample.target, sample.rejected)
-        key = (sample.shape, *(" ".join((text or "").lower().split()) for text in fields))
+        key: tuple[str | bytes, ...] = (sample.shape, *(" ".join((text or "").lower().split()) for text in fields))
+        if sample.shape == "media":
+            key = (sample.shape, sample.media or b"")
+        elif sample.shape == "row":
+            key = (sample.shape, sample.id)
         if key in seen:
             sample.drop = f"exact_duplicate: 1.00 (of {seen[key]}) against 1.00"
         else:
             seen[key] = sample.id
 
 
-def _drop_near(samples: list[Sample], near: float) -> None:
-    from volant.modalities.minhash import near_duplicates
+def _drop_near(run: Run, samples: list[Sample], asked: float | None) -> None:
+    from volant.modalities import open_modality
+    from volant.modalities.minhash import near_duplicates, near_signatures
 
-    order = _kept(samples)
+    modality = open_modality(run.modality)
+    near = float(getattr(modality, "near", _NEAR_TEXT)) if asked is None else asked
+    order = [i for i in _kept(samples) if samples[i].shape != "row"]
     # A correction resembles what it corrects by its nature, so feedback is held against feedback only.
     for feedback in (False, True):
-        part = [i for i in order if (samples[i].source.origin == "feedback") == feedback]
-        for later, (earlier, similarity) in near_duplicates([samples[i].text for i in part], near).items():
-            kept = samples[part[earlier]].id
-            samples[part[later]].drop = f"near_duplicate: {similarity:.2f} (of {kept}) against {near:.2f}"
+        for media in (False, True):
+            part = [
+                i
+                for i in order
+                if (samples[i].source.origin == "feedback") == feedback and (samples[i].shape == "media") == media
+            ]
+            if media:
+                found = near_signatures([modality.fingerprint(samples[i]) for i in part], near)
+            else:
+                found = near_duplicates([samples[i].text for i in part], near)
+            for later, (earlier, similarity) in found.items():
+                kept = samples[part[earlier]].id
+                samples[part[later]].drop = f"near_duplicate: {similarity:.2f} (of {kept}) against {near:.2f}"
 
 
 def _drop_leaks(samples: list[Sample], further: list[Sample]) -> None:
     from volant.modalities.leakage import RUN, leaks
 
-    order = _kept(samples)
+    order = [i for i in _kept(samples) if samples[i].shape not in CONTENT_SHAPES]
     guarded = [*(samples[i] for i in order if samples[i].split != "train"), *further]
     train = [samples[i] for i in order if samples[i].split == "train"]
     for at, leak in leaks([s.text for s in train], [s.text for s in guarded]).items():

@@ -1,12 +1,13 @@
 """Your own files as a Dataset, one licence and source on every record.
 
-Enters: a glob of txt, md, html, jsonl, json, csv, tsv or parquet files, and the terms they come under.
+Enters: a glob of files that the goal's modality reads (for text txt, md, html, jsonl, json, csv, tsv, parquet;
+for images png, jpeg, webp, npz; for tables csv, tsv, parquet), and the terms they come under.
 Leaves: a Dataset, split by hash of group. Bad records are refused one by one, with line and reason.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -24,6 +25,7 @@ def files(
     group: str = "",
     encoding: str = "",
     piece_chars: Annotated[int, Field(ge=0)] = 8000,
+    reading: dict[str, Any] | None = None,
     refuse_above: Annotated[float, Field(ge=0, le=1)] = 0.5,
 ) -> Dataset:
     """Gather files into a Dataset.
@@ -41,6 +43,8 @@ def files(
         group: a field whose value keeps records in one split (an author, a patient); empty groups by prompt.
         encoding: of the files; empty means UTF-8, or what a byte-order mark says. A wrong one refuses records.
         piece_chars: documents are cut into pieces of at most that many characters at blank lines; 0 keeps them whole.
+        reading: further options of the modality's reader: `captions` for images (folder, name, sidecar); `types`,
+            `key` and `constraints` for tables.
         refuse_above: share of bad records (0 to 1) beyond which the step fails instead of going on without them.
 
     Returns:
@@ -66,6 +70,7 @@ def files(
     modality = open_modality(run.modality)
     source = Source(uri="", licence=terms, consent=consent)
     options = {"fields": fields or {}, "group": group, "encoding": encoding, "piece_chars": piece_chars}
+    options |= reading or {}
     # With few documents a document is too coarse a group to split by: runs of eight pieces are, then.
     fine = len(snapshot.files) < 10 and piece_chars > 0
 

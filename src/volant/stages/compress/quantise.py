@@ -1,8 +1,9 @@
-"""Make a model small and fast: weights in 8 bits, run by CTranslate2.
+"""Make a model small: weights in 8 bits. Text gets fast too, run by CTranslate2.
 
 Enters: a Model that torch runs and a Dataset whose validation split says what is lost. Leaves: a Model for the
 engine `ctranslate2`, with the measured loss in its `volant.json`; or a refusal with the numbers, where more is
 lost than was allowed. Both models are measured on the same samples, in the same way, and compared in pairs.
+Models of images and tables keep their engine, `sampler`: see `content_weights.py`.
 """
 
 from __future__ import annotations
@@ -22,19 +23,24 @@ def quantise(
     model: Model,
     data: Dataset,
     *,
+    judge: Model | None = None,
     bits: Literal[8, 32] = 8,
     loss: Annotated[float, Field(ge=0, le=1)] = 0.05,
+    metric: str = "",
     limit: Annotated[int, Field(ge=1, le=10_000)] = 64,
 ) -> Model:
     """Convert a model to int8 and state what it costs, or refuse.
 
     Args:
         run: seed, threads, where to write.
-        model: a transformers model (Qwen3, Llama, Mistral and most other decoders) with safetensors.
+        model: a transformers model (Qwen3, Llama, Mistral and most other decoders) with safetensors, or a network
+            of images or tables.
         data: its validation split is measured on; nothing is trained.
-        bits: of each weight; 8 is about a quarter of the size, 32 only changes the runtime and loses nothing.
+        judge: a model that the metric asks, where it needs one.
+        bits: of each weight; 8 is about a quarter of the size, 32 only changes the runtime (of text) and loses nothing.
         loss: the share of quality that may be lost (0.05: bits per byte at most 5 % higher, and the task metric
             not significantly more than 5 % worse); more is refused.
+        metric: for images and tables, a scorer; empty takes the first of the modality's gates.
         limit: how many validation samples are measured; more narrow the intervals and take longer.
 
     Raises:
@@ -45,7 +51,10 @@ def quantise(
     from volant.engines.ctranslate2 import CTranslate2Session
     from volant.modalities import open_modality
     from volant.scorers.measure import bits_per_byte, check_task
+    from volant.stages.compress.content_weights import quantised
 
+    if model.about.engine == "sampler":
+        return quantised(run, model, data, judge=judge, bits=bits, loss=loss, metric=metric, limit=limit)
     samples = _samples(data, limit)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
     small_bytes, big_bytes = _convert(run, model, bits)

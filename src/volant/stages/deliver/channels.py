@@ -1,8 +1,9 @@
-"""Where content goes: single files, and one static page that grows.
+"""Where content goes: single files, one file with all of them, and one static page that grows.
 
-Enters: a sample. Leaves: a receipt that says where it lies now, or why it was refused. Both channels
+Enters: a sample. Leaves: a receipt that says where it lies now, or why it was refused. All channels
 write by rename, so that a reader never sees half a file, and deliver a sample once: what lies there
 under its id already is left as it is. Content that waits for a person, or that was dropped, is refused.
+Text is rendered here, marked; images and rows are handed out by their modality.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from volant.core.errors import ArtifactError
-from volant.core.protocols import Channel, Receipt
+from volant.core.protocols import Channel, Modality, Receipt
 from volant.core.sample import Sample
 from volant.stages.deliver import marking
 
-Form = Literal["markdown", "html", "json"]
 SUFFIX: dict[str, str] = {"markdown": ".md", "html": ".html", "json": ".json"}
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -33,7 +33,7 @@ def refusal(sample: Sample) -> str:
         return "a person has not approved it" if approval == "pending" else f"a person said no ({approval})"
     if not _NAME.fullmatch(sample.id) or sample.id.startswith("."):
         return "its id cannot be a file name"
-    return "" if content_of(sample).strip() else "it is empty"
+    return "" if sample.media or content_of(sample).strip() else "it is empty"
 
 
 def content_of(sample: Sample) -> str:
@@ -46,22 +46,67 @@ class File:
 
     Args:
         folder: where the files go; made when the first one comes.
-        form: `markdown`, `html` or `json`.
+        form: `markdown`, `html` or `json` for text; one of the modality's for other content.
+        modality: hands out what is no text.
     """
 
     name = "file"
 
-    def __init__(self, folder: Path, form: Form = "markdown") -> None:
-        self.folder, self.form = folder, form
+    def __init__(self, folder: Path, form: str = "markdown", modality: Modality | None = None) -> None:
+        self.folder, self.form, self.modality = folder, form, modality
 
     def send(self, sample: Sample) -> Receipt:
         """Write the sample's file, unless it lies there already."""
         if why := refusal(sample):
             return Receipt(sample.id, refused=why)
-        name = f"{sample.id}{SUFFIX[self.form]}"
+        content = self.modality if is_content(sample) else None
+        name = f"{sample.id}{(content.forms() if content else SUFFIX)[self.form]}"
         if not (self.folder / name).exists():
-            write_whole(self.folder / name, rendered([sample], self.form))
+            body = content.deliver([sample], self.form) if content else rendered([sample], self.form)
+            write_whole(self.folder / name, body)
         return Receipt(sample.id, where=name)
+
+
+class Whole:
+    """One file with all samples that were ever sent to it, such as a table of rows; `whole.jsonl` is its memory.
+
+    Args:
+        folder: where both lie.
+        form: one of the modality's.
+        modality: hands the samples out.
+    """
+
+    name = "whole"
+
+    def __init__(self, folder: Path, form: str, modality: Modality) -> None:
+        self.folder, self.form, self.modality = folder, form, modality
+        self.file = f"content{modality.forms()[form]}"
+
+    def send(self, sample: Sample) -> Receipt:
+        """Put the sample into the file, unless it is there already."""
+        return self.send_all([sample])[0]
+
+    def send_all(self, samples: Sequence[Sample]) -> list[Receipt]:
+        """The same for many, in one writing."""
+        memory = self.folder / "whole.jsonl"
+        try:
+            lines = memory.read_text(encoding="utf-8").splitlines() if memory.exists() else []
+            known = {one.id: one for one in map(Sample.model_validate_json, lines)}
+        except ValueError as error:
+            raise ArtifactError(
+                "the channel's memory does not parse.", where=str(memory), fix="Mend or delete it."
+            ) from error
+        reasons = {sample.id: refusal(sample) for sample in samples}
+        fresh = {s.id: s for s in samples if not reasons[s.id] and s.id not in known}
+        known |= fresh
+        if fresh:
+            write_whole(memory, "".join(f"{one.model_dump_json()}\n" for one in known.values()))
+        if known and (fresh or not (self.folder / self.file).exists()):
+            write_whole(self.folder / self.file, self.modality.deliver(list(known.values()), self.form))
+        return [
+            Receipt(s.id, refused=reasons[s.id]) if reasons[s.id] else Receipt(s.id, where=f"{self.file}#{s.id}")
+            for s in samples
+        ]
 
 
 class Page:
@@ -70,12 +115,13 @@ class Page:
     Args:
         folder: where `index.html` and `items.json` lie.
         title: of the page.
+        modality: shows what is no text.
     """
 
     name = "page"
 
-    def __init__(self, folder: Path, title: str) -> None:
-        self.folder, self.title = folder, title
+    def __init__(self, folder: Path, title: str, modality: Modality | None = None) -> None:
+        self.folder, self.title, self.modality = folder, title, modality
 
     def send(self, sample: Sample) -> Receipt:
         """Put the sample on the page, unless it stands there already."""
@@ -84,7 +130,7 @@ class Page:
         items = self._items()
         page = self.folder / "index.html"
         if all(item["id"] != sample.id for item in items):
-            items.append(item_of(sample))
+            items.append(item_of(sample, self.modality))
             write_whole(self.folder / "items.json", json_text({"title": self.title, "items": items}))
         # After a kill between the two writes the memory has the sample and the page does not.
         if not page.exists() or f'<article id="{sample.id}">' not in page.read_text(encoding="utf-8"):
@@ -104,9 +150,16 @@ class Page:
         return items
 
 
-def item_of(sample: Sample) -> dict[str, Any]:
+def is_content(sample: Sample) -> bool:
+    """Whether its modality has to hand it out: an image or a row, no text."""
+    return sample.shape in ("media", "row")
+
+
+def item_of(sample: Sample, modality: Modality | None = None) -> dict[str, Any]:
     """What a page or a JSON file keeps of a sample, marked as generated."""
+    shown = {"shown": modality.preview([sample])} if modality and is_content(sample) else {}
     return {
+        **shown,
         "id": sample.id,
         "prompt": sample.condition or "",
         "completion": content_of(sample),
@@ -116,7 +169,7 @@ def item_of(sample: Sample) -> dict[str, Any]:
     }
 
 
-def rendered(samples: Sequence[Sample], form: Form, title: str = "Generated content") -> str:
+def rendered(samples: Sequence[Sample], form: str, title: str = "Generated content") -> str:
     """Samples in a form, marked for people and for programs; JSON is readable by `collect.files` again."""
     items = [item_of(sample) for sample in samples]
     if form == "json":
@@ -137,30 +190,29 @@ def page_of(title: str, items: list[dict[str, Any]]) -> str:
     parts = [Html(f'<p class="note">{escaped(marking.sentence(", ".join(m[:16] for m in models)))}</p>')]
     for item in items:
         marks = " ".join(badge(f"{k}: {v}", "pass" if v == "met" else "open") for k, v in item["checks"].items())
-        asked = f"<h2>{escaped(_short(item['prompt']))}</h2>" if item["prompt"] else "<h2>Generated text</h2>"
+        asked = f"<h2>{escaped(_short(item['prompt']))}</h2>" if item["prompt"] else "<h2>Generated</h2>"
         marks += " " + badge(f"approved by {item['approved_by']}", "pass") if item["approved_by"] else ""
-        parts.append(
-            Html(
-                f'<article id="{escaped(item["id"])}">{asked}<pre>{escaped(item["completion"])}</pre>{marks}</article>'
-            )
-        )
+        shown = item.get("shown") or f"<pre>{escaped(item['completion'])}</pre>"
+        parts.append(Html(f'<article id="{escaped(item["id"])}">{asked}{shown}{marks}</article>'))
     return page(title, "\n".join(parts), eyebrow="Generated content", head=marking.head(models[0] if models else ""))
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, body: str | bytes) -> None:
     """Write a file so that it is there whole or not at all."""
+    body = body.encode() if isinstance(body, str) else body
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8", newline="\n") as handle:
-        handle.write(text)
+    with part.open("wb") as handle:
+        handle.write(body)
         handle.flush()
         os.fsync(handle.fileno())
     part.replace(file)
 
 
-CHANNELS: dict[str, Callable[[Path, str, Form], Channel]] = {
-    "file": lambda folder, title, form: File(folder, form),
-    "page": lambda folder, title, form: Page(folder, title),
+CHANNELS: dict[str, Callable[[Path, str, str, Modality], Channel]] = {
+    "file": lambda folder, title, form, modality: File(folder, form, modality),
+    "whole": lambda folder, title, form, modality: Whole(folder, form, modality),
+    "page": lambda folder, title, form, modality: Page(folder, title, modality),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import json
 
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+from volant.modalities.source_type import SOURCE_TYPE
 
 
 def sentence(model: str) -> str:

@@ -18,16 +18,11 @@ from pydantic import Field
 from volant.core import Endpoint, Model, Prompt, Report, Run
 
 if TYPE_CHECKING:
+    from volant.core.protocols import Route
     from volant.serving.limits import Limits
 
 PORT = 8000
 USER = 10_001
-# Only what the server loads; training packages stay out of the image.
-ROOTS = (
-    "fastapi", "uvicorn", "pydantic", "jinja2", "prometheus-client", "psutil", "httpx", "numpy", "SQLAlchemy",
-    "tokenizers", "safetensors", "fsspec",
-)  # fmt: skip
-ENGINE_ROOTS = {"torch": ("torch", "transformers"), "ctranslate2": ("ctranslate2",), "remote": ()}
 
 
 def container(
@@ -66,25 +61,26 @@ def container(
         RemoteError: the start command did not bring up a server that answers.
     """
     from volant.serving.limits import Limits
+    from volant.serving.service import kinds, modality_routes
+    from volant.stages.deploy.packages import requirements
 
     limits = Limits(max_tokens=max_tokens, default_tokens=min(64, max_tokens), queue=queue, batch=batch)
     about, digest = model.about, model.digest
     runs_on = engine or about.engine
+    pins = requirements(runs_on, about.modality, about.family, where=run.step)
     command = _command(alias, digest, engine, threads, limits, allow_hosts or [], prompt is not None)
     _copy_payload(model.path, run.out / "model")
     if prompt:
         _copy_payload(prompt.path, run.out / "prompt")
     _copy_source(run.out / "volant")
-    (run.out / "requirements.txt").write_text(_requirements(runs_on, run), encoding="utf-8")
+    (run.out / "requirements.txt").write_text(pins, encoding="utf-8")
     (run.out / "Dockerfile").write_text(_dockerfile(base_image, command, prompt is not None), encoding="utf-8")
     (run.out / "compose.yaml").write_text(_compose(alias), encoding="utf-8")
-    from volant.serving.service import modality_routes
-
     routes = modality_routes(model)
     receipt = _tried(run, command, routes, digest)
     endpoint: dict[str, Any] = {
         "alias": alias, "model": digest, "prompt": prompt.digest if prompt else "", "engine": runs_on,
-        "modality": about.modality, "limits": limits.model_dump(), "routes": routes,
+        "modality": about.modality, "limits": limits.model_dump(), "routes": kinds(routes),
         "report": report.digest if report else "", "command": command, "base_image": base_image, "receipt": receipt,
     }  # fmt: skip
     (run.out / "endpoint.json").write_text(json.dumps(endpoint, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -119,39 +115,6 @@ def _copy_source(target: Path) -> None:
 
     skip = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(Path(volant.__file__).parent, target, ignore=skip)
-
-
-def _requirements(engine: str, run: Run) -> str:
-    """Every package that the server needs, with the version that is installed here."""
-    import importlib.metadata
-    from collections import deque
-
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    from volant.core.errors import MissingPackage
-
-    waiting = deque((name, name) for name in (*ROOTS, *ENGINE_ROOTS.get(engine, ())))
-    pins: dict[str, str] = {}
-    while waiting:
-        name, wanted_by = waiting.popleft()
-        key = canonicalize_name(name)
-        if key in pins:
-            continue
-        try:
-            found = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            fix = f"Install {name}."
-            raise MissingPackage(
-                f"{wanted_by} needs {name}, which is not installed.", where=run.step, fix=fix
-            ) from None
-        # A local label (`+cpu`) says which build was here; no index knows a version by it.
-        pins[key] = found.version.partition("+")[0]
-        for line in found.requires or ():
-            need = Requirement(line)
-            if need.marker is None or need.marker.evaluate({"extra": ""}):
-                waiting.append((need.name, key))
-    return "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
 
 
 def _dockerfile(base_image: str, command: list[str], prompt: bool) -> str:
@@ -203,7 +166,7 @@ volumes:
 """
 
 
-def _tried(run: Run, command: list[str], routes: dict[str, str], digest: str) -> list[dict[str, Any]]:
+def _tried(run: Run, command: list[str], routes: dict[str, str | Route], digest: str) -> list[dict[str, Any]]:
     """Run the start command from the written directory on a free loopback port, ask it, and stop it."""
     from volant.serving import smoke
     from volant.serving.background import child_at

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from volant.core import Dataset, Endpoint, Model, Prompt, Report, Run, Score
+from volant.core import Dataset, Endpoint, Model, Prompt, Report, Run, Sample, Score
 
 TEXTS = ("Hello", "What can you do?", "def add(a, b):\n    return a + b")
 
@@ -43,7 +43,8 @@ def serve(
         model: what is served.
         report: cited in the endpoint with its verdict; a verdict other than `ship` is said, and does not stop it.
         prompt: instructions and examples that the server puts before every request.
-        data: its validation prompts are asked in the smoke test, so that the latency is that of the task.
+        data: its validation prompts (of content: the conditions) are asked in the smoke test, so that the latency is
+            that of the task.
         alias: the name that clients use as `model`, and that the running server follows.
         engine: runs the model in place of the one that it names (`torch`, `ctranslate2`); empty for its own.
         max_tokens: of one answer; a request for more is refused with 400.
@@ -61,17 +62,17 @@ def serve(
     from volant.serving import smoke
     from volant.serving.limits import Limits
     from volant.serving.run import running
-    from volant.serving.service import Fixed, Service, opener
+    from volant.serving.service import Fixed, Service, kinds, opener, speaks
 
     limits = Limits(
         max_tokens=max(max_tokens, tokens), default_tokens=min(default_tokens, max_tokens), queue=queue, batch=batch,
         deadline_seconds=deadline_seconds,
     )  # fmt: skip
-    texts = [text[: limits.max_characters] for text in _texts(data)]
     source = Fixed(model, prompt, name=alias)
     service = Service(source, open=opener(run.threads, run.device, engine), limits=limits, engine=engine)
     with running(service) as url:
         digest = service.served.digest
+        texts = [text[: limits.max_characters] for text in _texts(data)] or (TEXTS if speaks(service.routes) else ("",))
         receipt = smoke.receipt(url, service.routes, text=texts[0], max_tokens=tokens, digest=digest)
         path, kind = next(iter(service.routes.items()))
         times = smoke.latencies(url, path, kind, texts, requests=requests, max_tokens=tokens)
@@ -79,7 +80,7 @@ def serve(
     endpoint: dict[str, Any] = {
         "alias": alias, "model": digest, "prompt": prompt.digest if prompt else "", "engine": service.served.engine,
         "modality": model.about.modality, "limits": limits.model_copy(update={"max_tokens": max_tokens}).model_dump(),
-        "routes": service.routes, **_cited(run, report), "receipt": receipt,
+        "routes": kinds(service.routes), **_cited(run, report), "receipt": receipt,
     }  # fmt: skip
     (run.out / "endpoint.json").write_text(json.dumps(endpoint, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     run.say(f"{len(receipt)} routes answered as {alias!r}; `volant serve` runs it")
@@ -87,7 +88,7 @@ def serve(
 
 
 def _texts(data: Dataset | None) -> Sequence[str]:
-    """Up to 32 prompts of the validation split; fixed ones where there is no such data."""
+    """Up to 32 prompts of the validation split, or conditions of content; empty where there is no such data."""
     from itertools import islice
 
     from volant.core.errors import DataError
@@ -97,8 +98,14 @@ def _texts(data: Dataset | None) -> Sequence[str]:
         samples = list(islice(rows(data, "validation"), 256)) if data else []
     except DataError:  # no validation split: the smoke test needs none
         samples = []
-    found = [turns[0]["content"] for s in samples if s.shape != "text" and (turns := s.messages)]
-    return [text for text in found if text.strip()][:32] or TEXTS
+    return [text for text in map(_asked, samples) if text.strip()][:32]
+
+
+def _asked(sample: Sample) -> str:
+    """What a sample was asked with; empty for a text that nobody asked for."""
+    if sample.shape in ("media", "row"):
+        return sample.condition or ""
+    return sample.messages[0]["content"] if sample.shape != "text" and sample.messages else ""
 
 
 def _cited(run: Run, report: Report | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ metric is tested, so the p needs no correction here; the turn corrects for repea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -25,6 +26,7 @@ def compare(
     *,
     champion: Model | None = None,
     prompt: Prompt | None = None,
+    judge: Model | None = None,
     metric: str = "relevance",
     split: Literal["test", "validation"] = "test",
     limit: Annotated[int, Field(ge=1, le=100_000)] = 192,
@@ -39,24 +41,27 @@ def compare(
         data: samples with prompts and answers; its training split is searched for copies.
         champion: what the candidate has to beat; without one it is the goal's trivial baseline.
         prompt: instructions and examples that both are used with.
+        judge: a model that scorers with a `judge` ask; the one of the report.
         metric: the scorer (or `bits_per_byte`) that decides.
         split: which split is opened; a promotion is decided on `test`, and each look at it costs significance.
         limit: how many examples, spread evenly; more finds smaller gains and costs time.
         max_tokens: the longest answer, in tokens.
         bias_pairs: how many prompts are asked in two demographic forms; 0 leaves that gate out.
     """
+    from volant.modalities import open_modality
     from volant.scorers.compare import paired
-    from volant.stages.evaluate.figures import scorers_for, task_samples, training_samples
+    from volant.stages.evaluate.figures import guards_of, scorers_for, task_samples, training_samples
 
     samples = task_samples(data, split, limit)
-    built = scorers_for(["safety", "memorisation", "bias_gap"], metric, training_samples(data, None, run), {})
+    modality = model.about.modality
+    built = scorers_for(list(open_modality(modality).gates()), metric, training_samples(data, None, run), judge)
     own, other = _measure_both(run, model, champion, prompt, data, samples, built, max_tokens, bias_pairs)
     score = own.score(metric)
     assert score is not None, metric
     tested = paired(
         metric, other.values[metric], own.values[metric], direction=score.direction, seed=run.seed, unit=score.unit
     )
-    gates = _gates(run, tested, own, other)
+    gates = _gates(run, tested, own, other, list(guards_of(modality, built)))
     for figure in (*own.scores, *other.scores, tested.change):
         run.score(figure)
     return _write(run, split, model, champion, tested, gates, own, other, samples)
@@ -79,8 +84,8 @@ def _measure_both(
     def measured(which: Model, of: str) -> Figures:
         with opened(run, which, prompt) as session:
             found = measure(run, session, samples, scorers, of=of, max_tokens=max_tokens)
-            if bias_pairs:
-                gap = scorers["bias_gap"]
+            gap = scorers.get("bias_gap")
+            if bias_pairs and gap is not None:
                 found.scores.append(
                     bias_score(run, session, samples, gap, of=of, pairs=bias_pairs, max_tokens=max_tokens)
                 )
@@ -99,17 +104,15 @@ def _measure_both(
     )
 
 
-def _gates(run: Run, tested: Comparison, own: Figures, other: Figures) -> list[dict[str, Any]]:
-    """The quality gate, and bias, safety and memorisation.
+def _gates(run: Run, tested: Comparison, own: Figures, other: Figures, guards: Sequence[str]) -> list[dict[str, Any]]:
+    """The quality gate, and the guards that the modality names.
 
     A guard with a target in the goal has to meet it. One without must not be shown to be worse than the
     champion's: its interval may not lie wholly on the wrong side of the champion's.
     """
-    from volant.stages.evaluate.verdict import GUARDS
-
     sound = tested.verdict != "worse"
     found = [{"name": "not_worse", "passed": sound, "value": tested.gain, "bar": 0.0, "asked": "no significant loss"}]
-    for name in GUARDS:
+    for name in guards:
         mine, theirs = own.score(name), other.score(name)
         if mine is None:
             continue

@@ -22,9 +22,7 @@ from volant.core.sample import Sample, Split
 from volant.core.score import Score
 from volant.scorers import build
 from volant.scorers.bias import counterfactuals
-from volant.scorers.grammar import vocabulary_of
-from volant.scorers.measure import TASK_SHAPES, answers, bits_per_byte, mean_score, measured, target_of
-from volant.scorers.memorisation import memorisation
+from volant.scorers.measure import answered, answers, bits_per_byte, mean_score, measured, output_of
 
 TRAINING_SAMPLES = 20_000  # of the training data, searched for copies and known words
 BASELINE_SAMPLES = 8_000  # of the training data, that a baseline is fitted on
@@ -58,11 +56,11 @@ def task_samples(data: Dataset, split: Split, limit: int) -> list[Sample]:
     """
     from volant.store.dataset import rows
 
-    found = [s for s in rows(data, split) if s.shape in TASK_SHAPES and target_of(s).strip()]
+    found = [s for s in rows(data, split) if answered(s)]
     if not found:
         raise DataError(
-            f"no sample of the {split} split has a prompt and an answer.",
-            fix="Evaluate on a dataset of prompt and completion pairs or messages.",
+            f"no sample of the {split} split has a prompt and an answer, or content.",
+            fix="Evaluate on a dataset of prompt and completion pairs, messages, images or rows.",
         )
     if len(found) <= limit:
         return found
@@ -83,19 +81,23 @@ def training_samples(data: Dataset, corpus: Dataset | None, run: Run) -> list[Sa
 
 
 def scorers_for(
-    names: Scorers, metric: str, training: Sequence[Sample], models: Mapping[str, Model | None]
+    names: Scorers, metric: str, training: Sequence[Sample], judge: Model | None = None
 ) -> dict[str, Scorer]:
     """The scorers asked for and that of the task metric, knowing the training data where they need it."""
     chosen: dict[str, dict[str, Any]] = dict(names) if isinstance(names, dict) else {name: {} for name in names}
     if metric not in chosen and metric != BITS:
         chosen = {metric: {}, **chosen}
-    if "grammar" in chosen and training:
-        chosen["grammar"] = {"vocabulary": vocabulary_of([s.text for s in training]), **chosen["grammar"]}
-    copies = chosen.pop("memorisation", None)
-    built: dict[str, Any] = build(chosen, models)
-    if copies is not None and training:
-        built["memorisation"] = memorisation(training=training, **copies)
-    return built
+    if not training:  # without it the references would be taken for it, and every answer for a copy
+        chosen.pop("memorisation", None)
+    return build(chosen, {"judge": judge, "training": training or None})
+
+
+def guards_of(modality: str, scorers: Mapping[str, Scorer]) -> dict[str, str]:
+    """The scorers that gate together, by name, each with its bar where the goal states no target (or none)."""
+    from volant.modalities import open_modality
+
+    names = open_modality(modality).gates()
+    return {name: str(getattr(scorers[name], "bar", "")) for name in names if name in scorers}
 
 
 @contextmanager
@@ -121,7 +123,8 @@ def measure(
     try:
         bits = bits_per_byte(session, samples)
     except NotImplementedError:
-        run.say(f"{of} gives no log-probabilities: no bits per byte")
+        if outputs[0].sample is None:
+            run.say(f"{of} gives no log-probabilities: no bits per byte")
         return figures
     figures.values[BITS] = bits
     figures.scores.insert(0, mean_score(BITS, bits, unit="bits", direction="lower", of=of, note="of the answers"))
@@ -130,8 +133,8 @@ def measure(
 
 def measure_references(samples: Sequence[Sample], scorers: Mapping[str, Scorer]) -> Figures:
     """What the reference answers themselves get, where that is not 1 by definition."""
-    outputs = [Output(target_of(s)) for s in samples]
-    telling = {name: scorers[name] for name in ("coherence", "grammar", "diversity", "safety") if name in scorers}
+    outputs = [output_of(s) for s in samples]
+    telling = {name: scorer for name, scorer in scorers.items() if getattr(scorer, "of_references", False)}
     scores, values = measured(outputs, samples, telling, of="reference")
     return Figures("reference", outputs, scores, values)
 

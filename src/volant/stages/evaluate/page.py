@@ -5,6 +5,7 @@ The content of `report.json` enters, the page leaves; nothing is measured here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from volant.stages.evaluate.plots import STYLE, Mark, histograms, intervals, short, wins_and_losses
@@ -28,8 +29,13 @@ _NEXT = {
 _LONGEST = 1200  # characters of a prompt that are shown
 
 
-def suite_page(body: dict[str, Any]) -> str:
-    """The page of `evaluate.suite`."""
+def suite_page(body: dict[str, Any], previews: Mapping[str, str]) -> str:
+    """The page of `evaluate.suite`.
+
+    Args:
+        body: `report.json`.
+        previews: HTML of what each made, by whose it is; empty for text.
+    """
     parts = [
         _verdict(body),
         _tiles(body),
@@ -37,11 +43,7 @@ def suite_page(body: dict[str, Any]) -> str:
         section("Figures", paragraph(_reading(body)), _figures(body)),
         section("Against the others", *_comparisons(body)),
         section("Where it is weakest", *_slices(body)),
-        section(
-            "Samples",
-            paragraph(f"Four of the best, of the middle and of the worst by {_title(body['metric'])}."),
-            *(_case(s) for s in body["samples"]),
-        ),
+        _samples(body, previews),
         section("How it was measured", _method(body)),
     ]
     title = body["problem"] or "Evaluation"
@@ -198,6 +200,14 @@ def _slices(body: dict[str, Any]) -> list[str]:
     return [paragraph(note), table(("by", "slice", "n", "mean", "95 %", "all others"), rows, numeric=(2, 3, 4, 5))]
 
 
+def _samples(body: dict[str, Any], previews: Mapping[str, str]) -> Html:
+    if previews:
+        shown = [Html(f"<h3>{escaped(_title(_who(of)))}</h3>{made}") for of, made in previews.items()]
+        return section("Samples", paragraph("The first of them, unselected; the same conditions for all."), *shown)
+    told = paragraph(f"Four of the best, of the middle and of the worst by {_title(body['metric'])}.")
+    return section("Samples", told, *(_case(s) for s in body["samples"]))
+
+
 def _case(sample: dict[str, Any]) -> Html:
     prompt = sample["prompt"] if len(sample["prompt"]) <= _LONGEST else sample["prompt"][:_LONGEST] + " ..."
     lines = [("model", sample["output"], "own"), ("reference", sample["target"], "")]
@@ -222,10 +232,11 @@ def _method(body: dict[str, Any]) -> Html:
         (_title(name), notes.get(name, ""), Html(f'<span class="digest">{escaped(digest[:12])}</span>'))
         for name, digest in body["scorers"].items()
     ]
+    how = "Greedy decoding" if body["samples"] else "One draw, seeded by the example's id,"
     text = (
-        f"Greedy decoding on {body['n']} samples spread evenly over the {body['split']} split. Intervals are bootstrap "
-        "intervals (Wilson's for shares); a difference counts only where the paired bootstrap and Wilcoxon's signed "
-        "ranks (McNemar's exact test for yes/no values) both say so. Baselines are fitted on the same training split."
+        f"{how} for {body['n']} samples spread evenly over the {body['split']} split. Intervals are bootstrap "
+        "intervals (Wilson's for shares); a difference counts only where the paired permutation test of the mean "
+        "(McNemar's exact test for yes/no values) says so. Baselines are fitted on the same training split."
     )
     who = f"Model {body['model'][:12]}, {body['parameters']:,} parameters"
     who += f", previous {body['previous'][:12]}" if body["previous"] else ""

@@ -7,7 +7,7 @@ why, not only how much.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from volant.scorers.compare import Comparison
     from volant.stages.evaluate.figures import Figures
 
-DEFAULT_SCORERS = [
-    "relevance", "coherence", "grammar", "exact_match", "token_precision", "token_recall", "token_f1",
-    "diversity", "safety", "memorisation", "bias_gap",
-]  # fmt: skip
+THE_MODALITYS: list[str] = []
+PREVIEWED = 40  # examples that the page shows of each, where content is no text
 
 
 def suite(
@@ -33,7 +31,7 @@ def suite(
     prompt: Prompt | None = None,
     corpus: Dataset | None = None,
     judge: Model | None = None,
-    scorers: Scorers = DEFAULT_SCORERS,
+    scorers: Scorers = THE_MODALITYS,
     split: Literal["test", "validation"] = "validation",
     limit: Annotated[int, Field(ge=1, le=100_000)] = 96,
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 48,
@@ -49,7 +47,8 @@ def suite(
         prompt: instructions and examples that the model is used with.
         corpus: further training data (the text of the pre-training), searched for copies too.
         judge: a model that scorers with a `judge` ask, such as `perplexity`.
-        scorers: which scorers, by name, with settings where they have some; the task metric is always measured.
+        scorers: which scorers, by name, with settings where they have some; none: all that the modality names. The
+            task metric is always measured.
         split: which split is measured. `test` is for a last look: every look at it that is followed by a change wears
             it out. A turn compares on it by itself, and counts how often.
         limit: how many examples, spread evenly over the split; more narrows every interval and costs time.
@@ -57,17 +56,19 @@ def suite(
         bias_pairs: how many prompts are asked in two demographic forms; 0 leaves the bias gap out. Fewer
             than 30 cannot tell a gap of 0.05 from chance.
     """
-    from volant.stages.evaluate.figures import scorers_for, task_samples, training_samples
+    from volant.modalities import open_modality
+    from volant.stages.evaluate.figures import guards_of, scorers_for, task_samples, training_samples
 
     metric = run.goal.metric
     samples = task_samples(data, split, limit)
     training = training_samples(data, corpus, run)
-    built = scorers_for(scorers, metric, training, {"judge": judge})
+    modality = open_modality(model.about.modality)
+    built = scorers_for(scorers or list(modality.scorers()), metric, training, judge)
     everyone, fit = _measure_everyone(
         run, model, data, previous, prompt, samples, training, built, max_tokens, bias_pairs
     )
     comparisons = _comparisons(everyone)
-    body = _body(run, everyone, comparisons, samples, fit)
+    body = _body(run, everyone, comparisons, samples, fit, guards_of(modality.name, built))
     body |= {
         "kind": "suite",
         "split": split,
@@ -79,7 +80,7 @@ def suite(
     }
     for score in everyone[0].scores:
         run.score(score)
-    return _write(run, body, comparisons)
+    return _write(run, body, comparisons, _previews(modality, everyone, samples))
 
 
 def _measure_everyone(
@@ -95,7 +96,7 @@ def _measure_everyone(
     bias_pairs: int,
 ) -> tuple[list[Figures], tuple[float, float] | None]:
     """Figures of the model first, then of all it stands against; and bits per byte on (training, held-out)."""
-    from volant.scorers.measure import TASK_SHAPES, bits_per_byte, target_of
+    from volant.scorers.measure import answered, bits_per_byte
     from volant.stages.evaluate.figures import BITS, baselines, bias_score, measure, measure_references, opened
 
     gap = scorers.get("bias_gap") if bias_pairs else None
@@ -106,7 +107,7 @@ def _measure_everyone(
             own.scores.append(
                 bias_score(run, session, samples, gap, of="model", pairs=bias_pairs, max_tokens=max_tokens)
             )
-        learnt = [s for s in training if s.shape in TASK_SHAPES and target_of(s).strip()]
+        learnt = [s for s in training if answered(s)]
         if BITS in own.values and learnt:
             known = bits_per_byte(session, learnt[:: max(1, len(learnt) // 64)][:64])
             fit = (sum(known) / len(known), sum(own.values[BITS]) / len(samples))
@@ -142,6 +143,7 @@ def _body(
     comparisons: dict[str, list[Comparison]],
     samples: Sequence[Sample],
     fit: tuple[float, float] | None,
+    guards: Mapping[str, str],
 ) -> dict[str, Any]:
     """The report's content: scores, comparisons, gates, verdict, slices, samples, values."""
     from volant.stages.evaluate.verdict import decide, gates, slices
@@ -151,7 +153,7 @@ def _body(
     against = of_task.get(f"baseline:{run.goal.baseline}")
     if against is None:
         run.say(f"the goal's baseline {run.goal.baseline!r} was not measured")
-    bars = gates(run.goal, {s.name: s for s in own.scores}, against, run.goal.baseline)
+    bars = gates(run.goal, {s.name: s for s in own.scores}, against, run.goal.baseline, guards)
     verdict, reasons = decide(bars, n=len(samples), against=against, since=of_task.get("previous"), fit=fit)
     task = own.score(metric)
     direction = task.direction if task else "higher"
@@ -179,6 +181,8 @@ def _shown(everyone: Sequence[Figures], samples: Sequence[Sample], metric: str, 
     from volant.scorers.measure import prompt_of, target_of
 
     values = everyone[0].values[metric]
+    if everyone[0].outputs[0].sample is not None:
+        return []  # content is shown, not quoted: see `_previews`
     order = sorted(range(len(samples)), key=lambda i: (-values[i] if direction == "higher" else values[i], i))
     middle = len(order) // 2
     places = {"best": order[:4], "middle": order[middle - 2 : middle + 2], "worst": order[-4:]}
@@ -196,7 +200,21 @@ def _shown(everyone: Sequence[Figures], samples: Sequence[Sample], metric: str, 
     return shown
 
 
-def _write(run: Run, body: dict[str, Any], comparisons: dict[str, list[Comparison]]) -> Report:
+def _previews(modality: Any, everyone: Sequence[Figures], samples: Sequence[Sample]) -> dict[str, str]:
+    """What each made of the first samples, as HTML by whose it is; nothing for text, which is quoted."""
+    if everyone[0].outputs[0].sample is None:
+        return {}
+    shown = {"reference": modality.preview(samples[:PREVIEWED])}
+    for figures in everyone:
+        made = [o.sample for o in figures.outputs[:PREVIEWED] if o.sample is not None]
+        if figures.of != "reference" and made:
+            shown[figures.of] = modality.preview(made)
+    return shown
+
+
+def _write(
+    run: Run, body: dict[str, Any], comparisons: dict[str, list[Comparison]], previews: Mapping[str, str]
+) -> Report:
     import json
 
     from volant.stages.evaluate.figures import rounded
@@ -204,7 +222,7 @@ def _write(run: Run, body: dict[str, Any], comparisons: dict[str, list[Compariso
 
     body = rounded(body)
     (run.out / "report.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (run.out / "index.html").write_text(suite_page(body), encoding="utf-8")
+    (run.out / "index.html").write_text(suite_page(body, previews), encoding="utf-8")
     run.say(f"verdict: {body['verdict']}; {body['reasons'][0]}")
     for of, found in comparisons.items():
         for comparison in found:

@@ -9,7 +9,8 @@ few and stand here in one place:
   data, or there are too few examples to tell.
 * **stop**: significantly worse than the trivial baseline, and no better than the previous model.
 
-Guards (bias, safety, memorisation) count only beside passing quality: a constant output has no gap.
+Guards (what the modality's `gates` names: bias, safety, copies) count only beside passing quality: a constant
+output has no gap.
 """
 
 from __future__ import annotations
@@ -26,9 +27,6 @@ from volant.scorers.compare import Comparison
 from volant.scorers.measure import interval, prompt_of
 
 Verdict = Literal["ship", "retrain", "collect more", "stop"]
-# Guards and their bars where the goal states none. A bias gap below 0.05 of relevance is within what
-# 30 pairs can show; 5 % of copies is the rate at which stock phrases repeat by themselves.
-GUARDS = {"bias_gap": "<= 0.05", "memorisation": "<= 0.05", "safety": ">= 0.98"}
 FEW = 30  # examples; below, a missed target may be chance
 OVERFIT = 1.25  # test bits per byte over training bits per byte
 LEAST_IN_SLICE = 5
@@ -40,8 +38,8 @@ class Gate:
     """A bar and whether it is cleared.
 
     Attributes:
-        kind: `quality` (a target, or the baseline), `guard` (bias, safety, memorisation) or `note` (a
-            target that this report does not measure).
+        kind: `quality` (a target, or the baseline), `guard` (what the modality names to gate together) or `note`
+            (a target that this report does not measure).
         counts: whether the gate takes part in the verdict.
     """
 
@@ -72,19 +70,22 @@ class Slice:
     rest: float
 
 
-def gates(goal: Goal, scores: Mapping[str, Score], against: Comparison | None, baseline: str) -> list[Gate]:
+def gates(
+    goal: Goal, scores: Mapping[str, Score], against: Comparison | None, baseline: str, guards: Mapping[str, str]
+) -> list[Gate]:
     """Targets of the goal, the baseline, and the guards.
 
     Args:
-        goal: its targets; for guards without one the bars above are used.
+        goal: its targets.
         scores: the model's figures by name.
         against: the model compared with the goal's baseline in the task metric; None: not measured.
         baseline: that baseline's name.
+        guards: the bar of each guard where the goal states none; empty: without a target it is not gated.
     """
     targets = goal.targets
     found = []
     for name, target in targets.items():
-        if name not in GUARDS:
+        if name not in guards:
             score = scores.get(name)
             if score is None:
                 found.append(Gate(name, "note", False, None, target.bar, str(target), False))
@@ -97,12 +98,12 @@ def gates(goal: Goal, scores: Mapping[str, Score], against: Comparison | None, b
         )
     quality = [g for g in found if g.kind == "quality"]
     counts = all(g.passed for g in quality)
-    for name, default in GUARDS.items():
-        if name in scores:
-            target = targets.get(name, Target.parse(default))
+    for name, default in guards.items():
+        bar = targets.get(name) or (Target.parse(default) if default else None)
+        if name in scores and bar is not None:
             value = scores[name].value
             why = scores[name].note if counts else "does not count: quality has not passed"
-            found.append(Gate(name, "guard", target.met_by(value), value, target.bar, str(target), counts, why))
+            found.append(Gate(name, "guard", bar.met_by(value), value, bar.bar, str(bar), counts, why))
     return found
 
 

@@ -18,6 +18,7 @@ def full(
     model: Model,
     data: Dataset,
     *,
+    judge: Model | None = None,
     epochs: Annotated[float, Field(gt=0, le=1000)] = 1.0,
     steps: Annotated[int, Field(ge=0)] = 0,
     batch: Annotated[int, Field(ge=1, le=4096)] = 16,
@@ -25,10 +26,12 @@ def full(
     context: Annotated[int, Field(ge=0)] = 0,
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0,
     patience: Annotated[int, Field(ge=0)] = 2,
+    replay: Annotated[float, Field(ge=0, lt=1)] | None = None,
 ) -> Model:
-    """Fine-tune all weights of `model` on the answers in `data`.
+    """Fine-tune all weights of `model` on the answers, images or rows in `data`.
 
     Args:
+        judge: a model that the task metric asks, where it needs one.
         epochs: passes over the training samples; time grows with it, and beyond a few a small set is learnt by heart.
         steps: training steps; not 0, it is the budget in place of `epochs`.
         batch: examples in one step; more are smoother, slower, and need more memory.
@@ -36,10 +39,14 @@ def full(
         context: longest example in tokens; 0 takes the model's, 1024 at most. Longer prompts lose their middle.
         weight_decay: pull of the weights towards zero in each step, as a fraction of the rate.
         patience: stop after this many of five looks at the validation loss without an improvement; 0 never does.
+        replay: share of the training examples that the model draws itself of what it knows, so that it does not
+            forget; for images and tables only. Nothing takes half where the data brings a new class, else none.
     """
     from volant.nets.transformer import family
-    from volant.stages.finetune import tuning
+    from volant.stages.finetune import adapting, tuning
 
+    if adapting.is_content(model):
+        return _content(run, model, data, judge, replay, epochs, steps, batch, lr, patience)
     net, codec = tuning.opened(run, model)
     rate = lr or tuning.default_lr(net, 2e-5, 1.5)
     budget = tuning.Budget(epochs, steps, batch, rate, context, patience, weight_decay)
@@ -48,3 +55,19 @@ def full(
     net = net.float().cpu()
     family.save(net, run.out)
     return tuning.finish(task, net, model, data, outcome, {"tuned": "full"})
+
+
+def _content(
+    run: Run, model: Model, data: Dataset, judge: Model | None, replay: float | None, epochs: float, steps: int,
+    batch: int, lr: float, patience: int,
+) -> Model:  # fmt: skip
+    """The same for a model that draws whole samples."""
+    from volant.nets import content
+    from volant.stages.finetune import adapting
+
+    task = adapting.opened(run, model, data, replay)
+    spent = adapting.budget(task, epochs=epochs, steps=steps, batch=batch, lr=lr, patience=patience)
+    outcome = content.fit(
+        run, task.family, task.net, task.codec, task.examples, task.held_out, spent, title="fine-tuning"
+    )
+    return adapting.finish(task, data, judge, outcome, {"tuned": "full"})

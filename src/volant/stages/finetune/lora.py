@@ -26,6 +26,7 @@ def lora(
     model: Model,
     data: Dataset,
     *,
+    judge: Model | None = None,
     rank: Annotated[int, Field(ge=1, le=1024)] = 8,
     alpha: Annotated[float, Field(ge=0)] = 0.0,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
@@ -36,10 +37,12 @@ def lora(
     lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
     context: Annotated[int, Field(ge=0)] = 0,
     patience: Annotated[int, Field(ge=0)] = 2,
+    replay: Annotated[float, Field(ge=0, lt=1)] | None = None,
 ) -> Model:
-    """Fine-tune `model` on the answers in `data` with low-rank adapters.
+    """Fine-tune `model` on the answers, images or rows in `data` with low-rank adapters.
 
     Args:
+        judge: a model that the task metric asks, where it needs one.
         rank: columns of the adapter matrices; more can learn more, and take more memory and data.
         alpha: strength of the adapter, as `alpha / rank`; 0 takes twice the rank.
         dropout: share of the adapter's inputs that is left out in training; helps where there is little data.
@@ -51,13 +54,20 @@ def lora(
         lr: learning rate; 0 takes what suits the model's width (2e-4 at a width of 2048, more for narrower ones).
         context: longest example in tokens; 0 takes the model's, 1024 at most. Longer prompts lose their middle.
         patience: stop after this many of five looks at the validation loss without an improvement; 0 never does.
+        replay: share of the training examples that the model draws itself of what it knows, so that it does not
+            forget; for images and tables only. Nothing takes half where the data brings a new class, else none.
     """
     import torch
     from peft import LoraConfig
 
     from volant.nets.transformer import family
-    from volant.stages.finetune import tuning
+    from volant.stages.finetune import adapting, tuning
 
+    named = [] if targets == "all-linear" else [t.strip() for t in targets.split(",")]
+    if adapting.is_content(model):
+        content = adapting.opened(run, model, data, replay)
+        spent = adapting.budget(content, epochs=epochs, steps=steps, batch=batch, lr=lr, patience=patience)
+        return _content(content, data, judge, spent, rank, alpha, dropout, named)
     net, codec = tuning.opened(run, model)
     rate = lr or tuning.default_lr(net, 2e-4, 1.0)
     task = tuning.prepare(run, net, codec, data, tuning.Budget(epochs, steps, batch, rate, context, patience))
@@ -66,7 +76,7 @@ def lora(
         r=rank,
         lora_alpha=alpha or 2 * rank,  # type: ignore[arg-type]
         lora_dropout=dropout,
-        target_modules=targets if targets == "all-linear" else [t.strip() for t in targets.split(",")],
+        target_modules=named or targets,
         task_type="CAUSAL_LM",
     )
     adapted = _adapted(net, config)
@@ -80,6 +90,36 @@ def lora(
     _check_merge(run, wanted, _logits(merged, probes))
     extra = {"tuned": "lora", "rank": rank, "base": model.digest[:16]}
     return tuning.finish(task, merged, model, data, outcome, extra)
+
+
+def _content(
+    task: Any, data: Dataset, judge: Model | None, spent: Any, rank: int, alpha: float, dropout: float,
+    targets: list[str],
+) -> Model:  # fmt: skip
+    """The same for a model that draws whole samples: adapters in named layers, merged and compared."""
+    from volant.nets import content, lowrank
+    from volant.stages.finetune import adapting
+
+    run, net = task.run, task.net
+    adapting.need_loop(task)
+    core = getattr(net, "core", net)
+    if hasattr(net, "settle"):
+        net.settle()
+    average, net.average = getattr(net, "average", 0.0), 0.0  # a running average would follow frozen weights
+    lowrank.adapt(core, rank=rank, alpha=alpha, dropout=dropout, targets=targets, seed=run.seed)
+    for table in net.tables() if task.fresh and hasattr(net, "tables") else []:
+        table.requires_grad_(True)  # a new class needs an embedding of its own
+    outcome = content.fit(run, task.family, net, task.codec, task.examples, task.held_out, spent, title="fine-tuning")
+    wanted = content.losses(task.family, net, task.codec, task.held_out[:64])
+    lowrank.save(core, run.out / "adapter", rank=rank, alpha=alpha)
+    lowrank.merge(core)
+    net.average = average
+    got = content.losses(task.family, net, task.codec, task.held_out[:64])
+    difference = max((abs(a - b) for a, b in zip(wanted, got, strict=True)), default=0.0)
+    if difference > _LARGEST_DIFFERENCE:
+        what = f"the merged weights differ from the adapter by {difference:.2g} in the loss"
+        raise GateRefused(what, where=run.step, fix="Lower `lr` or `alpha`; the adapter has run away.")
+    return adapting.finish(task, data, judge, outcome, {"tuned": "lora", "rank": rank})
 
 
 def _adapted(net: Any, config: Any) -> Any:

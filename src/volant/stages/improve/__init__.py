@@ -6,7 +6,7 @@ Leaves: a Dataset that `collect.clean` takes in, which closes the wheel, or a Re
 | pick      | to                                                                               |
 |-----------|----------------------------------------------------------------------------------|
 | `harvest` | turn corrections and praise into training data, with consent and source          |
-| `drift`   | see whether people ask for something else than the training data holds           |
+| `drift`   | see whether requests, or fresh data, differ from what the training data holds    |
 | `review`  | write the law and ethics note on a release; without it there is no promotion     |
 """
 

@@ -1,10 +1,11 @@
 """What people taught the model by using it: their corrections and their praise, as training data.
 
 Enters: feedback in the records up to the snapshot's mark. Leaves: a Dataset of (request -> better answer)
-pairs. Only feedback that was given for training is taken; what lacks that consent is counted and not
-copied, for then we may not keep it either. Everything else that is refused stays in `dropped/` with its
-reason. Nothing enters the test split, which feedback must never be able to move. The date of a feedback
-is in the records under its id, not here: the same feedback has to give the same digest.
+pairs; for content other than text of the rated samples (`content.py` says what teaches what). Only feedback that
+was given for training is taken; what lacks that consent is counted and not copied, for then we may not keep it
+either. Everything else that is refused stays in `dropped/` with its reason. Nothing enters the test split, which
+feedback must never be able to move. The date of a feedback is in the records under its id, not here: the same
+feedback has to give the same digest.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def harvest(
 
     refused: Counter[str] = Counter()
     rows = [] if run.records is None else list(run.records.feedback(run.snapshot("feedback")))
-    samples = list(_samples(rows, refused, min_rating=min_rating, licence=licence))
+    samples = list(_samples(rows, refused, modality=run.modality, min_rating=min_rating, licence=licence))
     samples = _newest(samples, per_client, max_characters)
     kept = [sample for sample in samples if not sample.drop]
     refused.update(sample.drop.split(":")[0] for sample in samples if sample.drop)
@@ -59,37 +60,57 @@ def harvest(
         raise DataError(f"{what}.", where=run.step, fix=fix)
     with writer(run.out, modality=run.modality) as file:
         # By what they say: in which order people happened to write must not change what is learnt from it.
-        file.write_all(sorted(samples, key=lambda s: (s.text, s.source.uri)))
+        file.write_all(sorted(samples, key=lambda s: (s.text, s.source.uri, s.id)))
     facts = {"feedback": len(rows), "kept": len(kept), "refused": dict(sorted(refused.items()))}
     (run.out / "harvest.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    corrected = sum(sample.attrs["taught_by"] == "correction" for sample in kept)
-    run.say(f"{len(kept)} of {len(rows)} feedbacks taken ({corrected} corrections); refused: {said}")
+    taken = {sample.source.uri.partition("#")[0]: sample.attrs["taught_by"] for sample in kept}
+    corrected = sum(how == "correction" for how in taken.values())
+    many = f" as {len(kept)} samples" if len(kept) > len(taken) else ""
+    run.say(f"{len(taken)} of {len(rows)} feedbacks taken{many} ({corrected} corrections); refused: {said}")
     return Dataset(run.out)
 
 
-def _samples(rows: list[dict[str, Any]], refused: Counter[str], *, min_rating: int, licence: str) -> Iterator[Sample]:
-    """One sample a feedback, oldest first; what may not even be kept is counted only."""
+def _samples(
+    rows: list[dict[str, Any]], refused: Counter[str], *, modality: str, min_rating: int, licence: str
+) -> Iterator[Sample]:
+    """The samples of each feedback, oldest first; what may not even be kept is counted only."""
     from volant.scorers.safety import PERSONAL, findings
+    from volant.stages.improve.content import rated, route_of
 
     for row in rows:
         if row.get("consent") != "training":
             refused["no consent to training"] += 1
             continue
-        turns = request_turns(row.get("request") or {})
-        if not turns:
-            refused["no readable request"] += 1
-            continue
-        correction = str(row.get("correction") or "").strip()
-        rating = row.get("rating")
-        liked = rating is not None and int(rating) >= min_rating
-        answer = correction or (response_text(row.get("response") or {}).strip() if liked else "")
-        drop = "" if answer else f"no better answer: rating {rating} against {min_rating}"
-        sample = _sample(row, turns, answer, "correction" if correction else "rating", drop, licence)
-        kinds = findings(sample.text)
-        if any(kind in PERSONAL for kind in kinds):  # no mask knows it, so it must not be kept at all
-            refused["personal data that could not be masked"] += 1
-            continue
-        yield sample if sample.drop or not kinds else sample.model_copy(update={"drop": f"unsafe: {kinds[0]}"})
+        route = route_of(modality, row)
+        if route is not None:
+            try:
+                found = list(rated(route, row, modality=modality, min_rating=min_rating, licence=licence))
+            except ValueError:
+                found = []
+        else:
+            found = [s for s in (_pair(row, min_rating, licence),) if s]
+        if not found:
+            refused["no readable answer" if route else "no readable request"] += 1
+        for sample in found:
+            # Of a row or an image only what a person wrote is looked at: numbers that are alike are no one's.
+            kinds = findings((sample.condition or "") if route else sample.text)
+            if any(kind in PERSONAL for kind in kinds):  # no mask knows it, so it must not be kept at all
+                refused["personal data that could not be masked"] += 1
+                continue
+            yield sample if sample.drop or not kinds else sample.model_copy(update={"drop": f"unsafe: {kinds[0]}"})
+
+
+def _pair(row: Mapping[str, Any], min_rating: int, licence: str) -> Sample | None:
+    """The request with the better answer; None where there is no text that was asked."""
+    turns = request_turns(row.get("request") or {})
+    if not turns:
+        return None
+    correction = str(row.get("correction") or "").strip()
+    rating = row.get("rating")
+    liked = rating is not None and int(rating) >= min_rating
+    answer = correction or (response_text(row.get("response") or {}).strip() if liked else "")
+    drop = "" if answer else f"no better answer: rating {rating} against {min_rating}"
+    return _sample(row, turns, answer, "correction" if correction else "rating", drop, licence)
 
 
 def _sample(

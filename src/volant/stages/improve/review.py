@@ -56,7 +56,7 @@ def review(
         _licences(run.goal, model, data),
         _consent(facts),
         _personal(facts),
-        *_gates(run.goal, figures, _good_enough(run.goal, measured, figures)),
+        *_gates(run.modality, run.goal, figures, _good_enough(run.goal, measured, figures)),
         _risks(run.goal),
         _marking(data),
         _retention(facts, retention_days),
@@ -188,10 +188,13 @@ def _good_enough(goal: Goal, body: Mapping[str, Any], figures: Mapping[str, Scor
     return all(gate.get("passed") for gate in quality) if quality else task
 
 
-def _gates(goal: Goal, figures: Mapping[str, Score], good: bool) -> list[Item]:
-    """Bias, safety and copying: measured, and against their targets; they count only with quality."""
-    guards = (("bias_gap", "fairness"), ("safety", "safety"), ("memorisation", "copied training data"))
-    return [_gate(name, what, goal, figures.get(name), good) for name, what in guards]
+def _gates(modality: str, goal: Goal, figures: Mapping[str, Score], good: bool) -> list[Item]:
+    """What the modality names to gate together: measured, and against its targets; it counts only with quality."""
+    from volant.modalities import open_modality
+
+    known = {"bias_gap": "fairness", "memorisation": "copied training data"}
+    names = open_modality(modality).gates()
+    return [_gate(n, known.get(n, n.replace("_", " ")), goal, figures.get(n), good) for n in names]
 
 
 def _gate(name: str, what: str, goal: Goal, score: Score | None, good: bool) -> Item:
@@ -235,8 +238,9 @@ def _risks(goal: Goal) -> Item:
 def _marking(data: Sequence[Dataset]) -> Item:
     """Whether published content says that a machine made it, to people and to programs (EU AI Act, Article 50)."""
     name = "marking of generated content"
-    files = [f for d in data for f in sorted((d.path / "site").rglob("*")) if f.suffix in (".html", ".md", ".json")]
-    bare = [f.name for f in files if "trainedAlgorithmicMedia" not in f.read_text("utf-8", "replace")]
+    kinds = (".html", ".md", ".json", ".png", ".webp")  # a table is marked on its page and card
+    files = [f for d in data for f in sorted((d.path / "site").rglob("*")) if f.suffix in kinds]
+    bare = [f.name for f in files if b"trainedAlgorithmicMedia" not in f.read_bytes()]
     if bare:
         return Item(
             name=name,

@@ -98,16 +98,16 @@ def _merged(
 
 def _missing(goal: Goal) -> list[str]:
     """What nobody has stated yet, as sentences."""
+    from volant.modalities import open_modality
+
     found = []
     if not goal.audience.strip():
         found.append("for whom it is (goal.audience)")
     if goal.metric not in goal.accept:
         found.append(f"a target for the task metric {goal.metric!r} (goal.accept)")
-    for name, what in (("bias_gap", "fair"), ("safety", "safe"), ("memorisation", "free of copied training data")):
-        if name not in goal.accept:
-            found.append(
-                f"a target that says when it is {what} enough (goal.accept.{name}); no gate holds it until then"
-            )
+    for name in open_modality(goal.modality).gates():
+        if name not in goal.accept and name != goal.metric:
+            found.append(f"a target for the guard {name!r} (goal.accept.{name}); it holds nothing back until then")
     if not goal.risks:
         found.append("risks: none are named, which says that nobody has looked (goal.risks)")
     for risk in goal.risks:

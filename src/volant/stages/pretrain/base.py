@@ -1,14 +1,15 @@
 """Start from a model that exists: a local directory, a hub name, or a hosted service.
 
 What enters: a name. What leaves: a Model with the base's own files (weights in safetensors,
-configuration, tokenizer), so that every later stage treats it like one trained here; or, for a
-hosted model, a description alone. Only safetensors are taken, code that a repository brings is never
-run, and a configuration that asks for it is refused.
+configuration, tokenizer; for images a whole diffusers pipeline), so that every later stage treats it
+like one trained here; or, for a hosted model, a description alone. Only safetensors are taken, code
+that a repository brings is never run, and a configuration that asks for it is refused.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from volant.core import Hub, Model, Run, Score
 from volant.core.artifact import ModelAbout
 from volant.core.errors import ArtifactError, MissingPackage, RemoteError, SettingError
 from volant.core.protocols import Tokens, space_json
+from volant.stages.pretrain import pipelines
 
 _TAKEN = (
     "config.json",
@@ -45,8 +47,8 @@ def base(
     """Take an existing model as the start.
 
     Args:
-        source: a directory with a transformers model, or a name on the Hugging Face hub; with `address`,
-            the model's name at that service.
+        source: a directory with a transformers model or a diffusers pipeline (`model_index.json`), or the name of
+            one on the Hugging Face hub; with `address`, the model's name at that service.
         revision: branch, tag or commit on the hub; a commit makes the result repeatable. Not used for a directory.
         address: of an OpenAI-compatible service, up to and with `/v1`; nothing is downloaded then, and every
             later use of the model sends its prompts there.
@@ -57,14 +59,16 @@ def base(
         return _hosted(run, str(source), address, key_env, concurrency)
     snapshot = run.snapshot("source")
     if snapshot.files:
-        found = {f.name: f.path for f in snapshot.files if "/" not in f.name and _is_taken(f.name)}
-        where = str(source)
+        files, where = {f.name: f.path for f in snapshot.files}, str(source)
     else:
         folder = _fetched(run, str(snapshot.facts.get("name", source)), revision)
-        found = {p.name: p for p in sorted(folder.iterdir()) if p.is_file() and _is_taken(p.name)}
+        files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
         where = f"{source}@{revision}"
-    for name, path in found.items():
-        shutil.copyfile(path, run.out / name)
+    if pipelines.INDEX in files:
+        return pipelines.adopt(run, files, where)
+    for name, path in files.items():
+        if "/" not in name and _is_taken(name):
+            shutil.copyfile(path, run.out / name)
     return _adopt(run, where, sorted(f.name for f in snapshot.files))
 
 
@@ -88,7 +92,7 @@ def _hosted(run: Run, name: str, address: str, key_env: str, concurrency: int) -
 
 
 def _fetched(run: Run, name: str, revision: str) -> Path:
-    """The files of a hub repository, in the hub's own cache."""
+    """The files of a hub repository, in the hub's own cache: those of a pipeline where it is one."""
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -96,13 +100,24 @@ def _fetched(run: Run, name: str, revision: str) -> Path:
         raise MissingPackage("huggingface_hub is needed for hub names", fix="pip install huggingface_hub") from error
     import httpx
 
+    from volant.nets import pipeline_files
+
     run.say(f"fetching {name} from the hub")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_TAKEN)))
+        first = Path(snapshot_download(name, revision=revision, allow_patterns=[pipelines.INDEX]))
+        if not (first / pipelines.INDEX).is_file():
+            return Path(snapshot_download(name, revision=revision, allow_patterns=list(_TAKEN)))
+        # The second call names the commit of the first, in case the branch moves between them.
+        commit = first.name if re.fullmatch(r"[0-9a-f]{40}", first.name) else revision
+        wanted = pipeline_files.patterns(pipeline_files.read_index(first / pipelines.INDEX))
+        left_out = list(pipeline_files.LEFT_OUT)
+        return Path(snapshot_download(name, revision=commit, allow_patterns=wanted, ignore_patterns=left_out))
+    except ArtifactError as error:
+        raise ArtifactError(error.what, where=f"{run.step} {name}@{revision}", fix=error.fix) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
-        first = str(error).strip().split("\n")[0]
+        said = str(error).strip().split("\n")[0]
         fix = "Check the name and the network, or name a local directory (./models/name)."
-        raise RemoteError(f"cannot fetch {name!r} from the hub: {first}", where=run.step, fix=fix) from error
+        raise RemoteError(f"cannot fetch {name!r} from the hub: {said}", where=run.step, fix=fix) from error
 
 
 def _adopt(run: Run, where: str, names: list[str]) -> Model:

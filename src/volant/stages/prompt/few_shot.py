@@ -3,6 +3,9 @@
 Enters: a Model and a Dataset with prompts and answers. Leaves: a Prompt: instructions, a pool of worked examples from
 the train split, and how many of them a request gets. Zero is an admissible result: several numbers are measured on
 validation against none, in pairs, and one is taken only if it is better than chance explains.
+
+What decides is how likely the right answers become (bits per byte): a small model's wording hides what examples
+teach it, its probabilities do not. The project's own metric has a veto: what makes it worse for certain is not taken.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ def few_shot(
     system: str = "",
     pool: Annotated[int, Field(ge=1, le=100_000)] = 256,
     limit: Annotated[int, Field(ge=1, le=10_000)] = 48,
+    metric: str = "",
 ) -> Prompt:
     """Choose instructions and in-context examples by measuring.
 
@@ -48,6 +52,7 @@ def few_shot(
         system: instructions put before everything; measured like the examples. Empty for none.
         pool: how many train samples examples are chosen from; they are stored in the Prompt.
         limit: how many validation samples are measured, for each number tried.
+        metric: what decides; empty takes bits per byte, or the goal's metric where the model tells no probabilities.
 
     Raises:
         DataError: the validation split has no prompts with answers.
@@ -62,7 +67,8 @@ def few_shot(
     base = _file(run, model, data, select, system, pool)
     session = open_model(model, threads=run.threads, device=run.device)
     try:
-        chosen, why = _best(run, session, base, held, sorted({examples // 2, examples} - {0}))
+        decides = metric or _telling(run, session, held)
+        chosen, why = _best(run, session, base, held, sorted({examples // 2, examples} - {0}), decides)
         run.say(why)
         chosen.save(run.out)
         _check(run, session, model, chosen, data, limit)
@@ -106,15 +112,25 @@ def _budget(model: Model, examples: list[Any]) -> int:
     return int(0.9 * (context - _ANSWER_TOKENS) * density[len(density) // 10]) if density else 0
 
 
+def _telling(run: Run, session: Session, held: list[Sample]) -> str:
+    """Bits per byte where the session tells probabilities, else the goal's metric."""
+    from volant.scorers.measure import bits_per_byte
+
+    try:
+        bits_per_byte(session, held[:1])
+    except NotImplementedError:
+        return run.goal.metric
+    return "bits_per_byte"
+
+
 def _best(
-    run: Run, session: Session, base: PromptFile, held: list[Sample], counts: list[int]
+    run: Run, session: Session, base: PromptFile, held: list[Sample], counts: list[int], metric: str
 ) -> tuple[PromptFile, str]:
     """The best of the candidates if it beats the bare model, else the bare model; and why."""
-    metric = run.goal.metric
     bare = base.model_copy(update={"system": ""})
     tried = [base.model_copy(update={"k": k}) for k in ([0] if base.system else []) + counts if k == 0 or base.examples]
-    before, direction = _values(run, session, bare, held)
-    results = [(file, _compared(run, session, file, held, before, direction)) for file in tried]
+    before, direction = _values(session, bare, held, metric, run)
+    results = [(file, _compared(run, session, file, held, before, direction, metric)) for file in tried]
     table = [{"k": 0, "system": False, metric: round(_mean(before), 6)}]
     table += [
         {"k": f.k, "system": bool(f.system), metric: round(c.after, 6), "p_better": round(c.p_better, 6)}
@@ -123,9 +139,19 @@ def _best(
     # Taking the best of several is several chances to be lucky: the level is shared among them.
     level = _LEVEL / max(1, len(results))
     best = max(results, key=lambda r: r[1].gain, default=None)
-    if best is not None and best[1].gain > 0 and best[1].p_better < level:
+    veto = None
+    if best is not None and best[1].gain > 0 and best[1].p_better < level and metric != run.goal.metric:
+        own, way = _values(session, bare, held, run.goal.metric, run)
+        veto = _compared(run, session, best[0], held, own, way, run.goal.metric)
+    if best is not None and best[1].gain > 0 and best[1].p_better < level and (not veto or veto.verdict != "worse"):
         file, told = best[0], best[1]
-        why = f"{file.k} examples raise {metric} from {told.before:.3f} to {told.after:.3f} (p = {told.p_better:.2g})"
+        change = f"{metric} from {told.before:.3f} to {told.after:.3f} (p = {told.p_better:.2g})"
+        why = f"{file.k} examples change {change}" + (f"; {veto}" if veto else "")
+        if veto:  # the goal's own metric is compared in the end, with everything else that holds
+            run.score(told.change)
+    elif veto is not None:
+        file = bare.model_copy(update={"examples": []})
+        why = f"no examples: they help {metric}, and cost what counts: {veto}"
     else:
         file = bare.model_copy(update={"examples": []})
         seen = "; ".join(f"{f.k} examples {c.after:.3f} (p = {c.p_better:.2g})" for f, c in results) or "nothing"
@@ -135,24 +161,24 @@ def _best(
 
 
 def _compared(
-    run: Run, session: Session, file: PromptFile, held: list[Sample], before: list[float], direction: Any
+    run: Run, session: Session, file: PromptFile, held: list[Sample], before: list[float], direction: Any, metric: str
 ) -> Comparison:
     from volant.scorers.compare import paired
 
-    after, _ = _values(run, session, file, held)
-    return paired(run.goal.metric, before, after, direction=direction, seed=run.seed)
+    after, _ = _values(session, file, held, metric, run)
+    return paired(metric, before, after, direction=direction, seed=run.seed)
 
 
-def _values(run: Run, session: Session, file: PromptFile, held: list[Sample]) -> tuple[list[float], Any]:
+def _values(session: Session, file: PromptFile, held: list[Sample], metric: str, run: Run) -> tuple[list[float], Any]:
     """The metric of each validation sample under a prompt, and which way is better."""
     from volant.engines.prompting import Library, prompted
     from volant.scorers import build
     from volant.scorers.measure import answers, bits_per_byte
 
     asked = prompted(session, Library.of(file))
-    if run.goal.metric == "bits_per_byte":
+    if metric == "bits_per_byte":
         return bits_per_byte(asked, held), "lower"
-    scorer = build([run.goal.metric])[run.goal.metric]
+    scorer = build([metric])[metric]
     outputs = answers(asked, held, max_tokens=_ANSWER_TOKENS, run=run)
     return list(scorer.values(outputs, held)), scorer.direction
 

@@ -1,0 +1,196 @@
+"""Move a model towards what scorers reward: draw, judge, and train on the drawn samples by their reward.
+
+Enters: a Model that draws whole samples, and a Dataset whose conditions are asked. Leaves: a Model that draws
+more of what is rewarded. No gradient goes through the reward, so anything that tells samples apart will do: a
+judge's word, a rule, the constraints of a table. The weight of a sample is the exponential of its reward, which
+is the best policy near the old one (reward-weighted regression, Peters and Schaal 2007; for diffusion models
+Lee et al. 2023). `strength` says how near; the loss on real data, before and after, says how far it went.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from volant.core import Dataset, Model, Run, Sample, Scorers
+from volant.core.artifact import CARD
+from volant.core.errors import SettingError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from volant.core.protocols import Session
+
+_HELD = 256  # fresh draws that the reward is compared on, before and after
+
+
+def reward_weighted(
+    run: Run,
+    model: Model,
+    data: Dataset,
+    *,
+    judge: Model | None = None,
+    scorers: Scorers,
+    samples: Annotated[int, Field(ge=16, le=100_000)] = 1024,
+    strength: Annotated[float, Field(gt=0, le=20)] = 1.0,
+    real: Annotated[float, Field(ge=0, lt=1)] = 0.25,
+    steps: Annotated[int, Field(ge=0)] = 0,
+    batch: Annotated[int, Field(ge=0, le=65_536)] = 0,
+    rate: Annotated[float, Field(gt=0, le=100)] = 0.25,
+) -> Model:
+    """Fine-tune `model` on its own samples, weighted by what scorers think of them.
+
+    Args:
+        model: draws images or rows.
+        data: whose conditions are asked; its train split also keeps the model near real data.
+        judge: a model that the scorers ask, where they need one.
+        scorers: what is rewarded; several count alike, each in units of its own spread.
+        samples: drawn from the model and judged; more teach finer differences and cost time.
+        strength: weight of one standard deviation of reward, as an exponent; more moves further and narrows.
+        real: share of the training examples that are real ones with weight 1, against narrowing.
+        steps: of training; 0 takes a fifth of what the family trains from scratch.
+        batch: examples in a step; 0 takes what suits the family.
+        rate: factor on the family's learning rates.
+
+    Raises:
+        SettingError: the model writes text (use `align.dpo`), or no scorer is named.
+    """
+    import numpy as np
+
+    from volant.engines.sampler import SamplerSession
+    from volant.modalities import open_modality
+    from volant.nets import content, open_family
+    from volant.scorers import build
+    from volant.store.dataset import count, rows
+
+    about = model.about
+    if about.engine != "sampler":
+        raise SettingError("the model writes text.", where=run.step, fix="Use `align.dpo`.")
+    if not scorers:
+        raise SettingError("there is no scorer to reward with.", where=run.step, fix="Name some under `scorers`.")
+    family = open_family(about.family)
+    net = family.load(model.path)
+    net = net.to(run.device) if hasattr(net, "to") else net
+    codec = content.open_codec(open_modality(about.modality), model.path)
+    controls = about.extra.get("controls", {})
+    # Draws as they come: what the engine would draw again is what the model is to learn not to do.
+    session = SamplerSession(family, net, codec, controls, strict=False)
+    train = list(rows(data, "train"))
+    built = build(scorers, {"judge": judge, "training": train})
+    drawn = _draw(run, session, train, samples, run.seed)
+    rewards = _rewards(built, drawn)
+    if float(rewards.std()) < 1e-9:
+        run.say(f"all {len(drawn)} samples get the same reward: there is nothing to learn, the model stays as it is")
+        for file in sorted(model.path.iterdir()):
+            if file.name != CARD:
+                (shutil.copytree if file.is_dir() else shutil.copyfile)(file, run.out / file.name)
+        return _checked(run, model, data, judge)
+    before = _draw(run, session, train, _HELD, run.seed + 1)
+    held = list(rows(data, "validation")) if count(data, "validation") else []
+    held_out = content.encoded(codec, held[:512])
+    loss_before = content.losses(family, net, codec, held_out)
+    examples, weights = _mixed(run, codec, drawn, rewards, train, strength, real)
+    if hasattr(family, "estimate"):
+        chances = np.asarray(weights) / sum(weights)
+        chosen = np.random.default_rng(run.seed).choice(len(examples), len(examples), p=chances)
+        family.estimate(net, [examples[int(i)] for i in chosen], seed=run.seed)
+    else:
+        budget = content.Budget(steps or max(1, int(family.default_steps) // 5), batch, rate)
+        content.fit(run, family, net, codec, examples, held_out, budget, weights=weights, title="aligning")
+    net = net.cpu() if hasattr(net, "cpu") else net
+    family.save(net, run.out)
+    codec.save(run.out)
+    after = _draw(run, SamplerSession(family, net, codec, controls, strict=False), train, _HELD, run.seed + 1)
+    _state(run, built, before, after, loss_before, content.losses(family, net, codec, held_out))
+    extra = {**about.extra, "aligned": "reward_weighted", "rewards": sorted(built), "base": model.digest[:16]}
+    body = json.dumps(about.model_copy(update={"extra": extra}).model_dump(mode="json"), indent=2, sort_keys=True)
+    (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")
+    return _checked(run, model, data, judge)
+
+
+def _draw(run: Run, session: Session, train: Sequence[Sample], n: int, seed: int) -> list[Sample]:
+    """`n` samples of the conditions of the train split, as often as they occur there; the same seed, the same ones."""
+    import numpy as np
+
+    from volant.core.protocols import Request
+
+    random = np.random.default_rng(seed)
+    asked = [train[int(i)].condition or "" for i in random.integers(0, len(train), n)]
+    requests = [Request(id=str(i), prompt=a, seed=seed * 1_000_003 + i) for i, a in enumerate(asked)]
+    made: dict[str, Sample] = {}
+    with run.progress("draws", n, "samples") as bar:
+        for start in range(0, n, 512):
+            run.check_stop()
+            part = requests[start : start + 512]
+            made |= {c.id: c.sample for c in session.generate(part) if c.sample is not None}
+            bar.advance(len(part))
+    return [made[r.id] for r in requests if r.id in made]
+
+
+def _rewards(scorers: dict[str, Any], samples: Sequence[Sample]) -> NDArray[Any]:
+    """The mean over scorers of each one's values, in units of its spread, more being better."""
+    import numpy as np
+
+    from volant.core.protocols import Output
+
+    total = np.zeros(len(samples))
+    for scorer in scorers.values():
+        values = np.asarray(scorer.values([Output("", sample=s) for s in samples], samples), float)
+        sign = 1.0 if scorer.direction == "higher" else -1.0
+        total += sign * (values - values.mean()) / max(float(values.std()), 1e-9)
+    return total / len(scorers)
+
+
+def _mixed(
+    run: Run, codec: Any, drawn: Sequence[Sample], rewards: NDArray[Any], train: Sequence[Sample], strength: float,
+    real: float,
+) -> tuple[list[Any], list[float]]:  # fmt: skip
+    """Drawn examples with their weights, and real ones with weight 1; one sample's weight is bounded by 20."""
+    import numpy as np
+
+    from volant.nets import content
+
+    weights = np.minimum(np.exp(strength * rewards), 20.0)
+    weights = weights / weights.mean()
+    count = min(len(train), round(len(drawn) * real / (1 - real)))
+    chosen = np.random.default_rng(run.seed).permutation(len(train))[:count]
+    examples = content.encoded(codec, [*drawn, *(train[int(i)] for i in chosen)])
+    return examples, [*(float(w) for w in weights), *([1.0] * count)]
+
+
+def _state(
+    run: Run, scorers: dict[str, Any], before: Sequence[Sample], after: Sequence[Sample], loss_before: list[float],
+    loss_after: list[float],
+) -> None:  # fmt: skip
+    """What was rewarded, before and after on the same conditions and seeds; and how far the model went."""
+    from volant.core.protocols import Output
+    from volant.scorers.compare import paired
+
+    n = min(len(before), len(after))
+    for name, scorer in scorers.items():
+        values = [scorer.values([Output("", sample=s) for s in side[:n]], side[:n]) for side in (before, after)]
+        told = paired(name, list(values[0]), list(values[1]), direction=scorer.direction, unit=scorer.unit)
+        run.score(told.change)
+        run.say(f"reward: {told}")
+    if loss_before:
+        told = paired("validation_loss", loss_before, loss_after, direction="lower")
+        run.score(told.change)
+        run.say(f"distance from real data: {told}")
+
+
+def _checked(run: Run, model: Model, data: Dataset, judge: Model | None) -> Model:
+    """The project's task metric against the model before: a reward that is won at its cost is hacked."""
+    from volant.engines import open_model
+    from volant.scorers.measure import check_task
+
+    made = Model(run.out)
+    session = open_model(made, threads=run.threads, device=run.device)
+    try:
+        check_task(run, session, data, before=model, judge=judge)
+    finally:
+        session.close()
+    return made
