@@ -35,6 +35,7 @@ def few_shot(
     examples: Annotated[int, Field(ge=0, le=64)] = 4,
     select: Literal["nearest", "fixed"] = "nearest",
     system: str = "",
+    answers: Annotated[int, Field(ge=0, le=1000)] = 0,
     pool: Annotated[int, Field(ge=1, le=100_000)] = 256,
     limit: Annotated[int, Field(ge=1, le=10_000)] = 48,
     metric: str = "",
@@ -50,6 +51,9 @@ def few_shot(
         select: `nearest` takes the examples most like the request; `fixed` the same ones for all, which is faster
             where the engine caches.
         system: instructions put before everything; measured like the examples. Empty for none.
+        answers: tried as well: so many answers of the train split, alone and one a line, in the instructions, to show
+            what good ones look like. Small models that learn nothing from worked examples still take up their style.
+            They may take the whole context; a request beside them is then shortened like any long one.
         pool: how many train samples examples are chosen from; they are stored in the Prompt.
         limit: how many validation samples are measured, for each number tried.
         metric: what decides; empty takes bits per byte, or the goal's metric where the model tells no probabilities.
@@ -68,7 +72,9 @@ def few_shot(
     session = open_model(model, threads=run.threads, device=run.device)
     try:
         decides = metric or _telling(run, session, held)
-        chosen, why = _best(run, session, base, held, sorted({examples // 2, examples} - {0}), decides)
+        listed = [_listing(base, answers, budget=base.budget_characters)] if answers and base.examples else []
+        counts = sorted({examples // 2, examples} - {0})
+        chosen, why = _best(run, session, base, held, counts, listed, decides)
         run.say(why)
         chosen.save(run.out)
         _check(run, session, model, chosen, data, limit)
@@ -92,6 +98,17 @@ def _file(run: Run, model: Model, data: Dataset, select: Any, system: str, pool:
     if len(fitting) < len(found):
         run.say(f"{len(found) - len(fitting)} of {len(found)} examples are too long for the context and are left out")
     return PromptFile(system=system, examples=fitting, k=0, select=select, budget_characters=budget, model=model.digest)
+
+
+def _listing(base: PromptFile, count: int, *, budget: int) -> PromptFile:
+    """Instructions that end in answers of the pool, as many as fit into `budget` characters, and no worked example."""
+    lines: list[str] = []
+    for example in base.examples[:count]:
+        line = " ".join(example.completion.split())
+        if sum(map(len, lines)) + len(line) > budget:
+            break
+        lines.append(line)
+    return base.model_copy(update={"system": "\n".join([*filter(None, [base.system]), *lines]), "examples": [], "k": 0})
 
 
 def _budget(model: Model, examples: list[Any]) -> int:
@@ -124,11 +141,13 @@ def _telling(run: Run, session: Session, held: list[Sample]) -> str:
 
 
 def _best(
-    run: Run, session: Session, base: PromptFile, held: list[Sample], counts: list[int], metric: str
-) -> tuple[PromptFile, str]:
+    run: Run, session: Session, base: PromptFile, held: list[Sample], counts: list[int], listed: list[PromptFile],
+    metric: str,
+) -> tuple[PromptFile, str]:  # fmt: skip
     """The best of the candidates if it beats the bare model, else the bare model; and why."""
     bare = base.model_copy(update={"system": ""})
     tried = [base.model_copy(update={"k": k}) for k in ([0] if base.system else []) + counts if k == 0 or base.examples]
+    tried += listed
     before, direction = _values(session, bare, held, metric, run)
     results = [(file, _compared(run, session, file, held, before, direction, metric)) for file in tried]
     table = [{"k": 0, "system": False, metric: round(_mean(before), 6)}]
@@ -146,7 +165,8 @@ def _best(
     if best is not None and best[1].gain > 0 and best[1].p_better < level and (not veto or veto.verdict != "worse"):
         file, told = best[0], best[1]
         change = f"{metric} from {told.before:.3f} to {told.after:.3f} (p = {told.p_better:.2g})"
-        why = f"{file.k} examples change {change}" + (f"; {veto}" if veto else "")
+        what = f"{file.k} examples change" if file.k else "the instructions change"
+        why = f"{what} {change}" + (f"; {veto}" if veto else "")
         if veto:  # the goal's own metric is compared in the end, with everything else that holds
             run.score(told.change)
     elif veto is not None:
