@@ -41,6 +41,7 @@ def reward_weighted(
     steps: Annotated[int, Field(ge=0)] = 0,
     batch: Annotated[int, Field(ge=0, le=65_536)] = 0,
     rate: Annotated[float, Field(gt=0, le=100)] = 0.25,
+    controls: dict[str, float] | None = None,
 ) -> Model:
     """Fine-tune `model` on its own samples, weighted by what scorers think of them.
 
@@ -55,6 +56,8 @@ def reward_weighted(
         steps: of training; 0 takes a fifth of what the family trains from scratch.
         batch: examples in a step; 0 takes what suits the family.
         rate: factor on the family's learning rates.
+        controls: how the samples that are learnt from are drawn (`{guidance: 1.5}`); the model's own by default, which
+            the reward is compared under, before and after. Stronger guidance than its own draws what it can do at best.
 
     Raises:
         SettingError: the model writes text (use `align.dpo`), or no scorer is named.
@@ -76,12 +79,14 @@ def reward_weighted(
     net = family.load(model.path)
     net = net.to(run.device) if hasattr(net, "to") else net
     codec = content.open_codec(open_modality(about.modality), model.path)
-    controls = about.extra.get("controls", {})
+    own = about.extra.get("controls", {})
+    content.check_controls(family, controls or {})
     # Draws as they come: what the engine would draw again is what the model is to learn not to do.
-    session = SamplerSession(family, net, codec, controls, strict=False)
+    session = SamplerSession(family, net, codec, own, strict=False)
+    teaching = SamplerSession(family, net, codec, {**own, **(controls or {})}, strict=False)
     train = list(rows(data, "train"))
     built = build(scorers, {"judge": judge, "training": train})
-    drawn = _draw(run, session, train, samples, run.seed)
+    drawn = _draw(run, teaching, train, samples, run.seed)
     rewards = _rewards(built, drawn)
     if float(rewards.std()) < 1e-9:
         run.say(f"all {len(drawn)} samples get the same reward: there is nothing to learn, the model stays as it is")
@@ -104,7 +109,7 @@ def reward_weighted(
     net = net.cpu() if hasattr(net, "cpu") else net
     family.save(net, run.out)
     codec.save(run.out)
-    after = _draw(run, SamplerSession(family, net, codec, controls, strict=False), train, _HELD, run.seed + 1)
+    after = _draw(run, SamplerSession(family, net, codec, own, strict=False), train, _HELD, run.seed + 1)
     _state(run, built, before, after, loss_before, content.losses(family, net, codec, held_out))
     extra = {**about.extra, "aligned": "reward_weighted", "rewards": sorted(built), "base": model.digest[:16]}
     body = json.dumps(about.model_copy(update={"extra": extra}).model_dump(mode="json"), indent=2, sort_keys=True)
