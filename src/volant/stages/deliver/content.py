@@ -130,7 +130,8 @@ def _named(sample: Sample, request: Any, model: Model, approval: str) -> Sample:
         "approval": "pending" if approval == "required" else "none",
     }  # fmt: skip
     update = {"id": sample_id(sample.id, str(request.seed)), "source": source, "attrs": {**sample.attrs, **told}}
-    return sample.model_copy(update=update)
+    # All in one split: what lies in a test split is sealed to whoever publishes it.
+    return sample.model_copy(update={**update, "split": "train"})
 
 
 def _checked(run: Run, samples: list[Sample], checks: Scorers, judge: Model | None, comply: float) -> list[Sample]:
