@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Shape = Literal["text", "completion", "messages", "preference", "media", "row"]
+CONTENT_SHAPES: tuple[Shape, ...] = ("media", "row")  # what is made whole, for a condition, and is no text
 Origin = Literal["human", "generated", "feedback"]
 
 

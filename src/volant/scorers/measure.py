@@ -21,6 +21,7 @@ from volant.core.artifact import Dataset, Model
 from volant.core.errors import DataError, RemoteError, SettingError
 from volant.core.protocols import Output, Request, Scorer, Session
 from volant.core.run import Run
+from volant.core.sample import CONTENT_SHAPES as CONTENT_SHAPES
 from volant.core.sample import Sample, Split
 from volant.core.score import Direction, Score
 from volant.scorers.compare import Comparison, paired, resampled_means
@@ -28,7 +29,6 @@ from volant.scorers.compare import Comparison, paired, resampled_means
 MAX_TOKENS = 48
 TEXT_PROMPT_WORDS = 24  # how much of a plain text is shown before the model continues it
 TEXT_BYTES = 1000  # how much of a plain text is judged; fits the context of the smallest model
-CONTENT_SHAPES = ("media", "row")  # what is generated whole, for a condition
 CONTENT_BATCH = 512
 TRAINING = 20_000  # samples of the train split that scorers may measure against
 TASK_SHAPES = ("completion", "messages", *CONTENT_SHAPES)

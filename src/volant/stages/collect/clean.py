@@ -19,9 +19,8 @@ from pydantic import Field
 
 from volant.core import Dataset, Run, Sample, Score
 from volant.core.errors import DataError
-from volant.core.sample import SPLITS
+from volant.core.sample import CONTENT_SHAPES, SPLITS
 
-CONTENT_SHAPES = ("media", "row")
 _NEAR_TEXT = 0.8
 
 

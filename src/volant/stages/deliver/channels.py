@@ -17,7 +17,7 @@ from typing import Any
 
 from volant.core.errors import ArtifactError
 from volant.core.protocols import Channel, Modality, Receipt
-from volant.core.sample import Sample
+from volant.core.sample import CONTENT_SHAPES, Sample
 from volant.stages.deliver import marking
 
 SUFFIX: dict[str, str] = {"markdown": ".md", "html": ".html", "json": ".json"}
@@ -152,7 +152,7 @@ class Page:
 
 def is_content(sample: Sample) -> bool:
     """Whether its modality has to hand it out: an image or a row, no text."""
-    return sample.shape in ("media", "row")
+    return sample.shape in CONTENT_SHAPES
 
 
 def item_of(sample: Sample, modality: Modality | None = None) -> dict[str, Any]:
