@@ -139,6 +139,9 @@ class Modality:
             "class": [s.condition or "" for s in samples],
         }
 
+    def preview(self, samples: Sequence[Sample]) -> str:
+        return "".join(f"<b>{colour_of(s)}</b>" for s in samples)
+
     def deliver(self, samples: Sequence[Sample], form: str) -> bytes:
         if form != "png":
             raise SettingError(f"pictures are not delivered as {form!r}.", where="form", fix="Known: png.")

@@ -1,5 +1,6 @@
 """Generate, chat and rate, with a session that answers from the prompt so that every word can be checked."""
 
+import base64
 import json
 import signal
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import toy_content
-from volant.cli import files, rate, talk
+from volant.cli import files, place, rate, sides, talk
 from volant.cli.app import app
 from volant.core.artifact import Model
 from volant.core.protocols import Chunk, Request
@@ -110,7 +111,8 @@ def painter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (folder / "volant.json").write_text('{"family": "toy", "modality": "toy", "engine": "sampler"}')
     (tmp_path / "volant.yaml").write_text("volant: 1\nname: toy\ndevice: cpu\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(talk, "open_session", lambda *_: (Model(folder), toy_content.session()))
+    for module in (talk, rate):
+        monkeypatch.setattr(module, "open_session", lambda *_: (Model(folder), toy_content.session()))
     kind = toy_content.Modality()
     monkeypatch.setattr("volant.modalities.open_modality", lambda name: kind)
     return kind
@@ -198,6 +200,55 @@ def test_rate_ends_on_q_and_needs_prompts(session: Echo, tmp_path: Path) -> None
     assert "no such file" in volant("rate", "--prompts", "none.txt", code=2)
     (tmp_path / "prompts.txt").write_text("\n")
     assert "no prompt" in volant("rate", "--prompts", "prompts.txt", code=2)
+
+
+def test_two_pictures_are_shown_side_by_side_and_the_choice_is_kept(painter: Any, tmp_path: Path) -> None:
+    from volant.core.outside import Snapshot
+    from volant.project import Project
+
+    (tmp_path / "asked.txt").write_text("red\nmauve\ngreen\nblue\n")
+    text = volant("rate", "--prompts", "asked.txt", "--rater", "ana", "--out", "seen", keys="a\nt\nb\n")
+    assert "Kept 3 ratings" in text and "no class 'mauve'" in text
+    assert "[a] seen/0001-a.png" in text and "[b] seen/0001-b.png" in text and "side by side: seen/pair.html" in text
+    page = (tmp_path / "seen" / "pair.html").read_text()
+    assert "blue" in page and page.index("<h3>a</h3>") < page.index("<h3>b</h3>")
+    records = Project(tmp_path).records
+    kept = list(records.reader().ratings(Snapshot("ratings", "*", facts=records.marks("*"))))
+    records.close()
+    assert [(r["prompt"], r["choice"]) for r in kept] == [("red", "a"), ("green", "tie"), ("blue", "b")]
+    for number, row in zip((1, 3, 4), kept, strict=True):
+        for side in "ab":
+            data = (tmp_path / "seen" / f"{number:04d}-{side}.png").read_bytes()
+            assert row[side] == f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def test_two_rows_are_shown_column_by_column(painter: Any, tmp_path: Path) -> None:
+    pair = [
+        Sample(id=str(i), shape="row", content=json.dumps({"age": i, "job": "smith"}), source=toy_content.GENERATED)
+        for i in range(2)
+    ]
+    kind = toy_content.Rows()
+    kind.preview = lambda samples: samples[0].content or ""  # type: ignore[method-assign]
+    told = sides.show(kind, "age > 3", pair, tmp_path / "seen", 7).split("\n")
+    assert told[:3] == ["age > 3", "* age  [a] 0        [b] 1", '  job  [a] "smith"  [b] "smith"']
+    assert json.loads((tmp_path / "seen" / "0007-b.json").read_text()) == [{"age": 1, "job": "smith"}]
+
+
+def test_conditions_come_from_the_validation_split(
+    painter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from volant.core.artifact import Dataset
+    from volant.project import Project
+    from volant.store.dataset import writer
+
+    project = Project(tmp_path)
+    with writer(tmp_path / "data", modality="image") as out:
+        for number, name in enumerate(("red", "green", "blue")):
+            sample = toy_content.painted((number, 0, 0), name)
+            out.write(sample.model_copy(update={"split": "train" if name == "red" else "validation"}))
+    monkeypatch.setattr(place, "newest", lambda *_, **__: Dataset(tmp_path / "data"))
+    found = sides.conditions(project, 5, 0)
+    assert len(found) == 5 and set(found) == {"green", "blue"} and found == sides.conditions(project, 5, 0)
 
 
 def test_approve_releases_and_refuses(session: Echo, tmp_path: Path) -> None:

@@ -227,6 +227,10 @@ OF_CONTENT: dict[str, Builder] = {
         "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "steps": 4, "batch": 8, "rank": 2,
         "replay": 0.2,
     },
+    "align.preferences": lambda p, w: {
+        "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "prompts": 12, "answers": 2,
+        "ratings": _used(p, ratings=True) and "*", "margin": 0.0,
+    },
     "evaluate.suite": lambda p, w: {
         "model": put(_tables(p), w.shelf.tree), "data": put(p, w.shelf.people), "scorers": ["marginals"], "limit": 10,
     },

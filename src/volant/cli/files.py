@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from volant.core.errors import MachineError
-from volant.core.protocols import Request
+from volant.core.protocols import Modality, Request
 from volant.core.sample import sample_id
 
 
@@ -37,7 +37,7 @@ def write(
     from volant.modalities import open_modality
 
     kind = open_modality(modality)
-    form = form or (mimetypes.guess_extension(kind.media_type) or kind.media_type.rpartition("/")[2]).lstrip(".")
+    form = form or usual_form(kind)
     groups: dict[str, list[Request]] = {}
     for request in requests:
         sample = answers[request.id].get("sample")
@@ -56,6 +56,11 @@ def write(
             raise MachineError(f"cannot write: {error.strerror}", where=str(file), fix="Name another --out.") from error
         for request in group:
             answers[request.id]["file"] = str(file)
+
+
+def usual_form(kind: Modality) -> str:
+    """What the modality's media type is called as a form (`image/png`: `png`)."""
+    return (mimetypes.guess_extension(kind.media_type) or kind.media_type.rpartition("/")[2]).lstrip(".")
 
 
 def _name(request: Request, ids: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """People's judgement: `volant rate` compares pairs of answers, `volant approve` releases content.
 
-Enters: prompts and a person at the keyboard. Leaves: ratings in the records, which `align.preferences`
-and `improve.harvest` read. The two answers are shown in an order that the person cannot guess.
+Enters: prompts (or conditions of pictures and rows, see `sides.py`) and a person at the keyboard. Leaves: ratings in
+the records, which `align.preferences` reads. The two answers are shown in an order that the person cannot guess.
 """
 
 from __future__ import annotations
@@ -9,21 +9,26 @@ from __future__ import annotations
 import getpass
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 import typer
 
-from volant.cli import complete, place, present
-from volant.cli.talk import Heat, Most, Name, open_session
+from volant.cli import complete, place, present, sides
+from volant.cli.talk import Controls, Heat, Most, Name, controls_of, open_session, speaks
 from volant.core.artifact import Dataset
 from volant.core.errors import DataError
 from volant.core.protocols import Request, Session
+from volant.core.sample import content_text
 
 if TYPE_CHECKING:
     from volant.project import Project
+
+S = TypeVar("S")
+Shown: TypeAlias = tuple[str, str, str, str]
+"""The prompt, the two answers as they are kept, in the order shown, and what to print."""
 
 
 def rate(
@@ -36,50 +41,94 @@ def rate(
     max_tokens: Most = 96,
     temperature: Heat = 0.9,
     seed: Annotated[int, typer.Option(help="For the sampled answers and their order.")] = 0,
+    control: Controls = None,
+    out: Annotated[Path, typer.Option(help="The folder that pictures and the page with both go to.")] = Path("rated"),
 ) -> None:
     """Compare two answers to the same prompt, pair after pair; `align.preferences` learns from the choices.
 
     Type `a` or `b` for the better answer, `t` for a tie, `s` to skip, `q` to leave. Each choice is kept at once.
+    Pictures and rows are written to files and to a page that shows both; leave it open, it follows.
 
     Example:  volant rate --count 30 --rater ana
     """
     opened = place.project()
-    asked = _prompts(opened, prompts, count)
-    _, session = open_session(opened, model)
+    asked = [] if prompts is None else _lines(prompts)[:count]
+    found, session = open_session(opened, model)
     kept = 0
     try:
-        for number, text in enumerate(asked):
-            a, b = _pair(session, text, max_tokens, temperature, seed + 2 * number)
-            if a == b:
-                continue
-            if random.Random(seed + number).random() < 0.5:
-                a, b = b, a
-            choice = _choose(text, a, b, f"{number + 1}/{len(asked)}")
+        if speaks(found):
+            pairs = _texts(session, asked or _prompts(opened, count), seed, max_tokens, temperature)
+        else:
+            asked = asked or sides.conditions(opened, count, seed)
+            pairs = _contents(found.about.modality, session, asked, seed, controls_of(control), out)
+        for prompt, a, b, shown in pairs:
+            choice = _choose(shown)
             if choice == "q":
                 break
             if choice != "s":
-                opened.records.add_rating(text, a, b, {"t": "tie"}.get(choice, choice), rater or getpass.getuser())
+                opened.records.add_rating(prompt, a, b, {"t": "tie"}.get(choice, choice), rater or getpass.getuser())
                 kept += 1
     finally:
         session.close()
     present.say(f"Kept {kept} ratings. `align.preferences` uses them in the next `volant run`.")
 
 
-def _prompts(opened: Project, file: Path | None, count: int) -> list[str]:
-    if file is not None:
-        if not file.is_file():
-            raise DataError("there is no such file.", where=str(file), fix="Check the path after --prompts.")
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        found = [line for line in lines if line]
-    else:
-        from volant.store.dataset import rows
+def _texts(session: Session, asked: Sequence[str], seed: int, max_tokens: int, temperature: float) -> Iterator[Shown]:
+    """Pairs of answers that differ."""
+    for number, text in enumerate(asked):
+        a, b = _pair(session, text, max_tokens, temperature, seed + 2 * number)
+        if a != b:
+            a, b = _shuffled(a, b, seed + number)
+            yield text, a, b, f"\n--- {number + 1}/{len(asked)} ---\n{text}\n\n[a] {a}\n\n[b] {b}\n"
 
-        data = place.newest(opened, Dataset)
-        tasks = (s for s in rows(data, "validation") if s.shape in ("completion", "messages", "preference"))
-        found = [sample.messages[0]["content"] for sample in islice(tasks, count)]
+
+def _contents(
+    modality: str, session: Session, asked: Sequence[str], seed: int, controls: dict[str, float], out: Path
+) -> Iterator[Shown]:
+    """The same for pictures, rows and the like, which are kept as text."""
+    from volant.modalities import open_modality
+
+    kind = open_modality(modality)
+    for number, text in enumerate(asked):
+        pair = sides.drawn(session, text, controls, seed + 2 * number)
+        if pair is None:
+            continue
+        pair = _shuffled(*pair, seed + number)
+        a, b = (content_text(one, kind.media_type) for one in pair)
+        if a != b:
+            shown = sides.show(kind, text, pair, out, number + 1)
+            yield text, a, b, f"\n--- {number + 1}/{len(asked)} ---\n{shown}\n"
+
+
+def _shuffled(a: S, b: S, seed: int) -> tuple[S, S]:
+    """Both in an order that the person cannot guess."""
+    return (b, a) if random.Random(seed).random() < 0.5 else (a, b)
+
+
+def _lines(file: Path) -> list[str]:
+    """The prompts of a file.
+
+    Raises:
+        DataError: it is not there or holds none.
+    """
+    if not file.is_file():
+        raise DataError("there is no such file.", where=str(file), fix="Check the path after --prompts.")
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    found = [line for line in lines if line]
+    if not found:
+        raise DataError("the file holds no prompt.", where=str(file), fix="Write one a line.")
+    return found
+
+
+def _prompts(opened: Project, count: int) -> list[str]:
+    from volant.store.dataset import rows
+
+    data = place.newest(opened, Dataset)
+    tasks = (s for s in rows(data, "validation") if s.shape in ("completion", "messages", "preference"))
+    found = [sample.messages[0]["content"] for sample in islice(tasks, count)]
     if not found:
         raise DataError("there is no prompt to answer.", fix="Give a file: volant rate --prompts prompts.txt")
-    return found[:count]
+    return found
 
 
 def _pair(session: Session, text: str, max_tokens: int, temperature: float, seed: int) -> tuple[str, str]:
@@ -96,8 +145,8 @@ def _pair(session: Session, text: str, max_tokens: int, temperature: float, seed
     return a, b
 
 
-def _choose(prompt: str, a: str, b: str, place_in: str) -> str:
-    present.say(f"\n--- {place_in} ---\n{prompt}\n\n[a] {a}\n\n[b] {b}\n")
+def _choose(shown: str) -> str:
+    present.say(shown)
     return _key("Better: a, b, t(ie), s(kip), q(uit)? ", "abtsq")
 
 

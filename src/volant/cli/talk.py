@@ -45,6 +45,9 @@ TopP = Annotated[
     float, typer.Option("--top-p", help="Sample from the most probable tokens that sum to this.", min=0.0, max=1.0)
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
+Controls = Annotated[
+    list[str] | None, typer.Option(help="A control of the model's family, as `guidance=2`; may come repeatedly.")
+]
 
 
 def open_session(opened: Project, name: str, prompt: str = "") -> tuple[Model, Session]:
@@ -67,9 +70,7 @@ def generate(
     top_p: TopP = 1.0,
     seed: Seed = 0,
     number: Annotated[int, typer.Option("--number", "-n", help="Answers to each prompt.", min=1, max=100_000)] = 1,
-    control: Annotated[
-        list[str] | None, typer.Option(help="A control of the model's family, as `guidance=2`; may come repeatedly.")
-    ] = None,
+    control: Controls = None,
     out: Annotated[Path, typer.Option(help="The folder that files go to, for content other than text.")] = Path(),
     form: Annotated[str, typer.Option(help="Their form (png, csv); the modality's own by default.")] = "",
     raw: Annotated[
@@ -90,9 +91,10 @@ def generate(
     opened = place.project()
     found, session = open_session(opened, model, prompt)
     try:
-        made = not _speaks(found)
+        made = not speaks(found)
         asked = [text for text in _asked(prompts, made) for _ in range(number)]
-        controls = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "controls": _pairs(control)}
+        own = controls_of(control)
+        controls = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "controls": own}
         requests = [_request(text, seed + i, raw=raw or made, **controls) for i, text in enumerate(asked)]
         answers = _gather(session, requests, show=not json and not made and len(requests) == 1)
     finally:
@@ -115,11 +117,11 @@ def generate(
         )
 
 
-def _speaks(model: Model) -> bool:
+def speaks(model: Model) -> bool:
     """Whether the model takes and gives text."""
-    from volant.serving.service import modality_routes, speaks
+    from volant.serving import service
 
-    return speaks(modality_routes(model))
+    return service.speaks(service.modality_routes(model))
 
 
 def _asked(prompts: list[str] | None, made: bool) -> list[str]:
@@ -132,7 +134,7 @@ def _asked(prompts: list[str] | None, made: bool) -> list[str]:
     return [text.strip() for text in asked] if made else asked
 
 
-def _pairs(words: list[str] | None) -> dict[str, float]:
+def controls_of(words: list[str] | None) -> dict[str, float]:
     """`["guidance=2"]` as `{"guidance": 2.0}`."""
     found = {}
     for word in words or ():
@@ -188,7 +190,7 @@ def chat(
     """
     opened = place.project()
     found, session = open_session(opened, model, prompt)
-    if not _speaks(found):
+    if not speaks(found):
         session.close()
         what = f"the model makes {found.about.modality} and cannot talk."
         raise SettingError(what, where="chat", fix="Ask it with `volant generate`, which writes files.")

@@ -13,21 +13,30 @@ Text tasks use the shapes of the field; `shape` says which one a sample has:
 | `preference` | `condition` = prompt, `target` = chosen, `rejected`           |
 | `media`      | `media` = the bytes; `condition` = caption or class, if any   |
 | `row`        | `content` = the JSON object of the columns                    |
+
+A pair over pictures or rows is of shape `preference` too: `target` and `rejected` hold the two contents as text
+(`content_text`), and `pair_sides` gives them back as samples.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from volant.core.errors import DataError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Shape = Literal["text", "completion", "messages", "preference", "media", "row"]
 CONTENT_SHAPES: tuple[Shape, ...] = ("media", "row")  # what is made whole, for a condition, and is no text
 Origin = Literal["human", "generated", "feedback"]
+_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
 
 
 class Source(BaseModel):
@@ -99,6 +108,43 @@ def sample_id(*parts: str | bytes) -> str:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()[:20]
+
+
+def content_text(sample: Sample, media_type: str) -> str:
+    """What was made whole as text, for a rating or a pair: bytes as a data URL (RFC 2397), a row as its JSON.
+
+    Args:
+        sample: of one of the `CONTENT_SHAPES`.
+        media_type: of its bytes (`image/png`), so that a browser shows what is kept.
+    """
+    if sample.shape == "row":
+        return sample.content or "{}"
+    return f"data:{media_type};base64,{base64.b64encode(sample.media or b'').decode()}"
+
+
+def pair_sides(pair: Sample) -> tuple[Sample, Sample]:
+    """The chosen and the rejected content of a pair over pictures, rows or the like, asked for by its condition.
+
+    Raises:
+        DataError: a side is no content that `content_text` wrote, as in a pair of texts.
+    """
+    chosen, rejected = (_side(pair, text or "") for text in (pair.target, pair.rejected))
+    return chosen, rejected
+
+
+def _side(pair: Sample, text: str) -> Sample:
+    known: dict[str, Any] = {"source": pair.source, "condition": pair.condition, "split": pair.split}
+    head = _DATA_URL.match(text)
+    try:
+        if head:
+            media = base64.b64decode(text[head.end() :], validate=True)
+            return Sample(id=sample_id(media, pair.condition or ""), shape="media", media=media, **known)
+        if not isinstance(json.loads(text), dict):
+            raise ValueError("it is no object")
+    except (binascii.Error, ValueError, RecursionError) as error:
+        what = f"pair {pair.id} does not hold two pictures or rows: {error}."
+        raise DataError(what, where=pair.source.uri, fix="Make it with `align.preferences`.") from error
+    return Sample(id=sample_id(text, pair.condition or ""), shape="row", content=text, **known)
 
 
 def split_of(group: str, *, test: int = 1, validation: int = 1, parts: int = 10) -> Split:

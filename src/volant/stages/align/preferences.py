@@ -1,20 +1,25 @@
-"""Collect what people prefer, as pairs of answers to one prompt.
+"""Collect what people prefer, as pairs of answers to one prompt: texts, pictures or rows.
 
-Enters: a Model, a Dataset with prompts and reference answers, and people's ratings from the records. Leaves: a
-Dataset of shape `preference` in the splits of its prompts; who chose stands on every pair. People come first; for
-prompts that nobody rated the model answers several times and scorers rank the answers against the reference.
+Enters: a Model, a Dataset with prompts and reference answers (or pictures and rows, whose conditions are the
+prompts), and people's ratings from the records. Leaves: a Dataset of shape `preference`; who chose stands on every
+pair. People come first; for prompts that nobody rated the model answers several times and scorers rank the answers
+against the reference. A pair lies in the split of its prompt. Conditions come again and again, so that a person's pair
+of pictures or rows lies in a split by its own hash.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from volant.core import Dataset, Model, Ratings, Run, Sample, Score, Scorers
 from volant.core.errors import DataError
-from volant.core.sample import Label, Source, Split, sample_id
+from volant.core.sample import CONTENT_SHAPES, Label, Source, Split, content_text, pair_sides, sample_id, split_of
+
+if TYPE_CHECKING:
+    from volant.core.protocols import Output
 
 _TEMPERATURE = 0.9
 
@@ -24,12 +29,14 @@ def preferences(
     model: Model,
     data: Dataset,
     *,
+    judge: Model | None = None,
     ratings: Ratings = "*",
-    scorers: Scorers = ["relevance"],  # noqa: B006 - only read; the default is part of the schema
+    scorers: Scorers = [],  # noqa: B006 - only read; the default is part of the schema
     prompts: Annotated[int, Field(ge=0, le=1_000_000)] = 256,
     answers: Annotated[int, Field(ge=2, le=64)] = 4,
     margin: Annotated[float, Field(ge=0, le=1)] = 0.03,
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 32,
+    controls: dict[str, float] | None = None,
 ) -> Dataset:
     """Make preference pairs from people's ratings, and from scorers where there are none.
 
@@ -38,14 +45,16 @@ def preferences(
         model: the one whose answers are compared; alignment works best on its own answers.
         data: prompts with reference answers; train prompts give pairs to learn from, validation prompts held-out
             ones. Its validation samples travel along, so that `align.dpo` can watch the task metric.
+        judge: a model that the scorers ask, where they need one.
         ratings: workload whose ratings are used (`*`: all). Ties and unknown raters' doubles are dropped.
-        scorers: what ranks the answers where no person did; several are averaged.
+        scorers: what ranks the answers where no person did; several are averaged. Empty takes the goal's metric.
         prompts: how many prompts without ratings the model answers; a quarter of them from the validation split.
             Each costs `answers` generations; 0 uses people's ratings alone.
         answers: sampled for each prompt; the best and the worst become the pair. More give clearer pairs and take
             longer.
         margin: how far apart the two have to be, in the scorers' unit; pairs nearer than that are ties and dropped.
-        max_tokens: the longest answer.
+        max_tokens: the longest answer; for text.
+        controls: how pictures and rows are drawn (`{guidance: 1.0}`); the model's own by default.
 
     Raises:
         DataError: neither people nor scorers gave a pair.
@@ -54,9 +63,11 @@ def preferences(
 
     train, held = _tasks(data, "train"), _tasks(data, "validation")
     people = list(_rated(run, {_prompt(s): s for s in [*train, *held]}))
-    rated = {pair.condition for pair in people}
+    rated = {pair.condition or "" for pair in people}
     asked = _asked(run, train, held, prompts, rated)
-    scored = _scored(run, model, asked, scorers, answers=answers, margin=margin, max_tokens=max_tokens)
+    judges = _judges(run, scorers, judge, train) if asked else {}
+    texts = _sampled(run, model, asked, answers, max_tokens, controls or {}) if judges else []
+    scored = _scored(run, asked, texts, judges, margin)
     pairs = [*people, *scored]
     counts = {split: sum(p.split == split for p in pairs) for split in ("train", "validation")}
     if not counts["train"]:
@@ -97,67 +108,95 @@ def _rated(run: Run, known: dict[str, Sample]) -> Iterator[Sample]:
     for row in run.records.ratings(run.snapshot("ratings")):
         low, high = sorted((str(row["a"]), str(row["b"])))
         last[str(row["rater"]), str(row["prompt"]), low, high] = row
-    ties = outside = 0
+    content = any(sample.shape in CONTENT_SHAPES for sample in known.values())
+    ties = outside = unread = 0
     for row in last.values():
         if row["choice"] not in ("a", "b") or row["a"] == row["b"]:
             ties += 1
             continue
         sample = known.get(str(row["prompt"]))
+        pair = _chosen(row, sample, content)
+        if content and not _is_content(pair):
+            unread += 1
+            continue
         outside += sample is None
-        chosen, rejected = (row["a"], row["b"]) if row["choice"] == "a" else (row["b"], row["a"])
-        licence = sample.source.licence if sample else "LicenseRef-project-ratings"
-        source = Source(uri=f"ratings:{row['id']}", licence=licence, consent="given", origin="feedback")
-        yield Sample(
-            id=sample_id("rating", str(row["id"]), str(row["prompt"]), str(chosen), str(rejected)),
-            shape="preference", source=source, condition=str(row["prompt"]), target=str(chosen),
-            rejected=str(rejected), split=sample.split if sample else "train", group=sample.group if sample else "",
-            parents=[sample.id] if sample else [],
-            labels=[Label(name="preference", value="chosen", by=f"person:{row['rater']}")],
-        )  # fmt: skip
+        yield pair
     if ties:
         run.say(f"{ties} ratings were ties and are left out")
+    if unread:
+        run.say(f"{unread} ratings are not of pictures or rows and are left out")
     if outside:
         run.say(f"{outside} rated prompts are not in the data; they are used for training")
 
 
-def _asked(run: Run, train: list[Sample], held: list[Sample], prompts: int, rated: set[str | None]) -> list[Sample]:
+def _chosen(row: dict[str, Any], sample: Sample | None, content: bool) -> Sample:
+    """A person's choice as a pair."""
+    chosen, rejected = (row["a"], row["b"]) if row["choice"] == "a" else (row["b"], row["a"])
+    licence = sample.source.licence if sample else "LicenseRef-project-ratings"
+    id = sample_id("rating", str(row["id"]), str(row["prompt"]), str(chosen), str(rejected))
+    split: Split = sample.split if sample else "train"
+    if content:
+        split = split_of(id, test=0, validation=2)
+    return Sample(
+        id=id, shape="preference", condition=str(row["prompt"]), target=str(chosen), rejected=str(rejected),
+        source=Source(uri=f"ratings:{row['id']}", licence=licence, consent="given", origin="feedback"),
+        split=split, group=sample.group if sample and not content else "",
+        parents=[sample.id] if sample and not content else [],
+        labels=[Label(name="preference", value="chosen", by=f"person:{row['rater']}")],
+    )  # fmt: skip
+
+
+def _is_content(pair: Sample) -> bool:
+    try:
+        pair_sides(pair)
+    except DataError:
+        return False
+    return True
+
+
+def _asked(run: Run, train: list[Sample], held: list[Sample], prompts: int, rated: set[str]) -> list[Sample]:
     """The prompts that the model answers: a random choice, three quarters from train, none that people rated."""
     import numpy as np
 
     rng = np.random.default_rng(run.seed)
     found: list[Sample] = []
     for samples, wanted in ((train, prompts - prompts // 4), (held, prompts // 4)):
-        left = [s for s in samples if _prompt(s) not in rated and s.shape == "completion"]
+        left = [s for s in samples if _prompt(s) not in rated and s.shape in ("completion", *CONTENT_SHAPES)]
         chosen = rng.permutation(len(left))[:wanted]
         found += [left[int(i)] for i in sorted(chosen)]
     return found
 
 
+def _judges(run: Run, scorers: Scorers, judge: Model | None, train: list[Sample]) -> dict[str, Any]:
+    """The scorers that rank; those of pictures and rows may measure against the training samples."""
+    from volant.scorers import build
+    from volant.scorers.measure import TRAINING
+
+    metric = "relevance" if run.goal.metric == "bits_per_byte" else run.goal.metric
+    training = [s for s in train if s.shape in CONTENT_SHAPES][:TRAINING] or None
+    return build(scorers or [metric], {"judge": judge, "training": training})
+
+
 def _scored(
-    run: Run, model: Model, asked: list[Sample], scorers: Scorers, *, answers: int, margin: float, max_tokens: int
+    run: Run, asked: list[Sample], outputs: list[list[Output]], judges: dict[str, Any], margin: float
 ) -> list[Sample]:
     """Best and worst of several sampled answers to each prompt, where they are far enough apart."""
-    if not asked:
-        return []
-    from volant.scorers import build
-
-    judges = build(scorers)
-    if not judges:
+    if not any(outputs):
         return []
     by = "+".join(f"scorer:{name}@{judge.version}" for name, judge in judges.items())
-    texts = _sampled(run, model, asked, answers, max_tokens)
-    pairs = []
-    for number, sample in enumerate(asked):
-        outputs = texts[number]
-        totals = [0.0] * len(outputs)
-        for judge in judges.values():
-            sign = 1.0 if judge.direction == "higher" else -1.0
-            values = judge.values(outputs, [sample] * len(outputs))
-            totals = [t + sign * v / len(judges) for t, v in zip(totals, values, strict=True)]
-        best, worst = (pick(range(len(totals)), key=totals.__getitem__) for pick in (max, min))
-        if totals[best] - totals[worst] < max(margin, 1e-9) or not outputs[best].text.strip():
+    flat = [output for own in outputs for output in own]
+    references = [sample for sample, own in zip(asked, outputs, strict=True) for _ in own]
+    totals = [0.0] * len(flat)
+    for judge in judges.values():
+        sign = 1.0 if judge.direction == "higher" else -1.0
+        totals = [t + sign * v / len(judges) for t, v in zip(totals, judge.values(flat, references), strict=True)]
+    pairs, start = [], 0
+    for sample, own in zip(asked, outputs, strict=True):
+        mine, start = totals[start : start + len(own)], start + len(own)
+        best, worst = (pick(range(len(mine)), key=mine.__getitem__, default=-1) for pick in (max, min))
+        if best == worst or mine[best] - mine[worst] < max(margin, 1e-9) or not own[best].text.strip():
             continue
-        pairs.append(_pair(sample, outputs[best].text, outputs[worst].text, totals[best], totals[worst], by))
+        pairs.append(_pair(sample, own[best].text, own[worst].text, mine[best], mine[worst], by))
     run.say(f"{len(asked) - len(pairs)} of {len(asked)} prompts gave no two answers at least {margin:g} apart")
     return pairs
 
@@ -178,33 +217,56 @@ def _pair(sample: Sample, chosen: str, rejected: str, best: float, worst: float,
     )
 
 
-def _sampled(run: Run, model: Model, asked: list[Sample], count: int, max_tokens: int) -> list[list[Any]]:
-    """`count` sampled answers to each prompt; every one has a seed of its own, so order and batches do not matter."""
-    from dataclasses import replace
+def _sampled(
+    run: Run, model: Model, asked: list[Sample], count: int, max_tokens: int, controls: dict[str, float]
+) -> list[list[Output]]:
+    """Sampled answers to each prompt, `count` or what the model gives of them.
 
-    from volant.core.protocols import Output, Request
+    Every one has a seed of its own, so order and batches do not matter. What is no text stands in the output twice:
+    as the sample, and as the text that a pair holds.
+    """
+    from volant.core.protocols import Output
     from volant.engines import open_model
-    from volant.scorers.measure import request_of
+    from volant.modalities import open_modality
+    from volant.scorers.measure import CONTENT_BATCH
 
-    requests: dict[str, Request] = {}
-    for number, sample in enumerate(asked):
-        for turn in range(count):
-            seed = (run.seed * 1_000_003 + number) * 64 + turn
-            plain = request_of(sample, max_tokens=max_tokens, id=f"{number}/{turn}")
-            requests[plain.id] = replace(plain, temperature=_TEMPERATURE, seed=seed % 2**31)
-    outputs = {id: Output("", request) for id, request in requests.items()}
+    requests = _requests(run, asked, count, max_tokens, controls)
+    made: dict[str, Output] = {}
+    media_type = open_modality(model.about.modality).media_type
     session = open_model(model, threads=run.threads, device=run.device)
     order = sorted(requests, key=lambda id: len(_prompt(asked[int(id.split("/")[0])])))
+    batch = CONTENT_BATCH if asked[0].shape in CONTENT_SHAPES else 16
     try:
         with run.progress("answers", len(order), "answers") as bar:
-            for start in range(0, len(order), 16):
+            for start in range(0, len(order), batch):
                 run.check_stop()
-                part = order[start : start + 16]
+                part = order[start : start + batch]
                 for chunk in session.generate([requests[id] for id in part]):
-                    if chunk.finish == "error":
+                    if chunk.finish == "error" and not chunk.refused:
                         raise DataError(f"the model failed: {chunk.error}", where=run.step)
-                    outputs[chunk.id].text += chunk.text
+                    if chunk.refused:  # no draw was what the condition asks for
+                        continue
+                    output = made.setdefault(chunk.id, Output("", requests[chunk.id]))
+                    output.sample = chunk.sample
+                    output.text += content_text(chunk.sample, media_type) if chunk.sample else chunk.text
                 bar.advance(len(part))
     finally:
         session.close()
-    return [[outputs[f"{number}/{turn}"] for turn in range(count)] for number in range(len(asked))]
+    if len(made) < len(order):
+        run.say(f"the model refused {len(order) - len(made)} of {len(order)} answers")
+    return [[made[id] for n in range(count) if (id := f"{i}/{n}") in made] for i in range(len(asked))]
+
+
+def _requests(run: Run, asked: list[Sample], count: int, max_tokens: int, controls: dict[str, float]) -> dict[str, Any]:
+    """What the model is asked, by id: the prompt's number and the answer's."""
+    from dataclasses import replace
+
+    from volant.scorers.measure import request_of
+
+    found = {}
+    for number, sample in enumerate(asked):
+        for turn in range(count):
+            seed = ((run.seed * 1_000_003 + number) * 64 + turn) % 2**31
+            plain = request_of(sample, max_tokens=max_tokens, id=f"{number}/{turn}")
+            found[plain.id] = replace(plain, temperature=_TEMPERATURE, seed=seed, controls=controls)
+    return found

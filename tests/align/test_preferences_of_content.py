@@ -1,0 +1,87 @@
+"""`align.preferences` over pictures and rows: a pair holds both, who chose stands on it, and splits stay apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_align import MARK, Rated
+
+import small_content as tiny
+from tiny_models import watched
+from volant.core.artifact import payload_digest
+from volant.core.errors import DataError
+from volant.core.sample import Sample, content_text, pair_sides
+from volant.modalities.image import pixels
+from volant.stages.align import preferences
+from volant.store.dataset import rows
+
+
+def run_of(folder: Path, modality: str, *ratings: Any) -> Any:
+    run = tiny.content_run(folder, modality, outside=MARK)
+    run.records = Rated(*ratings)
+    return run
+
+
+def pairs_of(data: Any) -> list[Sample]:
+    return [s for s in rows(data) if s.shape == "preference"]
+
+
+def test_what_is_made_whole_goes_into_a_text_and_comes_back() -> None:
+    picture, row = tiny.pictures(1)[0], tiny.people(1)[0]
+    texts = [content_text(s, "image/png") for s in (picture, row)]
+    assert texts[0].startswith("data:image/png;base64,") and json.loads(texts[1])["age"]
+    pair = picture.model_copy(update={"shape": "preference", "target": texts[0], "rejected": texts[1], "media": None})
+    chosen, rejected = pair_sides(pair)
+    assert (chosen.shape, chosen.media, chosen.condition) == ("media", picture.media, picture.condition)
+    assert (rejected.shape, rejected.content) == ("row", row.content)
+    for broken in ("a text", "data:image/png;base64,?", "[1]", ""):
+        with pytest.raises(DataError, match="two pictures or rows"):
+            pair_sides(pair.model_copy(update={"target": broken}))
+
+
+def test_people_choose_between_pictures(shelf: Any, tmp_path: Path) -> None:
+    told = [content_text(s, "image/png") for s in tiny.pictures(31, seed=3)]
+    ratings = [("left", told[i], told[i + 1], "b", "ana") for i in range(30)]
+    run = run_of(tmp_path, "image", *ratings, ("left", "a text", "another", "a", "ben"), ("top", *told[:2], "a", "cy"))
+    found = pairs_of(preferences(run, shelf.flow, shelf.pictures, prompts=0))
+    assert len(found) == 31 and {s.labels[0].by for s in found} == {"person:ana", "person:cy"}
+    assert {s.split for s in found} == {"train", "validation"}  # by their own hash: there are two conditions only
+    chosen, rejected = pair_sides(found[0])
+    assert pixels(chosen).shape == (8, 8, 1) and chosen.media != rejected.media and chosen.condition == "left"
+    assert content_text(chosen, "image/png") == told[1]
+    lines = " ".join(watched(run).lines)
+    assert "1 ratings are not of pictures or rows" in lines and "1 rated prompts are not in the data" in lines
+
+
+def test_a_judge_chooses_where_nobody_did(shelf: Any, tmp_path: Path) -> None:
+    left = ("left", *(content_text(s, "image/png") for s in tiny.pictures(2)), "a", "ana")
+    settings = {"judge": shelf.judge, "scorers": ["class_accuracy"], "prompts": 24, "answers": 6, "margin": 0.5}
+    digests = []
+    for name in "ab":
+        run = run_of(tmp_path / name, "image", left)
+        made = preferences(run, shelf.flow, shelf.pictures, **settings, controls={"guidance": 0.0})
+        digests.append(payload_digest(made.path)[0])
+    assert digests[0] == digests[1]
+    people, *scored = pairs_of(made)
+    assert people.labels[0].by == "person:ana" and scored
+    assert {s.condition for s in scored} == {"right"}  # people come first, condition by condition
+    for pair in scored:
+        assert pair.labels[0].by == "scorer:class_accuracy@1" and pair.source.origin == "generated"
+        assert pair.attrs == {"chosen_value": 1.0, "rejected_value": 0.0}
+        (parent,) = [s for s in tiny.pictures() if s.id == pair.parents[0]]
+        assert parent.split == pair.split and parent.condition == pair.condition
+    held = [s for s in rows(made, "validation") if s.shape == "media"]
+    assert [s.id for s in held] == [s.id for s in tiny.pictures() if s.split == "validation"]
+
+
+def test_rows_are_chosen_by_the_goals_metric(shelf: Any, tmp_path: Path) -> None:
+    run = run_of(tmp_path, "table")
+    made = preferences(run, shelf.tree, shelf.people, prompts=12, answers=3, margin=0.0)
+    found = pairs_of(made)
+    assert found and {s.labels[0].by.split("@")[0] for s in found} == {"scorer:marginals"}
+    chosen, rejected = pair_sides(found[0])
+    assert set(json.loads(chosen.content or "")) == set(tiny.TYPES) and chosen.content != rejected.content
+    assert not found[0].condition
