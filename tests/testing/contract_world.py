@@ -153,6 +153,10 @@ TABLE: dict[str, Builder] = {
     },
     "collect.split": lambda p, w: {"data": put(p, w.data)},
     "pretrain.base": lambda p, w: {"source": _folder(p, w.model, "tiny")},
+    "pretrain.masked": lambda p, w: {
+        "data": put(p, w.data), "depth": 1, "tokens": 4000, "vocab": 320, "context": 64, "batch_tokens": 256,
+        "checkpoint_tokens": 1000, "looks": 2,
+    },
     "pretrain.transformer": lambda p, w: {
         "data": put(p, w.data), "depth": 1, "tokens": 4000, "vocab": 320, "context": 64, "batch_tokens": 256,
         "checkpoint_tokens": 1000, "looks": 2,

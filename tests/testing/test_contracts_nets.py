@@ -21,7 +21,7 @@ from volant.engines.torch import engine as torch_engine
 from volant.modalities import open_modality
 from volant.modalities.text import Text, modality
 from volant.modalities.text_shapes import sample_of
-from volant.nets import flow, gaussian, neighbour, ngram, tree, vae
+from volant.nets import flow, gaussian, masked, neighbour, ngram, tree, vae
 from volant.nets.transformer import Transformer, family
 from volant.stages.compress import quantise
 from volant.stages.pretrain import fit
@@ -381,3 +381,10 @@ def test_an_unknown_encoding_is_refused(ending, tmp_path):
     about = OutsideFile(file, file.name, file.stat().st_size, "")
     (found,) = modality.load(about, SAMPLES[0].source, encoding="latin-99")
     assert isinstance(found, Refusal) and "latin-99" in found.reason
+
+
+def test_masked(tmp_path):
+    losses = check_family(
+        masked.family, SPACE, folder=tmp_path, size=SIZE, rest=0.1, learn=adam(masked.family, steps=200)
+    )
+    assert len(losses) == 201

@@ -34,6 +34,7 @@ END_OF_TEXT, USER, ASSISTANT, SYSTEM, END = SPECIAL = (
     "<|system|>",
     "<|end|>",
 )
+MASK = "<|mask|>"
 DEFAULT_LENGTH = 512
 # Stand-ins for special tokens that a user wrote into a message; Unicode promises that nobody uses them.
 _STAND_IN = 0x10F000
@@ -72,7 +73,9 @@ class TextCodec:
         self.vocab = max(names.values()) + 1
         self.space: Tokens = Tokens(self.vocab, length)
         self._tokens = {
-            k: v for k in ("bos_token", "eos_token", "pad_token", "unk_token") if (v := token_name(config, k))
+            k: v
+            for k in ("bos_token", "eos_token", "pad_token", "unk_token", "mask_token")
+            if (v := token_name(config, k))
         }
         eos = names.get(self._tokens.get("eos_token", ""))
         if eos is None:
@@ -213,6 +216,15 @@ class TextCodec:
             return set()
         last = [token for token, start, _ in self._encoded(text[: spans[-1][1]], 0) if start >= spans[-1][0]][-1:]
         return {token for token in last if token in self._specials.values()}
+
+    def with_mask(self) -> TextCodec:
+        """The same codec whose tokenizer knows one token more, `<|mask|>`, with the id behind all others."""
+        from tokenizers import AddedToken, Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        tokenizer.add_special_tokens([AddedToken(MASK, special=True, normalized=False, lstrip=True)])
+        config = {**self.config, "mask_token": MASK}
+        return TextCodec(tokenizer, config, template=self.chat_template, length=self.space.length)
 
     # --- files ------------------------------------------------------------------------------
 

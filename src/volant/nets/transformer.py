@@ -215,11 +215,7 @@ class Transformer:
 
     def save(self, net: Any, folder: Path) -> None:
         """Write `config.json`, `generation_config.json` and `model.safetensors`; opens with transformers alone."""
-        folder.mkdir(parents=True, exist_ok=True)
-        _silence()
-        net.config.name_or_path = ""
-        net.save_pretrained(folder, safe_serialization=True)
-        _forget_places(folder / "config.json")
+        save_whole(net, folder)
 
     def load(self, folder: Path, *, dtype: Any = torch.float32) -> Any:
         """Any causal language model of transformers, from safetensors only, never with the repository's own code.
@@ -235,7 +231,7 @@ class Transformer:
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
 
-        _silence()
+        quiet()
         try:
             opened: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
@@ -358,7 +354,16 @@ def check_files(folder: Path) -> None:
         raise ArtifactError(what, where=str(folder), fix="Convert it where you trust it, then name the result.")
 
 
-def _silence() -> None:
+def save_whole(net: Any, folder: Path) -> None:
+    """Write a network of transformers with its configuration, without the place that it came from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    quiet()
+    net.config.name_or_path = ""
+    net.save_pretrained(folder, safe_serialization=True)
+    _forget_places(folder / "config.json")
+
+
+def quiet() -> None:
     """Keep transformers' bars for a single small file off the terminal; ours shows what takes long."""
     from transformers.utils import logging
 

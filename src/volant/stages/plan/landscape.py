@@ -148,21 +148,21 @@ def keywords(problem: str) -> str:
 
 
 def families(modality_name: str) -> list[FamilyFit]:
-    """The families that accept a space of the modality, ranked: fit of the space first, then cost; rivals last."""
+    """The families that accept a space of the modality, by fit; those that only understand, then rivals, come last."""
     from volant.modalities import open_modality
 
     modality = open_modality(modality_name)
     spaces = list(modality.spaces())
     rivals = {family for family, _ in modality.baselines().values()}
-    fits: list[tuple[tuple[bool, int, str], str, str, str]] = []
+    fits: list[tuple[tuple[bool, int, bool, str], str, str, str]] = []
     for name in family_modules():
-        accepts, missing = _accepts(name)
+        accepts, encoder, missing = _accepts(name)
         fitting = [space for space in spaces if space in accepts]
         if fitting or missing:  # what cannot be imported may fit: it is shown with what it misses, after the rest
             place = spaces.index(fitting[0]) if fitting else len(spaces)
-            fits.append(((name in rivals, place, name), name, fitting[0] if fitting else "", missing))
+            fits.append(((name in rivals, place, encoder, name), name, fitting[0] if fitting else "", missing))
     # A rival that is fitted by counting has no family object; it takes the samples as they are.
-    fits += [((True, len(spaces), name), name, "samples", "") for name in rivals - {fit[1] for fit in fits}]
+    fits += [((True, len(spaces), False, name), name, "samples", "") for name in rivals - {fit[1] for fit in fits}]
     ranked = sorted(fits)
     return [
         FamilyFit(rank, name, space, name in rivals, _cost(name, name in rivals), missing)
@@ -229,18 +229,19 @@ def _targets(node: ast.stmt) -> Iterable[str]:
     return [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []
 
 
-def _accepts(name: str) -> tuple[tuple[str, ...], str]:
-    """What a family accepts; the name of a package that it misses."""
+def _accepts(name: str) -> tuple[tuple[str, ...], bool, str]:
+    """What a family accepts; whether it only understands; the name of a package that it misses."""
     try:
-        return tuple(importlib.import_module(f"volant.nets.{name}").family.accepts), ""
+        family = importlib.import_module(f"volant.nets.{name}").family
     except ImportError as error:
-        return (), str(error.name or error)
+        return (), False, str(error.name or error)
+    return tuple(family.accepts), bool(getattr(family, "encoder", False)), ""
 
 
 def _cost(name: str, baseline: bool) -> str:
     if baseline:
         return "seconds"
-    if name == "transformer":
+    if name in ("transformer", "masked"):
         from volant.nets.transformer import size_of
 
         parameters = size_of(4).parameters(4096)
