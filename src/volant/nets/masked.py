@@ -254,7 +254,8 @@ def _at_least_one(batch: Batch, chance_BL: torch.Tensor, share: Any) -> torch.Te
     counts_BL = batch.mask.cpu() if batch.real is None else (batch.mask & batch.real).cpu()
     chance_BL = chance_BL.masked_fill(~counts_BL, 2.0)
     lowest_B1 = chance_BL.min(dim=1, keepdim=True).values
-    return (chance_BL < share) | ((chance_BL == lowest_B1) & counts_BL)
+    hidden_BL: torch.Tensor = (chance_BL < share) | ((chance_BL == lowest_B1) & counts_BL)
+    return hidden_BL
 
 
 family = Masked()
