@@ -166,6 +166,7 @@ def test_croissant_describes_the_files(tmp_path):
     assert croissant.licence_address("MIT OR Apache-2.0") == "MIT OR Apache-2.0"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the reference library's own
 def test_croissant_is_valid_to_the_reference_library(tmp_path):
     reference = pytest.importorskip("mlcroissant", reason="the reference library is not installed")
     data = written(tmp_path / "d", [sample(i) for i in range(3)])

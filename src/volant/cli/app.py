@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from volant.cli import doctor, init, keep, look, present, rate, service, talk, wheel
+from volant.cli import doctor, init, keep, look, present, rate, service, talk, trace, wheel
 from volant.core.errors import PathError, VolantError
 
 
@@ -90,7 +90,13 @@ def _demo(
 _PANELS: dict[str, dict[str, Any]] = {
     "Start": {"init": init.init, "demo": _demo, "doctor": doctor.doctor, "methods": look.methods},
     "Turn the wheel": {"run": wheel.run, "turn": wheel.turn, "status": wheel.status, "rollback": wheel.rollback},
-    "Look": {"show": look.show, "diff": look.diff, "compare": look.compare, "lineage": look.lineage},
+    "Look": {
+        "show": look.show,
+        "diff": look.diff,
+        "compare": look.compare,
+        "lineage": look.lineage,
+        "trace": trace.trace,
+    },
     "Use": {
         "generate": talk.generate,
         "chat": talk.chat,
@@ -100,7 +106,7 @@ _PANELS: dict[str, dict[str, Any]] = {
         "rate": rate.rate,
         "approve": rate.approve,
     },
-    "Keep": {"verify": keep.verify, "gc": keep.gc, "push": keep.push, "pull": keep.pull},
+    "Keep": {"forget": trace.forget, "verify": keep.verify, "gc": keep.gc, "push": keep.push, "pull": keep.pull},
 }
 
 for _panel, _commands in _PANELS.items():

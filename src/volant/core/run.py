@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from volant.core.errors import Interrupted
 from volant.core.outside import Snapshot
 from volant.core.paths import Resolver
+from volant.core.sample import Sample
 from volant.core.score import Score
 from volant.core.spec import Goal
 
@@ -109,6 +110,7 @@ class Run:
         goal: what the project wants, with its targets; never None (an empty goal where none was given).
         resolver: for file names in settings.
         records: read access to requests, feedback, ratings and past runs.
+        forgotten: ids of records that the project was asked to forget; gathering methods call `remembered`.
         spec_steps: the coming steps as `(name, method, settings, inputs by name)`; for `plan.sizing`.
     """
 
@@ -124,12 +126,20 @@ class Run:
     watcher: Watcher = field(default_factory=Silent)
     records: RecordsReader | None = None
     outside: dict[str, Snapshot] = field(default_factory=dict)
+    forgotten: frozenset[str] = frozenset()
     spec_steps: list[tuple[str, str, dict[str, Any], dict[str, list[str]]]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def snapshot(self, setting: str) -> Snapshot:
         """What the project resolved the outside setting `setting` to."""
         return self.outside[setting]
+
+    def remembered(self, sample: Sample) -> Sample:
+        """The sample; of one that was to be forgotten only id, source and the reason, nothing of what it said."""
+        if sample.id not in self.forgotten:
+            return sample
+        kept = {"id": sample.id, "shape": sample.shape, "source": sample.source, "parents": sample.parents}
+        return Sample(**kept, split=sample.split, group=sample.id, drop="forgotten: asked for against kept")
 
     def score(self, score: Score) -> None:
         """Record a measured figure; it appears in the records and on the artifact's card."""

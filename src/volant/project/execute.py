@@ -110,6 +110,7 @@ def prepare(project: Project, step: str, method: Method, bound: Bound, seed: int
         goal=project.goal,
         modality=project.goal.modality,
         spec_steps=spec_steps,
+        forgotten=project.forgotten,
     )
     return Call(step, method, bound, seed, outside, parts, inputs_key(parts), code)
 
@@ -159,6 +160,7 @@ def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
             run = _as_run(project, call, out, work, log.watcher, spec_steps)
             made = runner.submit(call.method.call, run, Bound(inputs, call.bound.settings)).result()
             log.artifact = _seal(call, project, log, made, out, parents)
+            _index(project, log.artifact)
     finally:
         shutil.rmtree(out, ignore_errors=True)
     shutil.rmtree(work, ignore_errors=True)
@@ -236,6 +238,7 @@ def _as_run(
         watcher=watcher,
         records=project.reader(),
         outside=call.outside,
+        forgotten=project.forgotten,
         spec_steps=spec_steps,
         stop=project.stop,
     )
@@ -271,6 +274,14 @@ def _seal(
         versions=_versions(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _index(project: Project, artifact: Artifact) -> None:
+    """Index a dataset's records now, while its shards are warm, so that no trace waits for it."""
+    if isinstance(artifact, Dataset):
+        from volant.store.record_index import index_of
+
+        index_of(project.store.root).add(artifact)
 
 
 def _licences(made: Artifact, inputs: list[Artifact]) -> list[str]:

@@ -17,6 +17,7 @@ import hashlib
 import inspect
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -134,7 +135,7 @@ def read_facts(source: str) -> FileFacts:
         elif isinstance(node, ast.Attribute) and node.attr == "goal":
             above = parents.get(node)
             goal.add(above.attr if isinstance(above, ast.Attribute) else "*")
-        elif isinstance(node, ast.Attribute) and node.attr == "spec_steps":
+        elif isinstance(node, ast.Attribute) and node.attr in ("spec_steps", "remembered", "forgotten"):
             reads.add(node.attr)
         _drop_docstring(node)
     packages = {name.split(".")[0] for name in imports} - set(sys.stdlib_module_names) - {"volant"} - _optional(tree)
@@ -186,6 +187,7 @@ def key_parts(
     goal: Goal,
     modality: str,
     spec_steps: list[Any],
+    forgotten: Collection[str] = (),
 ) -> dict[str, Any]:
     """What the inputs key hashes, part by part, so that a stale step can say which part changed."""
     wanted = goal.model_dump(mode="json")
@@ -203,6 +205,8 @@ def key_parts(
     }
     if "spec_steps" in code.reads:
         parts["steps"] = to_jsonable_python(spec_steps)
+    if forgotten and {"remembered", "forgotten"} & set(code.reads):
+        parts["forgotten"] = hashlib.sha256("\n".join(sorted(forgotten)).encode()).hexdigest()
     if not method.builtin:
         parts["code"] = code.digest
     return parts

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from volant.project.looking import fresh_artifacts
 from volant.store.lineage import ancestors
+from volant.store.record_index import index_of
 
 if TYPE_CHECKING:
     from volant.project.project import Project
@@ -62,7 +63,10 @@ def collect_garbage(project: Project, *, dry: bool = False) -> Freed:
     keep = needed(project)
     gone = [digest for digest in project.store.digests() if digest not in keep]
     sizes = 0
+    index = index_of(project.store.root)
     for digest in gone:
+        if not dry:
+            index.remove(digest)
         card = project.store.get(digest).card
         sizes += project.store.delete(digest) if not dry else (card.size_bytes if card else 0)
     project.store.sweep()

@@ -29,6 +29,7 @@ from volant.core.run import RecordsReader, Run, Silent, Watcher
 from volant.core.spec import Goal, Spec
 from volant.project.execute import Call, Done, execute, prepare
 from volant.project.fingerprint import CodeReader
+from volant.project.forgotten import forgotten_ids
 from volant.project.looking import fresh_artifacts
 from volant.project.planning import Planned, check_outside, plan_steps, with_ancestors
 from volant.project.snapshots import Hashes, Snapshots
@@ -106,6 +107,11 @@ class Project:
         self.store.root.mkdir(parents=True, exist_ok=True)
         url = (self.spec.records if self.spec else "") or os.environ.get("VOLANT_RECORDS", "")
         return Records.open(url or f"sqlite:///{self.store.root / 'records.db'}")
+
+    @cached_property
+    def forgotten(self) -> frozenset[str]:
+        """Ids of the records that were asked to be forgotten: `forgotten.jsonl` beside the project file."""
+        return forgotten_ids(self.root)
 
     @cached_property
     def snapshots(self) -> Snapshots:

@@ -42,7 +42,7 @@ def arrive(
                     refusals.append(item)
                 continue
             kept += 1
-            yield item
+            yield run.remembered(item)
         # Judged here, before the splits are: why nothing came says more than that nothing came.
         _judge(run, kept, refused, refusals, refuse_above, fix)
 

@@ -75,7 +75,8 @@ def clean(
         max_duplicate_lines=max_duplicate_lines, max_top_phrase=max_top_phrase,
         max_duplicate_phrases=max_duplicate_phrases,
     )  # fmt: skip
-    samples = [_placed(sample) for part in (data, *more) for sample in rows(part)]
+    found = [run.remembered(_placed(sample)) for part in (data, *more) for sample in rows(part)]
+    samples = [sample for sample in found if not sample.drop]
     further = [sample for sample in rows(guard) if sample.split != "train"] if guard else []
     if len(samples) < 3:
         raise DataError(
@@ -97,6 +98,7 @@ def clean(
     _report(run, samples)
     with writer(run.out, modality=run.modality) as out:
         out.write_all(samples)
+        out.write_all(sample for sample in found if sample.drop and sample.id in run.forgotten)
         for part in (data, *more):
             out.write_all(dropped(part))
     return Dataset(run.out)

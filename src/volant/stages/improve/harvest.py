@@ -50,7 +50,7 @@ def harvest(
     refused: Counter[str] = Counter()
     rows = [] if run.records is None else list(run.records.feedback(run.snapshot("feedback")))
     samples = list(_samples(rows, refused, modality=run.modality, min_rating=min_rating, licence=licence))
-    samples = _newest(samples, per_client, max_characters)
+    samples = [run.remembered(sample) for sample in _newest(samples, per_client, max_characters)]
     kept = [sample for sample in samples if not sample.drop]
     refused.update(sample.drop.split(":")[0] for sample in samples if sample.drop)
     said = ", ".join(f"{n} {rule}" for rule, n in sorted(refused.items())) or "none"
