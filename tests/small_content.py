@@ -14,7 +14,7 @@ import torch
 from tiny_models import run_in
 from volant.core.artifact import Dataset, Model
 from volant.core.run import Run
-from volant.core.sample import Sample, Source, Split, sample_id
+from volant.core.sample import Label, Sample, Source, Split, content_text, sample_id, split_of
 from volant.core.spec import Goal
 from volant.modalities.image_pixels import image_sample
 from volant.store.dataset import writer
@@ -45,6 +45,16 @@ def pictures(n: int = 48, *, classes: Sequence[str] = CLASSES, seed: int = 0) ->
     rng = np.random.default_rng(seed)
     made = [picture(classes[i % len(classes)], rng) for i in range(n)]
     return [s.model_copy(update={"split": SPLITS[i // len(classes) % 6]}) for i, s in enumerate(made)]
+
+
+def pair(chosen: Sample, rejected: Sample) -> Sample:
+    """Two contents as a preference of Ana's, a fifth of them for validation."""
+    id, media_type = sample_id("pair", chosen.id, rejected.id), "image/png"
+    return Sample(
+        id=id, shape="preference", source=SOURCE, condition=chosen.condition,
+        target=content_text(chosen, media_type), rejected=content_text(rejected, media_type),
+        split=split_of(id, test=0, validation=2), labels=[Label(name="preference", value="chosen", by="person:ana")],
+    )  # fmt: skip
 
 
 def row(number: int, rng: np.random.Generator, constraints: Sequence[str] = ()) -> Sample:
@@ -119,6 +129,13 @@ class Shelf:
     def pictures(self) -> Dataset:
         """48 pictures of two classes."""
         return stored(self.folder / "pictures", pictures())
+
+    @cached_property
+    def pairs(self) -> Dataset:
+        """Pairs of pictures of one class, the first one chosen, and the pictures for validation."""
+        samples = pictures()
+        held = [s for s in samples if s.split == "validation"]
+        return stored(self.folder / "pairs", [*held, *(pair(a, b) for a, b in zip(samples, samples[2:], strict=False))])
 
     @cached_property
     def people(self) -> Dataset:

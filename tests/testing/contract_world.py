@@ -235,6 +235,9 @@ OF_CONTENT: dict[str, Builder] = {
         "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "prompts": 12, "answers": 2,
         "ratings": _used(p, ratings=True) and "*", "margin": 0.0,
     },
+    "align.dpo": lambda p, w: {
+        "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pairs), "epochs": 1.0, "rows": 4,
+    },
     "evaluate.suite": lambda p, w: {
         "model": put(_tables(p), w.shelf.tree), "data": put(p, w.shelf.people), "scorers": ["marginals"], "limit": 10,
     },

@@ -37,7 +37,7 @@ class OnnxEngine:
         """
         from volant.modalities import open_modality
         from volant.nets import open_family
-        from volant.nets.content import open_codec
+        from volant.nets.opened import open_codec
 
         about = model.about
         if device != "cpu":

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from volant.core.artifact import Model
-from volant.core.errors import ArtifactError, DataError, MachineError, VolantError
+from volant.core.errors import DataError
 from volant.core.protocols import Chunk, ContentCodec, Request, Session
 from volant.core.sample import Sample
-from volant.nets.content import check_controls, open_codec
+from volant.nets.content import check_controls
+from volant.nets.opened import opened
 
 _BATCH = 512
 TRIES = 64  # of one request; a condition that one draw in sixty-four meets is met by most requests
@@ -39,32 +40,11 @@ class SamplerEngine:
             ArtifactError: it is damaged, or of a family without `sample`.
             MachineError: the device is not there.
         """
-        from volant.modalities import open_modality
-        from volant.nets import open_family
-        from volant.nets.int8 import restored
-
         torch.set_num_threads(threads)
-        about = model.about
-        with restored(model.path) as folder:  # the model's own, unless its weights are in 8 bits
-            try:
-                family: Any = open_family(about.family)
-                net = family.load(folder)
-            except VolantError:
-                raise
-            except Exception as error:  # whatever a library raises on damaged files
-                first = str(error).strip().split("\n")[0]
-                raise ArtifactError(
-                    f"the model cannot be opened: {first}", where=str(model.path), fix="Run `volant verify`."
-                ) from error
-            codec = open_codec(open_modality(about.modality), folder)
-        if isinstance(net, torch.nn.Module):
-            try:
-                net = net.to(device).eval()
-            except (RuntimeError, AssertionError) as error:
-                raise MachineError(
-                    f"cannot use device {device!r}: {error}", where=str(model.path), fix="Set `device: cpu`."
-                ) from error
-        return SamplerSession(family, net, codec, about.extra.get("controls", {}))
+        found = opened(model, device=device)
+        if isinstance(found.net, torch.nn.Module):
+            found.net.eval()
+        return SamplerSession(found.family, found.net, found.codec, found.controls)
 
 
 class SamplerSession:

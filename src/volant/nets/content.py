@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ from volant.core.run import Run
 from volant.core.sample import Sample
 from volant.nets.arrays import Arrays
 from volant.nets.batches import Batches, Padded, Step
-from volant.nets.latent import has_latents, open_latent
 from volant.nets.loop import Outcome, Recipe, train
 
 _SHORTCUTS = ("examples", "dtype", "eos")  # what a size setting may not name: it comes from the data or the codec
@@ -90,12 +88,6 @@ def check_size(family: Any, size: Mapping[str, Any]) -> None:
     for name in size:
         if known and name not in known:
             raise SettingError(f"a {family.name} has no size {name!r}.", where="size", fix=did_you_mean(name, known))
-
-
-def open_codec(modality: Modality, folder: Path) -> Any:
-    """The codec that travels with a model, around its autoencoder where the model learnt latents."""
-    codec = modality.open_codec(folder)
-    return open_latent(codec, folder) if has_latents(folder) else codec
 
 
 def encoded(codec: ContentCodec, samples: Sequence[Sample]) -> list[Example | Encoded]:

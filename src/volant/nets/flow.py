@@ -86,6 +86,21 @@ class Flow:
 
         Noise, sigmas and which conditions are left out come from torch's own generator of the CPU.
         """
+        each_B = self._errors(net, batch)
+        if batch.weights_B is not None:
+            each_B = each_B * batch.weights_B
+        return each_B.sum(), batch.size
+
+    def surprise(self, net: Velocity, batch: ArrayBatch) -> torch.Tensor:
+        """How far off each example is told: squared errors of the velocity summed over its values, at one sigma [B].
+
+        In the mean over sigmas it stands for the negative log-likelihood in nats, as in Wallace et al. 2023. Noise
+        and sigmas come from torch's own generator: with the same state they are the same.
+        """
+        return self._errors(net, batch) * batch.values[0].numel()
+
+    def _errors(self, net: Velocity, batch: ArrayBatch) -> torch.Tensor:
+        """The mean squared error of each example's velocity [B]."""
         x, size = batch.values, batch.size
         drawn, sigma_B = torch.randn(x.shape).to(x), stratified(size).to(x)
         told_BC = batch.condition_BC
@@ -93,11 +108,8 @@ class Flow:
             net.notice(told_BC)
             told_BC = told_BC.masked_fill((torch.rand(size) < DROP).to(x.device)[:, None], NONE)
         share = sigma_B[:, None, None, None]
-        velocity = net.current()(torch.lerp(x, drawn, share), sigma_B, told_BC)
-        each_B = (velocity.float() - (drawn - x)).square().flatten(1).mean(1)
-        if batch.weights_B is not None:
-            each_B = each_B * batch.weights_B
-        return each_B.sum(), size
+        velocity: torch.Tensor = net.current()(torch.lerp(x, drawn, share), sigma_B, told_BC)
+        return (velocity.float() - (drawn - x)).square().flatten(1).mean(1)
 
     def loss(self, net: Velocity, batch: ArrayBatch) -> torch.Tensor:
         """The mean loss of a batch, with the same noise at each call."""

@@ -132,6 +132,18 @@ class Pipeline:
 
         Noise, times and which captions are left out come from torch's own generator of the CPU.
         """
+        each_B, _ = self._errors(net, batch)
+        if batch.weights_B is not None:
+            each_B = each_B * batch.weights_B
+        return each_B.sum(), batch.size
+
+    def surprise(self, net: Piped, batch: ArrayBatch) -> torch.Tensor:
+        """Squared errors of each example's prediction, summed over its latents, at one time [B]; as `Flow.surprise`."""
+        each_B, values = self._errors(net, batch)
+        return each_B * values
+
+    def _errors(self, net: Piped, batch: ArrayBatch) -> tuple[torch.Tensor, int]:
+        """(mean squared error of each example's prediction [B], numbers in each)."""
         clean = denoising.latents(net.pipe.components.get("vae"), batch.values)
         x, time_B, target = denoising.noised(net.pipe.scheduler, clean)
         height, width = batch.values.shape[-2:]
@@ -140,10 +152,7 @@ class Pipeline:
         name = "timestep" if "timestep" in inspect.signature(net.core.forward).parameters else "timesteps"
         predicted = net.core(x, **{name: time_B}, **more, return_dict=False)[0].float()
         # Some tell the variance beside it, which is left as it was.
-        each_B = (predicted[:, : target.size(1)] - target).square().flatten(1).mean(1)
-        if batch.weights_B is not None:
-            each_B = each_B * batch.weights_B
-        return each_B.sum(), batch.size
+        return (predicted[:, : target.size(1)] - target).square().flatten(1).mean(1), target[0].numel()
 
     def loss(self, net: Piped, batch: ArrayBatch) -> torch.Tensor:
         """The mean loss of a batch, with the same noise at each call."""

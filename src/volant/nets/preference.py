@@ -25,6 +25,8 @@ from volant.core.run import Run
 from volant.core.sample import Sample
 from volant.nets.batches import Batch, fit
 from volant.nets.loop import Loss, Outcome, Recipe, evaluate, train
+from volant.nets.nearness import Start
+from volant.nets.opened import unconverted
 
 # Architectures whose logits are `lm_head(hidden)` and nothing else: only answer positions need the head there.
 _PLAIN_HEADS = ("qwen3", "qwen2", "llama", "mistral")
@@ -151,7 +153,7 @@ def check_trainable(model: Model) -> None:
     """
     if model.about.engine != "torch":
         what = f"preference training takes a model that torch runs, not one for {model.about.engine!r}."
-        raise SettingError(what, where="model", fix="Name the step that made the model before it was converted.")
+        raise SettingError(what, where="model", fix=unconverted(model))
 
 
 def rate_for(net: Any, at_2048: float) -> float:
@@ -249,7 +251,7 @@ def dpo(
     Returns:
         What the loop says, and how the held-out pairs fare after it (None where there are none).
     """
-    start = {name: p.detach().clone() for name, p in net.named_parameters()}
+    start = Start(net)
     data = Pairs(pairs, rows=rows, seed=run.seed, pad=pad)
     data.reference = _over(net, data)
     watched = Pairs(held, rows=rows, seed=0, pad=pad) if held else data
@@ -260,16 +262,8 @@ def dpo(
     outcome = _learn(run, net, data, watched if held else None, loss, steps, lr, "dpo")
     if outcome.validation is not None and outcome.validation >= before:
         run.say(f"held-out pairs did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")
-        _between(net, start, 0.0, 1.0)
-    judged = judge(net, watched)
-    reached = 1.0
-    for share in (0.75, 0.5, 0.25, 0.0):
-        if judged.shift <= bound:
-            break
-        run.say(f"{judged.shift:.1f} nats from the reference, bound {bound:g}: going back to {share:g} of the way")
-        _between(net, start, share, reached)
-        reached = share
-        judged = judge(net, watched)
+        start.pull(net, 0.0)
+    judged = start.within(run, net, lambda: judge(net, watched), bound)
     return outcome, judged if held else None
 
 
@@ -318,10 +312,3 @@ def _over(net: Any, pairs: Pairs, figure: Any = pair_logp) -> torch.Tensor:
     found = torch.cat([figure(net, batch.to(device)).cpu() for batch in pairs.in_order()])
     net.train(was)
     return found
-
-
-@torch.no_grad()
-def _between(net: Any, start: dict[str, torch.Tensor], share: float, reached: float) -> None:
-    """Move the weights back to `share` of the whole way from `start`; they stand at `reached` of it."""
-    for name, weight in net.named_parameters():
-        weight.copy_(start[name] + (weight - start[name]) * (share / reached))

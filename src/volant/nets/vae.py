@@ -105,8 +105,13 @@ class Vae:
 
     def step_loss(self, net: Any, batch: ArrayBatch) -> tuple[torch.Tensor, int]:
         """What the loop minimises, in nats: errors and `beta` times the divergence; noise is torch's own."""
-        losses_B = net.losses(batch)
+        losses_B = self.surprise(net, batch)
         return (losses_B if batch.weights_B is None else losses_B * batch.weights_B).sum(), batch.size
+
+    def surprise(self, net: Any, batch: ArrayBatch) -> torch.Tensor:
+        """The bound on each example's negative log-likelihood, in nats [B]; noise is torch's own."""
+        losses_B: torch.Tensor = net.losses(batch)
+        return losses_B
 
     @torch.no_grad()
     def finish(self, net: Any, examples: Sequence[Example], *, seed: int) -> None:

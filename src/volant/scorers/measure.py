@@ -329,7 +329,9 @@ def _scorer(metric: str, data: Dataset, judge: Model | None) -> Scorer:
     from volant.store.dataset import count, rows
 
     content = set(CONTENT_SHAPES) & set(data.about["shapes"])
-    training = list(islice(rows(data, "train"), TRAINING)) if content and count(data, "train") else None
+    # A dataset of pairs has them in the train split beside the samples.
+    real = (s for s in rows(data, "train") if s.shape in content) if content and count(data, "train") else ()
+    training = list(islice(real, TRAINING)) or None
     return build([metric], {"judge": judge, "training": training})[metric]
 
 

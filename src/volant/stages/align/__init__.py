@@ -1,13 +1,13 @@
 """Align: what do people prefer?
 
-Enters: a Model and a Dataset of prompts; people's ratings, if there are any. Leaves: pairs, a model that judges,
-or a model that has moved towards what is preferred.
+Enters: a Model and a Dataset of prompts, pictures or rows; people's ratings, if there are any. Leaves: pairs, a
+model that judges, or a model that has moved towards what is preferred.
 
 | method        | makes   | pick it                                                                |
 |---------------|---------|------------------------------------------------------------------------|
 | `preferences` | Dataset | first: pairs from `volant rate`, and from scorers where nobody rated   |
-| `reward`      | Model   | to rank or filter answers, and to weed out doubtful pairs before `dpo` |
-| `dpo`         | Model   | to align: no sampling while it trains, stays near where it started     |
+| `reward`      | Model   | to rank or filter answers, and to weed out doubtful pairs before `dpo`; text |
+| `dpo`         | Model   | to align with pairs: no sampling while it trains, stays near where it started; text, flows, VAEs |
 | `reward_weighted` | Model | images and tables: towards what a judge, a rule or a constraint rewards |
 """
 

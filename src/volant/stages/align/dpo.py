@@ -2,7 +2,8 @@
 
 Enters: a Model, a Dataset of preference pairs and, if there is one, a reward model that weeds out doubtful pairs.
 Leaves: a Model of the same kind. Reported: held-out pair accuracy, how far the model moved (nats an answer, with
-a bound), whether answers grew longer (the usual way to cheat), and the task metric before and after.
+a bound), whether answers grew longer (the usual way to cheat), and the task metric before and after. Pictures and rows
+go the same way with another stand-in for their likelihood: `content_pairs.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from volant.core import Dataset, Model, Run, Sample, Score
+from volant.core import Dataset, Model, Run, Sample
 from volant.core.artifact import ModelAbout
-from volant.core.errors import DataError
+from volant.core.errors import DataError, SettingError
+from volant.stages.align import content_pairs
+from volant.stages.align.aligned import pairs_of, state_pairs
 
 
 def dpo(
@@ -21,6 +24,7 @@ def dpo(
     model: Model,
     data: Dataset,
     *,
+    judge: Model | None = None,
     reward: Model | None = None,
     beta: Annotated[float, Field(gt=0, le=10)] = 0.1,
     epochs: Annotated[float, Field(gt=0, le=100)] = 2.0,
@@ -36,19 +40,21 @@ def dpo(
         run: seed, threads, checkpoints, where to write.
         model: the model to align; as it is now, it is the reference.
         data: pairs from `align.preferences`; those of the validation split are held out.
+        judge: a model that the task metric asks, where it needs one.
         reward: a model from `align.reward`; train pairs in which it prefers the rejected answer are left out.
         beta: how dearly distance from the reference is paid; higher stays closer and learns less.
         epochs: passes over the train pairs; the weights that do best on held-out pairs are kept.
         rows: pairs in one step.
-        lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048). Too high makes answers shorter
-            and worse.
+        lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048), or a fiftieth of what the
+            family of pictures or rows trains with. Too high makes answers shorter and worse.
         anchor: weight of the chosen answers' own likelihood, which DPO alone lets fall; 0 is plain DPO.
         bound: the farthest from the reference on held-out answers, in nats an answer on average; weights beyond it
             are pulled back towards the reference.
-        limit: how many validation samples measure the task metric and the length.
+        limit: how many validation samples measure the task metric and the length; for text.
 
     Raises:
         DataError: there is no pair to learn from.
+        SettingError: the model was converted, or its family cannot tell how likely an example is.
     """
     import math
 
@@ -57,13 +63,21 @@ def dpo(
     from volant.engines.torch import TorchSession
     from volant.modalities import open_modality
     from volant.nets import preference
+    from volant.nets.opened import draws
     from volant.nets.transformer import family
     from volant.scorers.measure import check_task
 
+    if draws(model):
+        if reward is not None:
+            what = "a reward model reads text and cannot weed out pairs of pictures or rows."
+            raise SettingError(what, where=run.step, fix="Raise `margin` of `align.preferences` instead.")
+        return content_pairs.aligned(
+            run, model, data, judge, beta=beta, epochs=epochs, rows=rows, lr=lr, anchor=anchor, bound=bound
+        )
     torch.set_num_threads(run.threads)
     preference.check_trainable(model)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
-    train, held = _pairs(data, "train"), _pairs(data, "validation")
+    train, held = pairs_of(data, "train"), pairs_of(data, "validation")
     if reward is not None:
         train = _agreed(run, reward, train)
     pairs, watched = (preference.fitted(preference.encoded(codec, part), codec.space.length) for part in (train, held))
@@ -81,7 +95,7 @@ def dpo(
     if judged is None:
         run.say("there are no held-out pairs: pair accuracy was not measured, and the last weights were kept")
     else:
-        _state(run, judged, bound)
+        state_pairs(run, judged, bound)
     session = TorchSession(net, codec)
     _state_lengths(run, before, _lengths(session, data, limit))
     check_task(run, session, data, before=model, limit=limit)
@@ -90,14 +104,6 @@ def dpo(
     about = ModelAbout.model_validate(known).model_dump_json(indent=1)
     (run.out / "volant.json").write_text(about + "\n", encoding="utf-8")
     return Model(run.out)
-
-
-def _pairs(data: Dataset, split: Any) -> list[Sample]:
-    from volant.store.dataset import count, rows
-
-    if split != "train" and not count(data, split):
-        return []
-    return [s for s in rows(data, split) if s.shape == "preference"]
 
 
 def _agreed(run: Run, reward: Model, train: list[Sample]) -> list[Sample]:
@@ -122,23 +128,6 @@ def _agreed(run: Run, reward: Model, train: list[Sample]) -> list[Sample]:
         kept += [s for (s, _), r in zip(whole, rewards_P2.tolist(), strict=True) if r[0] >= r[1]]
     run.say(f"the reward model agrees with {len(kept)} of {len(train)} train pairs; the others are left out")
     return kept
-
-
-def _state(run: Run, judged: Any, bound: float) -> None:
-    """Held-out accuracy (of the implicit reward, which is 0.5 by definition before the first step) and distance."""
-    from volant.scorers.compare import paired
-    from volant.scorers.measure import mean_score
-
-    right = [1.0 if m > 0 else 0.5 if m == 0 else 0.0 for m in judged.margins]
-    note = "held-out pairs, by how much likelier each answer became; chance is 0.5"
-    run.score(mean_score("pair_accuracy", right, note=note))
-    gain = paired("pair_accuracy", [0.5] * len(right), right, seed=run.seed)
-    run.score(gain.change)
-    run.say(f"held-out pair accuracy against chance: {gain.verdict} (p = {gain.p:.2g}, n = {gain.n})")
-    n = len(judged.margins)
-    note = f"mean distance from the reference on held-out answers; bound {bound:g}"
-    run.score(Score.exact("logratio", judged.shift, n=n, unit="nats", direction="lower", note=note))
-    run.score(Score.exact("chosen_logratio", judged.chosen_shift, n=n, unit="nats"))
 
 
 def _lengths(session: Any, data: Dataset, limit: int) -> list[float]:

@@ -44,7 +44,8 @@ def preferences(
         run: seed, records, where to write.
         model: the one whose answers are compared; alignment works best on its own answers.
         data: prompts with reference answers; train prompts give pairs to learn from, validation prompts held-out
-            ones. Its validation samples travel along, so that `align.dpo` can watch the task metric.
+            ones. Its validation samples travel along, so that `align.dpo` can watch the task metric; pictures and
+            rows of the train split as well, which such metrics measure against.
         judge: a model that the scorers ask, where they need one.
         ratings: workload whose ratings are used (`*`: all). Ties and unknown raters' doubles are dropped.
         scorers: what ranks the answers where no person did; several are averaged. Empty takes the goal's metric.
@@ -84,6 +85,7 @@ def preferences(
     with writer(run.out, modality=run.modality) as out:
         out.write_all(pairs)
         out.write_all(held)
+        out.write_all(_measured_against(train))
     return Dataset(run.out)
 
 
@@ -167,14 +169,19 @@ def _asked(run: Run, train: list[Sample], held: list[Sample], prompts: int, rate
     return found
 
 
+def _measured_against(train: list[Sample]) -> list[Sample]:
+    """Training pictures or rows that scorers measure against; none of text, whose answers are compared one by one."""
+    from volant.scorers.measure import TRAINING
+
+    return [s for s in train if s.shape in CONTENT_SHAPES][:TRAINING]
+
+
 def _judges(run: Run, scorers: Scorers, judge: Model | None, train: list[Sample]) -> dict[str, Any]:
     """The scorers that rank; those of pictures and rows may measure against the training samples."""
     from volant.scorers import build
-    from volant.scorers.measure import TRAINING
 
     metric = "relevance" if run.goal.metric == "bits_per_byte" else run.goal.metric
-    training = [s for s in train if s.shape in CONTENT_SHAPES][:TRAINING] or None
-    return build(scorers or [metric], {"judge": judge, "training": training})
+    return build(scorers or [metric], {"judge": judge, "training": _measured_against(train) or None})
 
 
 def _scored(

@@ -9,7 +9,6 @@ Lee et al. 2023). `strength` says how near; the loss on real data, before and af
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,11 +18,13 @@ from pydantic import Field
 from volant.core import Dataset, Model, Run, Sample, Scorers
 from volant.core.artifact import CARD
 from volant.core.errors import SettingError
+from volant.stages.align.aligned import checked, held, state_distance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from volant.core.protocols import Session
+    from volant.nets.opened import Opened
 
 _HELD = 256  # fresh draws that the reward is compared on, before and after
 
@@ -62,59 +63,66 @@ def reward_weighted(
     Raises:
         SettingError: the model writes text (use `align.dpo`), or no scorer is named.
     """
-    import numpy as np
-
-    from volant.engines.sampler import SamplerSession
-    from volant.modalities import open_modality
-    from volant.nets import content, open_family
+    from volant.nets import content
+    from volant.nets.opened import draws, to_train
     from volant.scorers import build
-    from volant.store.dataset import count, rows
+    from volant.store.dataset import rows
 
-    about = model.about
-    if about.engine != "sampler":
+    if not draws(model):
         raise SettingError("the model writes text.", where=run.step, fix="Use `align.dpo`.")
     if not scorers:
         raise SettingError("there is no scorer to reward with.", where=run.step, fix="Name some under `scorers`.")
-    family = open_family(about.family)
-    net = family.load(model.path)
-    net = net.to(run.device) if hasattr(net, "to") else net
-    codec = content.open_codec(open_modality(about.modality), model.path)
-    own = about.extra.get("controls", {})
-    content.check_controls(family, controls or {})
-    # Draws as they come: what the engine would draw again is what the model is to learn not to do.
-    session = SamplerSession(family, net, codec, own, strict=False)
-    teaching = SamplerSession(family, net, codec, {**own, **(controls or {})}, strict=False)
+    opened = to_train(run, model)
+    content.check_controls(opened.family, controls or {})
     train = list(rows(data, "train"))
     built = build(scorers, {"judge": judge, "training": train})
-    drawn = _draw(run, teaching, train, samples, run.seed)
+    drawn = _draw(run, _session(opened, controls), train, samples, run.seed)
     rewards = _rewards(built, drawn)
     if float(rewards.std()) < 1e-9:
         run.say(f"all {len(drawn)} samples get the same reward: there is nothing to learn, the model stays as it is")
         for file in sorted(model.path.iterdir()):
             if file.name != CARD:
                 (shutil.copytree if file.is_dir() else shutil.copyfile)(file, run.out / file.name)
-        return _checked(run, model, data, judge)
-    before = _draw(run, session, train, _HELD, run.seed + 1)
-    held = list(rows(data, "validation")) if count(data, "validation") else []
-    held_out = content.encoded(codec, held[:512])
-    loss_before = content.losses(family, net, codec, held_out)
-    examples, weights = _mixed(run, codec, drawn, rewards, train, strength, real)
+        return checked(run, model, data, judge)
+    before = _draw(run, _session(opened), train, _HELD, run.seed + 1)
+    held_out = content.encoded(opened.codec, held(data)[:512])
+    loss_before = content.losses(opened.family, opened.net, opened.codec, held_out)
+    examples, weights = _mixed(run, opened.codec, drawn, rewards, train, strength, real)
+    _fit(run, opened, examples, weights, held_out, steps, batch, rate)
+    opened.save(run, aligned="reward_weighted", rewards=sorted(built))
+    after = _draw(run, _session(opened), train, _HELD, run.seed + 1)
+    _state(run, built, before, after)
+    state_distance(run, loss_before, content.losses(opened.family, opened.net, opened.codec, held_out))
+    return checked(run, model, data, judge)
+
+
+def _session(opened: Opened, controls: dict[str, float] | None = None) -> Session:
+    """Draws as they come: what the engine would draw again is what the model is to learn not to do."""
+    from volant.engines.sampler import SamplerSession
+
+    asked = {**opened.controls, **(controls or {})}
+    return SamplerSession(opened.family, opened.net, opened.codec, asked, strict=False)
+
+
+def _fit(
+    run: Run, opened: Opened, examples: list[Any], weights: list[float], held_out: list[Any], steps: int, batch: int,
+    rate: float,
+) -> None:  # fmt: skip
+    """Train the network on weighted examples; a family that is fitted at once gets them as often as they weigh."""
+    import numpy as np
+
+    from volant.nets import content
+
+    family = opened.family
     if hasattr(family, "estimate"):
         chances = np.asarray(weights) / sum(weights)
         chosen = np.random.default_rng(run.seed).choice(len(examples), len(examples), p=chances)
-        family.estimate(net, [examples[int(i)] for i in chosen], seed=run.seed)
-    else:
-        budget = content.Budget(steps or max(1, int(family.default_steps) // 5), batch, rate)
-        content.fit(run, family, net, codec, examples, held_out, budget, weights=weights, title="aligning")
-    net = net.cpu() if hasattr(net, "cpu") else net
-    family.save(net, run.out)
-    codec.save(run.out)
-    after = _draw(run, SamplerSession(family, net, codec, own, strict=False), train, _HELD, run.seed + 1)
-    _state(run, built, before, after, loss_before, content.losses(family, net, codec, held_out))
-    extra = {**about.extra, "aligned": "reward_weighted", "rewards": sorted(built), "base": model.digest[:16]}
-    body = json.dumps(about.model_copy(update={"extra": extra}).model_dump(mode="json"), indent=2, sort_keys=True)
-    (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")
-    return _checked(run, model, data, judge)
+        family.estimate(opened.net, [examples[int(i)] for i in chosen], seed=run.seed)
+        return
+    budget = content.Budget(steps or max(1, int(family.default_steps) // 5), batch, rate)
+    content.fit(
+        run, family, opened.net, opened.codec, examples, held_out, budget, weights=weights, title="aligning"
+    )  # fmt: skip
 
 
 def _draw(run: Run, session: Session, train: Sequence[Sample], n: int, seed: int) -> list[Sample]:
@@ -167,11 +175,8 @@ def _mixed(
     return examples, [*(float(w) for w in weights), *([1.0] * count)]
 
 
-def _state(
-    run: Run, scorers: dict[str, Any], before: Sequence[Sample], after: Sequence[Sample], loss_before: list[float],
-    loss_after: list[float],
-) -> None:  # fmt: skip
-    """What was rewarded, before and after on the same conditions and seeds; and how far the model went."""
+def _state(run: Run, scorers: dict[str, Any], before: Sequence[Sample], after: Sequence[Sample]) -> None:
+    """What was rewarded, before and after on the same conditions and seeds."""
     from volant.core.protocols import Output
     from volant.scorers.compare import paired
 
@@ -181,21 +186,3 @@ def _state(
         told = paired(name, list(values[0]), list(values[1]), direction=scorer.direction, unit=scorer.unit)
         run.score(told.change)
         run.say(f"reward: {told}")
-    if loss_before:
-        told = paired("validation_loss", loss_before, loss_after, direction="lower")
-        run.score(told.change)
-        run.say(f"distance from real data: {told}")
-
-
-def _checked(run: Run, model: Model, data: Dataset, judge: Model | None) -> Model:
-    """The project's task metric against the model before: a reward that is won at its cost is hacked."""
-    from volant.engines import open_model
-    from volant.scorers.measure import check_task
-
-    made = Model(run.out)
-    session = open_model(made, threads=run.threads, device=run.device)
-    try:
-        check_task(run, session, data, before=model, judge=judge)
-    finally:
-        session.close()
-    return made

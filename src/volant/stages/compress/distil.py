@@ -60,21 +60,19 @@ def distil(
         DataError: the train or the validation split holds no content.
     """
     from volant.engines.sampler import SamplerSession
-    from volant.modalities import open_modality
-    from volant.nets import content, distil, open_family
+    from volant.nets import distil
+    from volant.nets.opened import opened
     from volant.scorers.measure import check_task
 
     about = model.about
     need_float(run, model)
-    family: Any = open_family(about.family)
+    found = opened(model, device=run.device)
+    family, teacher, codec = found.family, found.net, found.codec
     distil.check_family(family, where=run.step)
-    taught = _taught(
-        run, about.extra.get("controls", {}), steps, distil.teacher_steps_for(steps, teacher_steps), guidance
-    )
+    taught = _taught(run, found.controls, steps, distil.teacher_steps_for(steps, teacher_steps), guidance)
     kept = {n: v for n, v in taught.items() if n in ("temperature", "order")}
     asked = {**kept, "steps": steps, "guidance": 1.0}
-    codec = content.open_codec(open_modality(about.modality), model.path)
-    teacher, student = (family.load(model.path).to(run.device) for _ in range(2))
+    student = family.load(model.path).to(run.device)
     measure = yardstick(run, model, data, judge, metric, limit)
     before = measure.values(SamplerSession(family, teacher, codec, taught))
     prompts = _prompts(run, codec, data, samples)

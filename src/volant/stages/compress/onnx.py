@@ -8,7 +8,7 @@ refusal with the largest difference.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -50,22 +50,21 @@ def onnx(
 
     from volant.engines.onnx import FILE, Answerer
     from volant.engines.sampler import SamplerSession
-    from volant.modalities import open_modality
-    from volant.nets import content, exported, open_family
+    from volant.nets import exported
+    from volant.nets.opened import opened
     from volant.scorers.measure import check_task, request_of
 
     about = model.about
     need_float(run, model)
-    family: Any = open_family(about.family)
+    found = opened(model)
+    family, codec, controls = found.family, found.codec, found.controls
     exported.check_family(family, where=run.step)
     held = held_out(run, data, limit)
-    codec = content.open_codec(open_modality(about.modality), model.path)
-    net = family.load(model.path).eval()
+    net = found.net.eval()
     part = family.onnx_part(net)
     exported.write(part, run.out / FILE, opset=opset)
     file = (run.out / FILE).read_bytes()
     after = family.from_onnx(Answerer(file, threads=run.threads), part.facts)
-    controls = dict(about.extra.get("controls", {}))
     prompts = [list(codec.condition(s.condition or "")) for s in held]
     seeds = [request_of(s).seed for s in held]
     run.check_stop()

@@ -89,13 +89,15 @@ def need_float(run: Run, model: Model) -> None:
     Raises:
         SettingError: it is of another engine, or in 8 bits.
     """
+    from volant.nets.opened import unconverted
+
     engine = model.about.engine
     if engine != "sampler":
         what = f"this takes a model that draws whole samples with torch, not one for {engine!r}."
-        raise SettingError(what, where=run.step, fix="Name the step that made the unconverted model.")
+        raise SettingError(what, where=run.step, fix=unconverted(model))
     if "quantisation" in model.about.extra:
         what = "the model's weights are in 8 bits already."
-        raise SettingError(what, where=run.step, fix="Name the step that made the model with float weights.")
+        raise SettingError(what, where=run.step, fix=unconverted(model))
 
 
 def held_out(run: Run, data: Dataset, limit: int) -> list[Sample]:

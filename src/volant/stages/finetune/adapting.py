@@ -8,15 +8,14 @@ them it would forget (self-generated replay, Shin et al. 2017).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from volant.core import Dataset, Model, Run, Sample
 from volant.core.errors import ArtifactError, DataError
-from volant.core.protocols import space_json
-from volant.nets import content, open_family
+from volant.nets import content
+from volant.nets.opened import Opened, to_train
 
 REPLAY = 0.5
 _MEASURED = 512  # validation examples whose loss is compared
@@ -27,6 +26,7 @@ class Adapting:
     """One fine-tuning under way.
 
     Attributes:
+        opened: the model, its network and its codec, which knows the new classes.
         examples: encoded training examples, replay included.
         held_out: encoded validation examples; empty where there is no such split.
         fresh: classes that the model had not met.
@@ -34,43 +34,31 @@ class Adapting:
     """
 
     run: Run
-    model: Model
-    family: Any
-    net: Any
-    codec: Any
+    opened: Opened
     examples: list[Any]
     held_out: list[Any]
     fresh: list[str]
     before: list[float]
 
 
-def is_content(model: Model) -> bool:
-    """Whether the model draws whole samples, and is no writer of text."""
-    return model.about.engine == "sampler"
-
-
-def opened(run: Run, model: Model, data: Dataset, replay: float | None) -> Adapting:
+def begun(run: Run, model: Model, data: Dataset, replay: float | None) -> Adapting:
     """The network and its codec, the data encoded, and the figures from before.
 
     Raises:
         DataError: the train split is empty, or the new classes are more than there is room for.
+        SettingError: the model was converted for another runtime.
     """
-    from volant.modalities import open_modality
     from volant.store.dataset import count, rows
 
-    about = model.about
-    family = open_family(about.family)
-    net = family.load(model.path)
-    if hasattr(net, "to"):
-        net = net.to(run.device)
-    codec = content.open_codec(open_modality(about.modality), model.path)
+    task = to_train(run, model)
+    family, net, codec = task.family, task.net, task.codec
     train = list(rows(data, "train"))
     held = list(rows(data, "validation")) if count(data, "validation") else []
     fresh = _fresh(codec, train)
     share = replay if replay is not None else (REPLAY if fresh else 0.0)
-    old = _replayed(run, family, net, codec, about.extra.get("controls", {}), len(train), share)
+    old = _replayed(run, task, len(train), share)
     if fresh:
-        codec = codec.with_classes(fresh)
+        task.codec = codec = codec.with_classes(fresh)
         if hasattr(family, "adopt"):  # a family without a table of conditions has nothing to prepare
             family.adopt(net, [codec.condition(name)[0] for name in fresh])
         run.say(f"new classes: {', '.join(fresh)}; {len(old)} samples of what the model knows are mixed in")
@@ -79,7 +67,7 @@ def opened(run: Run, model: Model, data: Dataset, replay: float | None) -> Adapt
     examples = content.encoded(codec, [*train, *old])
     held_out = content.encoded(codec, held[:_MEASURED])
     before = content.losses(family, net, codec, held_out)
-    return Adapting(run, model, family, net, codec, examples, held_out, fresh, before)
+    return Adapting(run, task, examples, held_out, fresh, before)
 
 
 def _fresh(codec: Any, train: Sequence[Sample]) -> list[str]:
@@ -88,9 +76,7 @@ def _fresh(codec: Any, train: Sequence[Sample]) -> list[str]:
     return sorted({s.condition for s in train if s.condition} - set(known)) if known else []
 
 
-def _replayed(
-    run: Run, family: Any, net: Any, codec: Any, controls: dict[str, Any], n: int, share: float
-) -> list[Sample]:
+def _replayed(run: Run, task: Opened, n: int, share: float) -> list[Sample]:
     """Samples of the model's own, one class as often as another, so that they are `share` of all examples."""
     from volant.core.protocols import Request
     from volant.engines.sampler import SamplerSession
@@ -100,10 +86,10 @@ def _replayed(
     if share >= 1:
         raise DataError("replay leaves no room for the data.", where=run.step, fix="Choose a share below 1.")
     wanted = round(n * share / (1 - share))
-    names = list(getattr(codec, "classes", ())) or [""]
+    names = list(getattr(task.codec, "classes", ())) or [""]
     wanted = max(wanted, 10 * len(names)) if len(names) > 1 else wanted
     requests = [Request(id=str(i), prompt=names[i % len(names)], seed=run.seed * 1_000_003 + i) for i in range(wanted)]
-    session = SamplerSession(family, net, codec, controls)
+    session = SamplerSession(task.family, task.net, task.codec, task.controls)
     with run.progress("replay", wanted, "samples") as bar:
         made = []
         for chunk in session.generate(requests):
@@ -119,8 +105,9 @@ def budget(task: Adapting, *, epochs: float, steps: int, batch: int, lr: float, 
     rows = min(batch, len(task.examples))
     chosen = steps or max(1, round(epochs * len(task.examples) / rows))
     factor = 0.25
-    if lr and hasattr(task.family, "recipe"):
-        factor = lr / float(task.family.recipe(task.codec.space, steps=chosen, batch=rows)["lr"])
+    opened = task.opened
+    if lr and hasattr(opened.family, "recipe"):
+        factor = lr / float(opened.family.recipe(opened.codec.space, steps=chosen, batch=rows)["lr"])
     return content.Budget(chosen, rows, factor, patience)
 
 
@@ -130,28 +117,18 @@ def finish(task: Adapting, data: Dataset, judge: Model | None, outcome: Any, ext
     from volant.scorers.compare import paired
     from volant.scorers.measure import check_task, mean_score
 
-    run, model = task.run, task.model
-    net = task.net.cpu() if hasattr(task.net, "cpu") else task.net
-    task.family.save(net, run.out)
-    task.codec.save(run.out)
+    run, opened = task.run, task.opened
     ended = {} if outcome is None else {"steps": outcome.steps, "ended": outcome.reason}
-    about = model.about.model_copy(
-        update={
-            "space": space_json(task.codec.space), "parameters": content.parameters(net),
-            "extra": {**model.about.extra, **extra, **ended, "base": model.digest[:16]},
-        }
-    )  # fmt: skip
-    body = json.dumps(about.model_dump(mode="json"), indent=2, sort_keys=True)
-    (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")
+    opened.save(run, parameters=content.parameters(opened.net), **extra, **ended)
     if task.before:
-        after = content.losses(task.family, net, task.codec, task.held_out)
+        after = content.losses(opened.family, opened.net, opened.codec, task.held_out)
         run.score(mean_score("validation_loss", after, direction="lower", note="same noise before and after"))
         comparison = paired("validation_loss", task.before, after, direction="lower")
         run.score(comparison.change)
         run.say(str(comparison))
-    session = SamplerSession(task.family, net, task.codec, about.extra.get("controls", {}))
+    session = SamplerSession(opened.family, opened.net, opened.codec, opened.controls)
     # A model that lacked a class cannot be asked for it, so there is nothing to pair with.
-    check_task(run, session, data, before=None if task.fresh else model, judge=judge)
+    check_task(run, session, data, before=None if task.fresh else opened.model, judge=judge)
     return Model(run.out)
 
 
@@ -161,6 +138,6 @@ def need_loop(task: Adapting) -> None:
     Raises:
         ArtifactError: it is fitted at once.
     """
-    if hasattr(task.family, "estimate"):
-        what = f"a {task.family.name} is fitted at once and has no layers for adapters"
+    if hasattr(task.opened.family, "estimate"):
+        what = f"a {task.opened.family.name} is fitted at once and has no layers for adapters"
         raise ArtifactError(f"{what}.", where=task.run.step, fix="Use `finetune.full`, which fits it anew.")

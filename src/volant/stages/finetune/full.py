@@ -42,10 +42,11 @@ def full(
         replay: share of the training examples that the model draws itself of what it knows, so that it does not
             forget; for images and tables only. Nothing takes half where the data brings a new class, else none.
     """
+    from volant.nets.opened import draws
     from volant.nets.transformer import family
-    from volant.stages.finetune import adapting, tuning
+    from volant.stages.finetune import tuning
 
-    if adapting.is_content(model):
+    if draws(model):
         return _content(run, model, data, judge, replay, epochs, steps, batch, lr, patience)
     net, codec = tuning.opened(run, model)
     rate = lr or tuning.default_lr(net, 2e-5, 1.5)
@@ -65,9 +66,16 @@ def _content(
     from volant.nets import content
     from volant.stages.finetune import adapting
 
-    task = adapting.opened(run, model, data, replay)
+    task = adapting.begun(run, model, data, replay)
     spent = adapting.budget(task, epochs=epochs, steps=steps, batch=batch, lr=lr, patience=patience)
     outcome = content.fit(
-        run, task.family, task.net, task.codec, task.examples, task.held_out, spent, title="fine-tuning"
+        run,
+        task.opened.family,
+        task.opened.net,
+        task.opened.codec,
+        task.examples,
+        task.held_out,
+        spent,
+        title="fine-tuning",
     )
     return adapting.finish(task, data, judge, outcome, {"tuned": "full"})

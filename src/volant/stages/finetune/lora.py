@@ -60,12 +60,13 @@ def lora(
     import torch
     from peft import LoraConfig
 
+    from volant.nets.opened import draws
     from volant.nets.transformer import family
     from volant.stages.finetune import adapting, tuning
 
     named = [] if targets == "all-linear" else [t.strip() for t in targets.split(",")]
-    if adapting.is_content(model):
-        content = adapting.opened(run, model, data, replay)
+    if draws(model):
+        content = adapting.begun(run, model, data, replay)
         spent = adapting.budget(content, epochs=epochs, steps=steps, batch=batch, lr=lr, patience=patience)
         return _content(content, data, judge, spent, rank, alpha, dropout, named)
     net, codec = tuning.opened(run, model)
@@ -100,7 +101,7 @@ def _content(
     from volant.nets import content, lowrank
     from volant.stages.finetune import adapting
 
-    run, net = task.run, task.net
+    run, opened, net = task.run, task.opened, task.opened.net
     adapting.need_loop(task)
     core = getattr(net, "core", net)
     if hasattr(net, "settle"):
@@ -109,12 +110,13 @@ def _content(
     lowrank.adapt(core, rank=rank, alpha=alpha, dropout=dropout, targets=targets, seed=run.seed)
     for table in net.tables() if task.fresh and hasattr(net, "tables") else []:
         table.requires_grad_(True)  # a new class needs an embedding of its own
-    outcome = content.fit(run, task.family, net, task.codec, task.examples, task.held_out, spent, title="fine-tuning")
-    wanted = content.losses(task.family, net, task.codec, task.held_out[:64])
+    family, codec = opened.family, opened.codec
+    outcome = content.fit(run, family, net, codec, task.examples, task.held_out, spent, title="fine-tuning")
+    wanted = content.losses(family, net, codec, task.held_out[:64])
     lowrank.save(core, run.out / "adapter", rank=rank, alpha=alpha)
     lowrank.merge(core)
     net.average = average
-    got = content.losses(task.family, net, task.codec, task.held_out[:64])
+    got = content.losses(family, net, codec, task.held_out[:64])
     difference = max((abs(a - b) for a, b in zip(wanted, got, strict=True)), default=0.0)
     if difference > _LARGEST_DIFFERENCE:
         what = f"the merged weights differ from the adapter by {difference:.2g} in the loss"

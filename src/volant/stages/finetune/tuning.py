@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from volant.core import Dataset, Model, Run, Sample
-from volant.core.errors import ArtifactError, DataError
+from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.protocols import Codec
 
 if TYPE_CHECKING:
@@ -58,15 +58,20 @@ def opened(run: Run, model: Model) -> tuple[Any, Codec]:
     """The network, on the run's device, and its codec.
 
     Raises:
+        SettingError: it was converted for another runtime.
         ArtifactError: it cannot be trained here, or its chat template is another one than it was trained with.
     """
     import torch
 
     from volant.modalities import open_modality
     from volant.nets import open_family
+    from volant.nets.opened import unconverted
 
     torch.set_num_threads(run.threads)
     about = model.about
+    if about.engine not in ("torch", "remote"):
+        what = f"fine-tuning takes a model that torch runs, not one for {about.engine!r}."
+        raise SettingError(what, where=run.step, fix=unconverted(model))
     if about.family != "transformer":
         what = f"a model of family {about.family!r} cannot be fine-tuned"
         raise ArtifactError(

@@ -1,0 +1,81 @@
+"""The weights that a training starts from: its reference, and where it is pulled back to.
+
+What enters: a network before it is trained. What leaves: the same network, for a moment with the weights of the
+start (so that no second network stays in memory), or part of the way back to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from volant.core.run import Run
+
+SHARES = (0.75, 0.5, 0.25, 0.0)
+
+
+class Moved(Protocol):
+    """A figure that says how far from the start a network is."""
+
+    @property
+    def shift(self) -> float:
+        """The distance."""
+
+
+M = TypeVar("M", bound=Moved)
+
+
+class Start:
+    """A copy of a network's weights.
+
+    Args:
+        net: as it is now.
+    """
+
+    def __init__(self, net: Any) -> None:
+        self._weights = {name: p.detach().clone() for name, p in net.named_parameters() if p.requires_grad}
+        self._reached = 1.0
+
+    @contextmanager
+    def standing(self, net: Any) -> Iterator[None]:
+        """The network with the weights of the start, without gradients; they are exchanged and not copied."""
+        self._exchange(net)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._exchange(net)
+
+    def _exchange(self, net: Any) -> None:
+        for name, parameter in net.named_parameters():
+            if name in self._weights:
+                self._weights[name], parameter.data = parameter.data, self._weights[name]
+
+    @torch.no_grad()
+    def pull(self, net: Any, share: float) -> None:
+        """Move the weights back to `share` of the whole way from the start; below what they were at before."""
+        for name, weight in net.named_parameters():
+            if name in self._weights:
+                weight.copy_(self._weights[name] + (weight - self._weights[name]) * (share / self._reached))
+        self._reached = share
+
+    def within(self, run: Run, net: Any, judge: Callable[[], M], bound: float) -> M:
+        """Pull the weights back on the line to the start until they are near enough; the last judgement.
+
+        Args:
+            run: hears what is done.
+            net: in place.
+            judge: how the network stands now.
+            bound: the largest shift.
+        """
+        judged = judge()
+        for share in SHARES:
+            if judged.shift <= bound:
+                break
+            run.say(f"{judged.shift:.1f} nats from the reference, bound {bound:g}: going back to {share:g} of the way")
+            self.pull(net, share)
+            judged = judge()
+        return judged

@@ -1,0 +1,69 @@
+"""How models stand after they were aligned: on held-out pairs, against real data, and by the task metric.
+
+What enters: a run, the model before, the Dataset. Leaves: scores, which the methods of this stage state alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from volant.core import Dataset, Model, Run, Sample, Score
+
+
+def pairs_of(data: Dataset, split: Any) -> list[Sample]:
+    """The preference pairs of a split; empty where it is not there."""
+    from volant.store.dataset import count, rows
+
+    if split != "train" and not count(data, split):
+        return []
+    return [s for s in rows(data, split) if s.shape == "preference"]
+
+
+def held(data: Dataset) -> list[Sample]:
+    """The real pictures or rows of the validation split; empty where there are none."""
+    from volant.core.sample import CONTENT_SHAPES
+    from volant.store.dataset import count, rows
+
+    found = rows(data, "validation") if count(data, "validation") else ()
+    return [sample for sample in found if sample.shape in CONTENT_SHAPES]
+
+
+def state_distance(run: Run, before: list[float], after: list[float]) -> None:
+    """The loss on real data, before and after with the same noise, which says how far the model went from them."""
+    from volant.scorers.compare import paired
+
+    if before:
+        told = paired("validation_loss", before, after, direction="lower")
+        run.score(told.change)
+        run.say(f"distance from real data: {told}")
+
+
+def checked(run: Run, model: Model, data: Dataset, judge: Model | None) -> Model:
+    """The project's task metric against the model before: a preference that is met at its cost is hacked."""
+    from volant.engines import open_model
+    from volant.scorers.measure import check_task
+
+    made = Model(run.out)
+    session = open_model(made, threads=run.threads, device=run.device)
+    try:
+        check_task(run, session, data, before=model, judge=judge)
+    finally:
+        session.close()
+    return made
+
+
+def state_pairs(run: Run, judged: Any, bound: float) -> None:
+    """Held-out accuracy (of the implicit reward, which is 0.5 by definition before the first step) and distance."""
+    from volant.scorers.compare import paired
+    from volant.scorers.measure import mean_score
+
+    right = [1.0 if m > 0 else 0.5 if m == 0 else 0.0 for m in judged.margins]
+    note = "held-out pairs, by how much likelier each answer became; chance is 0.5"
+    run.score(mean_score("pair_accuracy", right, note=note))
+    gain = paired("pair_accuracy", [0.5] * len(right), right, seed=run.seed)
+    run.score(gain.change)
+    run.say(f"held-out pair accuracy against chance: {gain.verdict} (p = {gain.p:.2g}, n = {gain.n})")
+    n = len(judged.margins)
+    note = f"mean distance from the reference on held-out answers; bound {bound:g}"
+    run.score(Score.exact("logratio", judged.shift, n=n, unit="nats", direction="lower", note=note))
+    run.score(Score.exact("chosen_logratio", judged.chosen_shift, n=n, unit="nats"))
