@@ -7,7 +7,7 @@ model that judges, or a model that has moved towards what is preferred.
 |---------------|---------|------------------------------------------------------------------------|
 | `preferences` | Dataset | first: pairs from `volant rate`, and from scorers where nobody rated   |
 | `reward`      | Model   | to rank or filter answers, and to weed out doubtful pairs before `dpo`; text |
-| `dpo`         | Model   | to align with pairs: no sampling while it trains, stays near where it started; text, flows, VAEs |
+| `dpo`         | Model   | to align with pairs: no sampling while it trains, stays near; text, flows, VAEs |
 | `reward_weighted` | Model | images and tables: towards what a judge, a rule or a constraint rewards |
 """
 
