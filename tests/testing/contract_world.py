@@ -151,6 +151,9 @@ TABLE: dict[str, Builder] = {
     "collect.balance": lambda p, w: {
         "data": put(_tables(p), w.shelf.people), "label": "rich", "protected": ["sex", "age"],
     },
+    "collect.mix": lambda p, w: {
+        "data": [put(p, w.data), put(p, w.pairs)], "by": "shape", "temperature": 2.0, "quality": "attrs.length",
+    },
     "collect.split": lambda p, w: {"data": put(p, w.data)},
     "pretrain.base": lambda p, w: {"source": _folder(p, w.model, "tiny")},
     "pretrain.masked": lambda p, w: {

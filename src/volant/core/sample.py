@@ -36,6 +36,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Shape = Literal["text", "completion", "messages", "preference", "media", "row"]
 CONTENT_SHAPES: tuple[Shape, ...] = ("media", "row")  # what is made whole, for a condition, and is no text
 Origin = Literal["human", "generated", "feedback"]
+_RECORD = re.compile(r"(?:#[^#/]*|:\d+|\[\d+\])+$")
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
 
 
@@ -49,6 +50,11 @@ class Source(BaseModel):
     consent: str = Field(default="not-personal", description="not-personal, given, contract, public, or withheld")
     collected_at: str = Field(default="", description="ISO date; empty where the source states none")
     origin: Origin = "human"
+
+    @property
+    def place(self) -> str:
+        """The file, module or dataset that the record came from: the URI without the record's number."""
+        return _RECORD.sub("", self.uri)
 
 
 class Label(BaseModel):

@@ -246,14 +246,19 @@ def _row(sample: Sample) -> tuple[dict[str, Any], int]:
     return row, size + len(sample.media or b"")
 
 
+def from_table(table: pa.Table | pa.RecordBatch) -> Iterator[Sample]:
+    """The samples in rows of the schema."""
+    for row in table.to_pylist():
+        row["attrs"] = json.loads(row["attrs"])
+        yield Sample.model_validate(row)
+
+
 def _read(files: list[Path]) -> Iterator[Sample]:
     for file in files:
         try:
             with pq.ParquetFile(file) as table:
                 for batch in table.iter_batches(batch_size=1024):
-                    for row in batch.to_pylist():
-                        row["attrs"] = json.loads(row["attrs"])
-                        yield Sample.model_validate(row)
+                    yield from from_table(batch)
         except (pa.ArrowException, OSError, ValidationError, KeyError, ValueError) as error:
             first = str(error).split("\n", maxsplit=1)[0]
             raise ArtifactError(

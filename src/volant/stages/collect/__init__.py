@@ -11,6 +11,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `python_sources` | real text and code with no network: the library that every Python carries     |
 | `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
 | `balance`        | classes and protected groups: how many, and how labels fall to them           |
+| `mix`            | shares of sources or datasets, repetition, quality up-sampling; after `clean` |
 | `split`          | other shares than 80/10/10, or another seed of the deal; before `clean`       |
 """
 
@@ -18,5 +19,6 @@ from volant.stages.collect.balance import balance as balance
 from volant.stages.collect.clean import clean as clean
 from volant.stages.collect.files import files as files
 from volant.stages.collect.hub import hub as hub
+from volant.stages.collect.mix import mix as mix
 from volant.stages.collect.python_sources import python_sources as python_sources
 from volant.stages.collect.split import split as split
