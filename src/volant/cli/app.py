@@ -106,7 +106,14 @@ _PANELS: dict[str, dict[str, Any]] = {
         "rate": rate.rate,
         "approve": rate.approve,
     },
-    "Keep": {"forget": trace.forget, "verify": keep.verify, "gc": keep.gc, "push": keep.push, "pull": keep.pull},
+    "Keep": {
+        "forget": trace.forget,
+        "verify": keep.verify,
+        "rebuild": keep.rebuild,
+        "gc": keep.gc,
+        "push": keep.push,
+        "pull": keep.pull,
+    },
 }
 
 for _panel, _commands in _PANELS.items():

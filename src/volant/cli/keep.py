@@ -5,11 +5,12 @@ Enters: names of artifacts, or nothing for all. Leaves: a verdict, free space, o
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from volant.cli import place, present
+from volant.cli import complete, place, present
 
 Names = Annotated[list[str] | None, typer.Argument(help="Aliases, steps or digests; all by default.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -33,6 +34,41 @@ def verify(names: Names = None, json: Json = False) -> None:
         checked = f"{len(names)} named" if names else f"{len(opened.store.digests())}"
         present.say(f"{checked} artifacts hashed again: {f'{len(problems)} damaged' if problems else 'all are whole'}.")
     if problems:
+        raise typer.Exit(1)
+
+
+def rebuild(
+    what: Annotated[
+        str, typer.Argument(help="An alias, a step, a digest, or a manifest.json.", autocompletion=complete.things)
+    ],
+    json: Json = False,
+) -> None:
+    """Make an artifact and all before it anew and compare byte by byte; exit code 1 if one differs.
+
+    A manifest (`volant card --out` writes one) is enough where the store is empty: what comes out the same is kept.
+
+    Examples:
+
+        volant rebuild clean
+
+        volant rebuild published/manifest.json
+    """
+    from volant.project import rebuilding
+
+    opened = place.project()
+    is_file = what.endswith(".json")
+    if is_file:
+        cards = rebuilding.read_manifest(Path(what))
+    else:
+        cards = rebuilding.cards_of(opened, opened.artifact(what).digest)
+    results = rebuilding.rebuild(opened, cards, keep=is_file)
+    if json:
+        present.as_json(results)
+    else:
+        for one in results:
+            said = "the same bytes" if one.same else f"differs in {', '.join(one.differ)}"
+            present.say(f"{one.digest[:12]} {one.step or one.method}: {said}")
+    if not all(one.same for one in results):
         raise typer.Exit(1)
 
 

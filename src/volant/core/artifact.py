@@ -40,6 +40,8 @@ class Card(BaseModel):
         parents: for each input of the method, the digests that went in.
         licences: SPDX expressions of everything it was made from.
         versions: the packages that shaped it (volant, torch, transformers ...).
+        recipe: what else it takes to make the same bytes again: modality, what was read of the goal, the hash of the
+            code, and for each outside setting its digest, facts and files with their hashes.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -56,6 +58,7 @@ class Card(BaseModel):
     scores: list[Score] = Field(default_factory=list)
     run: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
+    recipe: dict[str, Any] = Field(default_factory=dict)
     created_at: str = ""
 
     @property

@@ -272,8 +272,23 @@ def _seal(
         scores=log.watcher.scores,
         run=log.run_id,
         versions=_versions(),
+        recipe=_recipe(call),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _recipe(call: Call) -> dict[str, Any]:
+    """What the inputs key hashes and the card does not hold already, with the files behind each outside digest."""
+    rest = {name: value for name, value in call.parts.items() if name not in ("method", "settings", "inputs", "seed")}
+    rest["outside"] = {
+        name: {
+            "digest": snapshot.digest,
+            "facts": {} if snapshot.kind == "machine" else snapshot.facts,
+            "files": [[file.name, file.bytes, file.sha256] for file in snapshot.files],
+        }
+        for name, snapshot in sorted(call.outside.items())
+    }
+    return {**rest, "code": call.code.digest}
 
 
 def _index(project: Project, artifact: Artifact) -> None:
