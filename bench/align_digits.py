@@ -102,6 +102,7 @@ def one_seed(folder: Path, data: Digits, other: Model, seed: int, asked: argpars
     settings = {n: v for n in ("beta", "epochs", "rows", "lr", "anchor") if (v := getattr(asked, n)) is not None}
     run = run_in(folder / "dpo", seed)
     tuned = align.dpo(run, base, pairs, judge=judge, **settings)
+    aligning = time.process_time() - begun
     assert isinstance(run.watcher, Silent)
     scores = {s.name: [round(v, 4) for v in (s.value, s.low, s.high)] for s in run.watcher.scores}
     (before, ratio, first), (after, other_ratio, second) = (judged(other, data, model) for model in (base, tuned))
@@ -112,7 +113,7 @@ def one_seed(folder: Path, data: Digits, other: Model, seed: int, asked: argpars
         "accuracy": [told.before, told.after], "accuracy_p": told.p, "accuracy_is": told.verdict,
         "frechet": [moved.before, moved.after], "frechet_p": moved.p, "frechet_is": moved.verdict,
         "before": first, "after": second, "scores": scores,
-        "cpu_seconds": {"choosing": choosing, "dpo": time.process_time() - begun},
+        "cpu_seconds": {"choosing": choosing, "dpo": aligning},
         "said": [line for line in run.watcher.lines if len(line) < 300],
     }  # fmt: skip
 
