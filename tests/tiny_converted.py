@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ SOURCE = Source(uri="test:bars", licence="CC0-1.0")
 SIDES = ("left", "right")
 
 
-def pictures(count: int = 64) -> list[Sample]:
-    """Grey pictures, every fourth for validation."""
+def pictures(count: int = 64, caption: str = "{}") -> list[Sample]:
+    """Grey pictures, every fourth for validation; `caption` says how the side is named."""
     rng = np.random.default_rng(0)
     found = []
     for n in range(count):
@@ -36,7 +37,7 @@ def pictures(count: int = 64) -> list[Sample]:
                 id=sample_id(media, SIDES[side]),
                 shape="media",
                 media=media,
-                condition=SIDES[side],
+                condition=caption.format(SIDES[side]),
                 source=SOURCE,
                 split=split,
                 attrs={"width": 8, "height": 8, "channels": 1},
@@ -46,13 +47,20 @@ def pictures(count: int = 64) -> list[Sample]:
 
 
 def content_model(
-    folder: Path, family: str, *, steps: int = 60, controls: dict[str, float] | None = None, **size: Any
+    folder: Path,
+    family: str,
+    *,
+    steps: int = 60,
+    controls: dict[str, float] | None = None,
+    captions: str = "auto",
+    samples: Sequence[Sample] = (),
+    **size: Any,
 ) -> Model:
-    """A model directory like `pretrain.fit` leaves it."""
+    """A model directory like `pretrain.fit` leaves it; `captions: words` tells conditions word by word."""
     torch.set_num_threads(1)
     chosen: Any = open_family(family)
-    train = [s for s in pictures() if s.split == "train"]
-    codec = open_modality("image").codec(train)
+    train = [s for s in samples or pictures() if s.split == "train"]
+    codec = open_modality("image").codec(train, captions=captions)
     examples = content.encoded(codec, train)
     net = content.build(chosen, codec, examples, seed=0, size=size)
     content.fit(run_in(folder / "training"), chosen, net, codec, examples, [], content.Budget(steps, 16))

@@ -121,11 +121,21 @@ class GridGan(nn.Module):
         self.average.update(self.generator)
         iterate(self.discriminator)
 
+    @property
+    def noise_width(self) -> int:
+        """Z."""
+        return self.z
+
+    def painted(self, noise_BZ: torch.Tensor, condition_BC: torch.Tensor) -> torch.Tensor:
+        """Images [B, C, H, W] in [-1, 1], by the average of the generator."""
+        made: torch.Tensor = self.average.call(self.generator, noise_BZ, condition_BC)
+        return made
+
     def draw(self, draws: Draws, condition_BC: torch.Tensor, temperature: float) -> Any:
         """Images float32 [B, C, H, W]; `temperature` scales the noise."""
         device = self.average.steps.device
         noise_BZ = draws.normal(self.z).to(device) * temperature
-        return self.average.call(self.generator, noise_BZ, condition_BC.to(device)).float().cpu().numpy()
+        return self.painted(noise_BZ, condition_BC.to(device)).float().cpu().numpy()
 
 
 def shifted(values_BCHW: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The half of a VAE that makes images, for another runtime: what is exported, and what stands in the network's place.
+"""The part of a network that makes images of noise, for another runtime, and what stands in the network's place.
 
 What enters: noise and conditions. What leaves: images in [-1, 1].
 
@@ -18,7 +18,7 @@ from volant.nets.exported import Answer, condition_input
 
 
 class Painting(nn.Module):
-    """Noise to images, as `draw` of a VAE does it."""
+    """Noise to images, as `draw` of a VAE or a GAN does it."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
@@ -28,12 +28,12 @@ class Painting(nn.Module):
         """Images [B, channels, height, width]."""
         if condition_BC is None:
             condition_BC = torch.empty(noise_BZ.size(0), 0, dtype=torch.int64)
-        values: torch.Tensor = self.net.decoded(self.net.posterior(noise_BZ, condition_BC), condition_BC)
-        return values.clamp(-1, 1)
+        values: torch.Tensor = self.net.painted(noise_BZ, condition_BC)
+        return values
 
 
 class Painted(nn.Module):
-    """Stands where a VAE is sampled from.
+    """Stands where a network is sampled from.
 
     Args:
         space: of the images.

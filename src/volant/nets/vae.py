@@ -4,14 +4,14 @@ What enters: a grid or mixed space. What leaves: a network that encodes to a few
 `finish`, called after training, learns where the training data lie in the latents; before it latents are
 drawn from the standard normal. With `latent_channels` the network is diffusers' `AutoencoderKL`, whose directory
 opens with diffusers alone, and `encode_mean` and `decode` make it the space of another family (`nets/latent.py`).
-Rows need `examples` at `build`: what their columns look like to a network only the data can say.
+Rows need `examples` at `build`: what their columns look like to a network only the data can say. What a GAN does
+alike is in `one_pass.py`.
 
 Shape legend: B rows, C condition ids (channels in BCHW), Z latents.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,33 +19,24 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from volant.core.errors import ArtifactError, SettingError, did_you_mean
-from volant.core.protocols import Example, Grid, Mixed, Space, space_from, space_json
+from volant.core.errors import ArtifactError
+from volant.core.protocols import Example, Grid, Space
 from volant.nets import columns
 from volant.nets.arrays import ArrayBatch, Arrays
-from volant.nets.condition import asked
 from volant.nets.diffusers_files import save_module
-from volant.nets.draws import Draws
-from volant.nets.exported import Answer, Part
-from volant.nets.painted import Painted, Painting
+from volant.nets.one_pass import OnePass, plain
 from volant.nets.vae_grid import FlatVae, MapVae, small_autoencoder
 from volant.nets.vae_rows import RowVae
 
+_MAP = "vae.json"
 _PIECE = 512  # rows that go through a network at once outside training
 
 
-class Vae:
-    """The family of variational autoencoders.
-
-    Attributes:
-        needs_examples: types of spaces whose `build` takes the training examples.
-    """
+class Vae(OnePass):
+    """The family of variational autoencoders."""
 
     name = "vae"
     version = 1
-    accepts = ("grid", "mixed")
-    controls = {"temperature": (0.0, 2.0)}
-    needs_examples = ("mixed",)
     default_steps = 1200
     default_batch = 64
 
@@ -80,17 +71,13 @@ class Vae:
             ranges: rows: into how many ranges numbers are cut.
             examples: rows: the training data, to fit the columns on.
         """
-        if not isinstance(space, Grid | Mixed):
-            raise ArtifactError(f"a VAE takes images or rows, not {space.type}", fix="Choose another family.")
-        layout = None
-        if isinstance(space, Mixed):
-            layout = columns.fit(space, columns.matrix_of(_given(examples)), ranges=ranges)
+        layout = self.layout(space, examples, ranges=ranges)
         beta = (0.1 if latent_channels else 0.7) if beta is None else beta
         size = {"z": z, "beta": beta, "sigma": sigma, "latent_channels": latent_channels, "down": down}
         size |= {"dropout": dropout, "width": width or (96 if layout else 16 if latent_channels else 32)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return _made(space, size, layout)
+            return self.made(space, size, layout)
 
     def loss(self, net: Any, batch: Any) -> torch.Tensor:
         """The mean loss in nats an example, always with the same noise and without dropout, to be compared."""
@@ -132,38 +119,6 @@ class Vae:
         net.posterior.fit(mean_NZ, variance_NZ, torch.cat([b.condition_BC for b in batches]))
 
     @torch.no_grad()
-    def sample(
-        self,
-        net: Any,
-        prompts: Sequence[Sequence[int]],
-        *,
-        seed: int,
-        seeds: Sequence[int] | None = None,
-        temperature: float = 1.0,
-        **controls: Any,
-    ) -> Any:
-        """One image float32 [n, C, H, W] in [-1, 1], or row float64 [n, columns], for each prompt.
-
-        Args:
-            net: from `build` or `load`.
-            prompts: condition ids; empty for none.
-            seed: of all draws.
-            seeds: one a prompt; each example then depends on its own alone.
-            temperature: of the latents' noise (images), of each column's choice (rows); 0 for the likeliest.
-            **controls: none more.
-        """
-        _none_more(controls, self.controls)
-        was = net.training
-        net.eval()
-        condition_BC = asked(prompts, net.space.conditions if isinstance(net.space, Grid) else 0)
-        drawn = net.draw(Draws(len(prompts), seed=seed, seeds=seeds), condition_BC, float(temperature))
-        net.train(was)
-        return drawn
-
-    def logp(self, net: Any, batch: Any) -> None:
-        """It has none: its loss is a bound at best."""
-
-    @torch.no_grad()
     def encode_mean(self, net: Any, values_BCHW: torch.Tensor) -> torch.Tensor:
         """Latents [B, c, h, w] of images in diffusers' scale (`scaling_factor`): about unit variance after `finish`.
 
@@ -189,44 +144,15 @@ class Vae:
             return {**common, **looks, "lr": 2e-3, "weight_decay": 0.2}
         return {**common, "lr": 2e-3, "weight_decay": 1e-3}
 
-    def export(self) -> tuple[str, ...]:
-        """The formats that `compress` can turn it into; images only."""
-        return ("onnx",)
-
-    def onnx_part(self, net: Any) -> Part:
-        """What another runtime runs: noise and conditions to images; see `nets/exported.py`.
-
-        Raises:
-            ArtifactError: it makes rows, whose values are drawn column by column outside of the network.
-        """
-        if isinstance(net, RowVae):
-            raise ArtifactError("a VAE of rows cannot be turned into ONNX.", fix="Serve it as it is.")
-        length = max(1, net.space.condition_length)
-        inputs = {"noise": torch.zeros(2, net.posterior.mean_KZ.size(1))}
-        if net.space.conditions:
-            inputs["condition"] = torch.zeros(2, length, dtype=torch.int64)
-        facts = {"space": space_json(net.space), "length": length, "width": inputs["noise"].size(1)}
-        return Part(Painting(net), inputs, facts)
-
-    def from_onnx(self, answer: Answer, facts: dict[str, Any]) -> Painted:
-        """What `sample` takes in the network's place; `answer` runs the file."""
-        space = space_from(facts["space"])
-        assert isinstance(space, Grid)
-        return Painted(space, answer, width=int(facts["width"]), length=int(facts["length"]))
-
     def save(self, net: Any, folder: Path) -> None:
         """Write `config.json` and `model.safetensors`; with a map of latents, diffusers' files and `vae.json`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        body = json.dumps({"family": self.name, "space": space_json(net.space), "size": net.size}, indent=2) + "\n"
-        if isinstance(net, MapVae):
-            save_module(net.autoencoder, folder)
-            save_file(_contiguous(net.posterior.state_dict()), folder / "posterior.safetensors")
-            (folder / "vae.json").write_text(body, encoding="utf-8")
+        if not isinstance(net, MapVae):
+            super().save(net, folder)
             return
-        save_file(_contiguous(net.state_dict()), folder / "model.safetensors")
-        (folder / "config.json").write_text(body, encoding="utf-8")
-        if isinstance(net, RowVae):
-            net.layout.save(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_module(net.autoencoder, folder)
+        save_file(plain(net.posterior.state_dict()), folder / "posterior.safetensors")
+        self.describe(net, folder / _MAP)
 
     def load(self, folder: Path) -> Any:
         """Read them back; files that are there but damaged raise what safetensors raises.
@@ -234,40 +160,30 @@ class Vae:
         Raises:
             ArtifactError: there is no such model.
         """
-        of_map = (folder / "vae.json").is_file()
-        try:
-            body = json.loads((folder / ("vae.json" if of_map else "config.json")).read_text(encoding="utf-8"))
-            space, size = space_from(body["space"]), body["size"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"there is no VAE: {error}", where=str(folder), fix="Run `volant verify`.") from error
-        if of_map:
-            from diffusers import AutoencoderKL
+        if not (folder / _MAP).is_file():
+            return super().load(folder)
+        from diffusers import AutoencoderKL
 
-            assert isinstance(space, Grid)
-            opened: Any = AutoencoderKL.from_pretrained
-            inner = opened(folder, use_safetensors=True, local_files_only=True)
-            net: Any = _map_of(space, size, inner)
-            net.posterior.load_state_dict(load_file(folder / "posterior.safetensors"))
-            return net.eval()
-        net = _made(space, size, columns.open_layout(folder) if isinstance(space, Mixed) else None)
-        net.load_state_dict(load_file(folder / "model.safetensors"))
+        space, size = self.described(folder / _MAP)
+        assert isinstance(space, Grid)
+        opened: Any = AutoencoderKL.from_pretrained
+        net = _map_of(space, size, opened(folder, use_safetensors=True, local_files_only=True))
+        net.posterior.load_state_dict(load_file(folder / "posterior.safetensors"))
         return net.eval()
 
-
-def _made(space: Grid | Mixed | Any, size: dict[str, Any], layout: columns.Layout | None) -> Any:
-    """A network of that size."""
-    net: Any
-    if isinstance(space, Mixed):
-        assert layout is not None
-        net = RowVae(layout, **{k: size[k] for k in ("z", "width", "beta", "dropout")})
-        net.space, net.size = space, size
-    elif size["latent_channels"]:
-        inner = small_autoencoder(space, **{k: size[k] for k in ("latent_channels", "width", "down")})
-        net = _map_of(space, size, inner)
-    else:
-        net = FlatVae(space, **{k: size[k] for k in ("z", "width", "down", "beta", "sigma")})
+    def made(self, space: Any, size: dict[str, Any], layout: columns.Layout | None) -> Any:
+        """A network of that size, from torch's own generator; rows have a layout."""
+        net: Any
+        if layout is not None:
+            net = RowVae(layout, **{k: size[k] for k in ("z", "width", "beta", "dropout")})
+            net.space = space
+        elif size["latent_channels"]:
+            inner = small_autoencoder(space, **{k: size[k] for k in ("latent_channels", "width", "down")})
+            return _map_of(space, size, inner)
+        else:
+            net = FlatVae(space, **{k: size[k] for k in ("z", "width", "down", "beta", "sigma")})
         net.size = size
-    return net
+        return net
 
 
 def _map_of(space: Grid, size: dict[str, Any], inner: Any) -> MapVae:
@@ -276,26 +192,10 @@ def _map_of(space: Grid, size: dict[str, Any], inner: Any) -> MapVae:
     return net
 
 
-def _given(examples: Sequence[Example] | None) -> Sequence[Example]:
-    if not examples:
-        what = "a network for rows cannot be built without data: only they say what its columns look like"
-        raise SettingError(what, where="examples", fix="Give `build` the training examples.")
-    return examples
-
-
 def _map(net: Any) -> MapVae:
     if not isinstance(net, MapVae):
         raise ArtifactError("this VAE has no map of latents", fix="Train it with `latent_channels` above 0.")
     return net
-
-
-def _none_more(controls: dict[str, Any], known: dict[str, tuple[float, float]]) -> None:
-    for name in controls:
-        raise SettingError(f"there is no control {name!r}.", where="controls", fix=did_you_mean(name, known))
-
-
-def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 family = Vae()

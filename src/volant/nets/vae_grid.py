@@ -75,13 +75,20 @@ class _Vae(nn.Module):
         """Values [B, C, H, W], not cut to [-1, 1]."""
         raise NotImplementedError
 
+    @property
+    def noise_width(self) -> int:
+        """Z."""
+        return self.posterior.mean_KZ.size(1)
+
+    def painted(self, noise_BZ: torch.Tensor, condition_BC: torch.Tensor) -> torch.Tensor:
+        """Images [B, C, H, W] in [-1, 1] of standard normal noise."""
+        return self.decoded(self.posterior(noise_BZ, condition_BC), condition_BC).clamp(-1, 1)
+
     def draw(self, draws: Draws, condition_BC: torch.Tensor, temperature: float) -> Any:
         """Images float32 [B, C, H, W] in [-1, 1]; `temperature` scales the latents' noise."""
-        mean_KZ = self.posterior.mean_KZ
-        noise_BZ = draws.normal(mean_KZ.size(1)).to(mean_KZ.device) * temperature
-        condition_BC = condition_BC.to(mean_KZ.device)
-        values = self.decoded(self.posterior(noise_BZ, condition_BC), condition_BC)
-        return values.float().clamp(-1, 1).cpu().numpy()
+        device = self.posterior.mean_KZ.device
+        noise_BZ = draws.normal(self.noise_width).to(device) * temperature
+        return self.painted(noise_BZ, condition_BC.to(device)).float().cpu().numpy()
 
 
 class FlatVae(_Vae):

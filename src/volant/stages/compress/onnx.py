@@ -1,8 +1,8 @@
 """Turn a model of images into ONNX, which runs without torch's kernels.
 
-Enters: a Model whose family has an ONNX form (a flow, a VAE of images), and a Dataset whose conditions are drawn to
-compare. Leaves: a Model for the engine `onnx`, whose draws are those of torch within a stated tolerance; or a
-refusal with the largest difference.
+Enters: a Model whose family has an ONNX form (a flow, with classes or captions; a VAE or GAN of images), and a
+Dataset whose conditions are drawn to compare. Leaves: a Model for the engine `onnx`, whose draws are those of torch
+within a stated tolerance; or a refusal with the largest difference.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def onnx(
 
     Args:
         run: seed, threads, where to write.
-        model: a flow, or a VAE of images; it is not changed.
+        model: a flow (UNet or DiT, classes or captions), or a VAE or GAN of images; it is not changed.
         data: its validation split's conditions are drawn by both; nothing is trained.
         judge: a model that the task metric asks, where it needs one.
         tolerance: the largest difference of any value of a draw; values lie in [-1, 1], a step of an 8-bit picture
