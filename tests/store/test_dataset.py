@@ -1,11 +1,12 @@
 import json
 
+import pyarrow as pa
 import pytest
 
 from volant.core.artifact import Card, Dataset
 from volant.core.errors import ArtifactError, DataError
 from volant.core.sample import Label, Sample, Source
-from volant.store import croissant, dataset
+from volant.store import croissant, dataset, shards
 
 
 def sample(i: int, split: str = "train", **fields) -> Sample:
@@ -78,12 +79,12 @@ def test_batches(tmp_path):
 
 
 def test_large_data_takes_several_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "_ROWS_A_GROUP", 2)
-    monkeypatch.setattr(dataset, "_BYTES_A_SHARD", 1200)
+    monkeypatch.setattr(shards, "_ROWS_A_GROUP", 2)
+    monkeypatch.setattr(shards, "_BYTES_A_SHARD", 1200)
     data = written(tmp_path / "d", [sample(i) for i in range(9)])
-    shards = sorted(file.name for file in (data.path / "data").iterdir())
-    assert len(shards) > 1
-    assert shards[0] == f"train-00000-of-{len(shards):05d}.parquet"
+    names = sorted(file.name for file in (data.path / "data").iterdir())
+    assert len(names) > 1
+    assert names[0] == f"train-00000-of-{len(names):05d}.parquet"
     assert [s.id for s in dataset.rows(data, "train")] == [f"s{i}" for i in range(9)]
 
 
@@ -117,7 +118,7 @@ def test_unstorable_samples_are_refused(tmp_path, bad):
 
 
 def test_error_inside_the_writer_leaves_no_metadata(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "_ROWS_A_GROUP", 1)
+    monkeypatch.setattr(shards, "_ROWS_A_GROUP", 1)
     with pytest.raises(ZeroDivisionError), dataset.writer(tmp_path / "d") as out:
         out.write(sample(1))
         raise ZeroDivisionError
@@ -173,3 +174,55 @@ def test_croissant_is_valid_to_the_reference_library(tmp_path):
     opened = reference.Dataset(jsonld=str(data.path / "croissant.json"))
     assert not opened.metadata.ctx.issues.errors
     assert next(iter(opened.records("train")))["train/id"] == b"s0"
+
+
+def many(count: int) -> list[Sample]:
+    splits, drops = ("train", "train", "test", "validation"), ("", "", "length: 3 against 5", "near: 0.9 against 0.8")
+    return [sample(i, splits[i % 4], drop=drops[i // 4 % 4], content="é" * (i * 13 % 50)) for i in range(count)]
+
+
+@pytest.mark.parametrize("step", [1, 3, 7, 100])
+def test_rows_and_tables_of_any_size_give_the_same_bytes(tmp_path, monkeypatch, step):
+    monkeypatch.setattr(shards, "_ROWS_A_GROUP", 5)
+    monkeypatch.setattr(shards, "_BYTES_A_GROUP", 700)
+    monkeypatch.setattr(shards, "_BYTES_A_SHARD", 3000)
+    samples = many(90)
+    first = written(tmp_path / "rows", samples)
+    table = pa.Table.from_pylist([dataset._row(s) for s in samples], schema=dataset.SCHEMA)
+    with dataset.writer(tmp_path / "tables") as out:
+        for at in range(0, len(samples), step):
+            piece = table.slice(at, step)
+            if at % 2:
+                piece = piece.cast(pa.schema([f.with_type(wide(f.type)) for f in piece.schema]))
+            if at % 3:
+                out.write_table(piece)
+            else:
+                out.write_all(samples[at : at + step])
+    assert first.digest == Dataset(tmp_path / "tables").digest
+    assert sum(1 for p in (first.path / "data").iterdir()) > 3
+
+
+def wide(kind):
+    return pa.large_string() if kind == pa.string() else kind
+
+
+def test_tables_are_the_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "_ROWS_A_GROUP", 4)
+    data = written(tmp_path / "d", many(30))
+    tables = list(dataset.tables(data))
+    assert [s for t in tables for s in dataset.from_table(t)] == list(dataset.rows(data))
+    assert max(t.num_rows for t in tables) == 4
+    ids = [i for t in dataset.tables(data, "train", ["id"]) for i in t["id"].to_pylist()]
+    assert ids == [s.id for s in dataset.rows(data, "train")]
+    parts = dataset.parts(data, "test")
+    assert parts[-1].read(["split"]).num_rows == parts[-1].rows
+    with pytest.raises(DataError, match="no 'test' split"):
+        dataset.tables(written(tmp_path / "e", [sample(1)]), "test")
+    parts[0].file.write_bytes(b"PAR1")
+    with pytest.raises(ArtifactError, match="volant verify"):
+        list(dataset.tables(data, "test"))
+
+
+def test_a_table_of_another_schema_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="Give the columns id, shape"), dataset.writer(tmp_path / "d") as out:
+        out.write_table(pa.table({"id": ["a"]}))

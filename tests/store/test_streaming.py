@@ -5,14 +5,14 @@ import pytest
 from volant.core.artifact import Dataset
 from volant.core.errors import ArtifactError, DataError
 from volant.core.sample import Sample, Source
-from volant.store import dataset, streaming
+from volant.store import dataset, shards, streaming
 from volant.store.streaming import Stream
 
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "_ROWS_A_GROUP", 8)
-    monkeypatch.setattr(dataset, "_BYTES_A_SHARD", 4000)
+    monkeypatch.setattr(shards, "_ROWS_A_GROUP", 8)
+    monkeypatch.setattr(shards, "_BYTES_A_SHARD", 4000)
     monkeypatch.setattr(streaming, "GROUPS", 3)
     source = Source(uri="u", licence="MIT")
     with dataset.writer(tmp_path / "d") as out:

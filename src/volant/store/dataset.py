@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -25,72 +26,8 @@ from volant.core.artifact import Dataset
 from volant.core.errors import ArtifactError, DataError
 from volant.core.sample import SPLITS, Sample, Split
 from volant.store.croissant import croissant
-
-_TEXT = pa.string()
-SOURCE = pa.struct([(name, _TEXT) for name in ("uri", "licence", "consent", "collected_at", "origin")])
-LABEL = pa.struct([(name, _TEXT) for name in ("name", "value", "by")])
-SCHEMA = pa.schema(
-    [
-        pa.field("id", _TEXT, nullable=False),
-        pa.field("shape", _TEXT, nullable=False),
-        pa.field("content", _TEXT),
-        pa.field("media", pa.binary()),
-        pa.field("condition", _TEXT),
-        pa.field("target", _TEXT),
-        pa.field("rejected", _TEXT),
-        pa.field("split", _TEXT, nullable=False),
-        pa.field("group", _TEXT, nullable=False),
-        pa.field("source", SOURCE, nullable=False),
-        pa.field("parents", pa.list_(_TEXT), nullable=False),
-        pa.field("labels", pa.list_(LABEL), nullable=False),
-        pa.field("attrs", _TEXT, nullable=False),
-        pa.field("drop", _TEXT, nullable=False),
-    ]
-)
-_ROWS_A_GROUP = 2048
-_BYTES_A_GROUP = 16 << 20
-_BYTES_A_SHARD = 512 << 20
-
-
-class _Shards:
-    """The shard files of one split while they are written; the `-of-N` in their names comes at the end."""
-
-    def __init__(self, folder: Path, stem: str) -> None:
-        self.folder, self.stem = folder, stem
-        self.rows: list[dict[str, Any]] = []
-        self.group_bytes = self.shard_bytes = 0
-        self.files: list[Path] = []
-        self.open: pq.ParquetWriter | None = None
-
-    def add(self, row: dict[str, Any], size: int) -> None:
-        self.rows.append(row)
-        self.group_bytes += size
-        if len(self.rows) >= _ROWS_A_GROUP or self.group_bytes >= _BYTES_A_GROUP:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.open is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.files.append(self.folder / f"{self.stem}-{len(self.files):05d}.part")
-            self.open = pq.ParquetWriter(self.files[-1], SCHEMA, compression="zstd")
-        if self.rows:  # a row group of no rows is one that `datasets` cannot read
-            self.open.write_table(pa.Table.from_pylist(self.rows, schema=SCHEMA))
-        self.shard_bytes += self.group_bytes
-        self.rows, self.group_bytes = [], 0
-        if self.shard_bytes >= _BYTES_A_SHARD:
-            self.close_shard()
-
-    def close_shard(self) -> None:
-        if self.open is not None:
-            self.open.close()
-        self.open, self.shard_bytes = None, 0
-
-    def finish(self) -> None:
-        if self.rows:
-            self.flush()
-        self.close_shard()
-        for index, part in enumerate(self.files):
-            part.rename(self.folder / f"{self.stem}-{index:05d}-of-{len(self.files):05d}.parquet")
+from volant.store.shards import SCHEMA as SCHEMA
+from volant.store.shards import Part, Shards, parts_of, unreadable
 
 
 class Writer:
@@ -98,7 +35,7 @@ class Writer:
 
     def __init__(self, folder: Path, modality: str) -> None:
         self.folder, self.modality = folder, modality
-        self._shards: dict[str, _Shards] = {}
+        self._shards: dict[str, Shards] = {}
         self._kept: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._licences: Counter[str] = Counter()
@@ -111,16 +48,41 @@ class Writer:
         Raises:
             DataError: the sample holds what cannot be stored (half a surrogate pair, a NaN in `attrs`).
         """
-        row, size = _row(sample)
+        row = _row(sample)
         if sample.drop:
             self._dropped[sample.drop.split(":")[0].strip()] += 1
-            self._shard("dropped", f"dropped-{sample.split}").add(row, size)
+            self._shard("dropped", f"dropped-{sample.split}").add_row(row)
             return
         self._kept[sample.split] += 1
         self._licences[sample.source.licence] += 1
         self._shapes[sample.shape] += 1
         self._origins[sample.source.origin] += 1
-        self._shard("data", sample.split).add(row, size)
+        self._shard("data", sample.split).add_row(row)
+
+    def write_table(self, table: pa.Table) -> None:
+        """Add rows of the schema in their order, as `write` would; no Sample is made of them.
+
+        The bytes written depend on the rows alone, not on how many come at once.
+
+        Raises:
+            ArtifactError: the table has other columns than the schema.
+        """
+        if not table.schema.equals(SCHEMA):
+            table = _cast(table)
+        place = pc.binary_join_element_wise(
+            pc.if_else(pc.equal(table["drop"], ""), "data", "dropped"), table["split"], "/"
+        )
+        for name in pc.unique(place).to_pylist():
+            part = table.filter(pc.equal(place, name)) if len(place) > 1 else table
+            folder, _, split = name.partition("/")
+            if folder == "dropped":
+                _count(self._dropped, pc.list_element(pc.split_pattern(part["drop"], ":", max_splits=1), 0))
+            else:
+                self._kept[split] += part.num_rows
+                _count(self._licences, pc.struct_field(part["source"], "licence"))
+                _count(self._shapes, part["shape"])
+                _count(self._origins, pc.struct_field(part["source"], "origin"))
+            self._shard(folder, split if folder == "data" else f"dropped-{split}").add(part)
 
     def write_all(self, samples: Iterable[Sample]) -> None:
         """Add samples in their order."""
@@ -143,7 +105,7 @@ class Writer:
     def close(self) -> None:
         """Finish the shards and write the metadata."""
         if not self._kept:  # an empty shard keeps the schema, so that readers of Parquet still open it
-            self._shard("data", "train").flush()
+            self._shard("data", "train")
         for shards in self._shards.values():
             shards.finish()
         about = self.about
@@ -161,12 +123,11 @@ class Writer:
             self.close()
             return
         for shards in self._shards.values():  # leave no open file behind; the directory is thrown away
-            shards.rows = []
-            shards.close_shard()
+            shards.close()
 
-    def _shard(self, place: str, stem: str) -> _Shards:
+    def _shard(self, place: str, stem: str) -> Shards:
         if stem not in self._shards:
-            self._shards[stem] = _Shards(self.folder / place, stem)
+            self._shards[stem] = Shards(self.folder / place, stem)
         return self._shards[stem]
 
 
@@ -185,8 +146,33 @@ def rows(data: Dataset, split: Split | None = None) -> Iterator[Sample]:
     """
     if split is not None:
         _check_split(data, split)
-    splits = SPLITS if split is None else (split,)
-    return _read([file for name in splits for file in sorted((data.path / "data").glob(f"{name}-*.parquet"))])
+    return _read(_files(data, split))
+
+
+def parts(data: Dataset, split: Split | None = None) -> list[Part]:
+    """The row groups of a split, or of every split that is there, in the order written: what a pool shares out.
+
+    Raises:
+        DataError: the split is empty, absent or sealed.
+        ArtifactError: a shard is damaged.
+    """
+    if split is not None:
+        _check_split(data, split)
+    return list(parts_of(_files(data, split)))
+
+
+def tables(data: Dataset, split: Split | None = None, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The kept samples as Arrow tables of the schema, one row group (at most 2,048 rows or about 16 MB) at a time.
+
+    Args:
+        split: one split, or every split that is there.
+        columns: only these, where text is not needed.
+
+    Raises:
+        DataError: the split is empty, absent or sealed.
+        ArtifactError: a shard is damaged.
+    """
+    return (part.read(columns) for part in parts(data, split))
 
 
 def dropped(data: Dataset) -> Iterator[Sample]:
@@ -207,6 +193,11 @@ def batches(data: Dataset, split: Split, size: int) -> Iterator[list[Sample]]:
 def count(data: Dataset, split: Split) -> int:
     """How many kept samples the split has, read from `dataset.json`."""
     return int(data.about["splits"].get(split, 0))
+
+
+def _files(data: Dataset, split: Split | None) -> list[Path]:
+    splits = SPLITS if split is None else (split,)
+    return [file for name in splits for file in sorted((data.path / "data").glob(f"{name}-*.parquet"))]
 
 
 def _batched(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
@@ -232,18 +223,18 @@ def _check_split(data: Dataset, split: Split) -> None:
     raise DataError(f"the dataset has no {split!r} split (it has {have}).", where=where, fix=fix)
 
 
-def _row(sample: Sample) -> tuple[dict[str, Any], int]:
+def _row(sample: Sample) -> dict[str, Any]:
     row = sample.model_dump(exclude={"media"})
     try:
         row["attrs"] = json.dumps(sample.attrs, ensure_ascii=False, sort_keys=True, allow_nan=False)
-        size = len(json.dumps(row, ensure_ascii=False).encode())  # refuses half a surrogate pair, wherever it is
+        json.dumps(row, ensure_ascii=False).encode()  # refuses half a surrogate pair, wherever it is
     except (ValueError, TypeError) as error:
         where, first = sample.source.uri, str(error).split("\n", maxsplit=1)[0]
         raise DataError(
             f"sample {sample.id} cannot be stored: {first}.", where=where, fix="Clean or drop it."
         ) from error
     row["media"] = sample.media
-    return row, size + len(sample.media or b"")
+    return row
 
 
 def from_table(table: pa.Table | pa.RecordBatch) -> Iterator[Sample]:
@@ -260,10 +251,21 @@ def _read(files: list[Path]) -> Iterator[Sample]:
                 for batch in table.iter_batches(batch_size=1024):
                     yield from from_table(batch)
         except (pa.ArrowException, OSError, ValidationError, KeyError, ValueError) as error:
-            first = str(error).split("\n", maxsplit=1)[0]
-            raise ArtifactError(
-                f"the shard cannot be read: {first}", where=str(file), fix="Run `volant verify`."
-            ) from error
+            raise unreadable(file, error) from error
+
+
+def _cast(table: pa.Table) -> pa.Table:
+    """Rows in the schema's order and types; `large_string` becomes `string`."""
+    try:
+        return table.select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        what = f"the rows are not of the dataset's schema: {str(error).splitlines()[0]}"
+        raise ArtifactError(what, fix=f"Give the columns {', '.join(SCHEMA.names)}.") from error
+
+
+def _count(counter: Counter[str], values: pa.ChunkedArray) -> None:
+    for found in pc.value_counts(values).to_pylist():
+        counter[found["values"].strip()] += found["counts"]
 
 
 def _columns() -> list[tuple[str, bool, list[str]]]:
