@@ -2,7 +2,7 @@
 
 Everything that stages need to know of text, by name, behind the protocol of `core.protocols.Modality`.
 The work is in the files beside this one: `text_files` (reading), `text_shapes` (records),
-`text_codec` and `text_tokenizer` (ids and masks), `minhash` and `words` (likeness), `text_delivery`
+`text_codec` and `text_tokenizer` (ids and masks), `duplicates`, `minhash` and `words` (likeness), `text_delivery`
 (handing out). No file here needs torch.
 """
 

@@ -1,0 +1,126 @@
+"""Candidate pairs among signatures: those that agree in a whole band (LSH), out of core.
+
+In go signatures of any kind [N, P], in memory or mapped from a file; out come pairs (i < j), each once, sorted.
+Every signature gives one key a band. Keys are dealt by their top bits into files on disk, so that equal keys meet
+in one file, and each file is sorted alone: memory is bounded by the size of a file, whatever N is. Pairs are dealt
+by their first text in the same way.
+
+Within a big bucket a text is held against the bucket's first ones and its predecessor, not against all: what
+belongs together is joined by `clusters` afterwards.
+
+Legend: N signatures, P entries, B bands, M pairs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pairs = NDArray[np.int64]
+
+KEYS = 1 << 22
+"""Keys of one file: 48 MB on disk, and about four times as much while it is sorted."""
+_CHUNK_ROWS = 1 << 15
+_ENTRY = np.dtype([("key", "<u8"), ("at", "<u4")])
+
+
+def candidate_pairs(
+    signature_NP: NDArray[Any], bands: int, rows: int, *, work: Path | None = None, since: int = 0, keys: int = KEYS
+) -> Pairs:
+    """Pairs [M, 2] of signatures that share a band, i < j, sorted.
+
+    A signature whose entries are all equal to the type's maximum is of an empty text and has no pair.
+
+    Args:
+        bands, rows: the banding; `bands * rows` is at most P.
+        work: folder for the files; a temporary one by default.
+        since: only pairs whose second one is at or after this index are found: what lies before was compared in
+            an earlier version of the dataset.
+        keys: held in memory at once.
+    """
+    count = len(signature_NP)
+    parts = max(1, -(-count * bands // keys))
+    if parts == 1:
+        found = list(_entries(signature_NP, bands, rows))
+        codes = _codes(np.concatenate(found), since) if found else np.zeros(0, np.uint64)
+        return _decoded(np.unique(codes))
+    place: Any = tempfile.TemporaryDirectory() if work is None else nullcontext(str(work))
+    with place as folder:
+        return _on_disk(signature_NP, bands, rows, Path(folder), since, parts, keys)
+
+
+def _on_disk(
+    signature_NP: NDArray[Any], bands: int, rows: int, folder: Path, since: int, parts: int, keys: int
+) -> Pairs:
+    dealt = _Files(folder / "keys", parts)
+    for entries in _entries(signature_NP, bands, rows):
+        dealt.deal(entries, _share(entries["key"] >> np.uint64(32), 1 << 32, parts))
+    meeting = _Files(folder / "pairs", parts)
+    for entries in dealt.each(_ENTRY):
+        codes = np.unique(_codes(entries, since))
+        meeting.deal(codes, _share(codes >> np.uint64(32), len(signature_NP), parts))
+    unique = [np.unique(codes) for codes in meeting.each(np.dtype("<u8"))]
+    return _decoded(np.concatenate(unique))
+
+
+class _Files:
+    """Arrays dealt into files, which are read back one by one and removed."""
+
+    def __init__(self, folder: Path, parts: int) -> None:
+        self.folder, self.parts = folder, parts
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.iterdir():  # of a run that was killed
+            old.unlink()
+
+    def deal(self, values: NDArray[Any], part: NDArray[np.int64]) -> None:
+        order = np.argsort(part, kind="stable")
+        edges = np.searchsorted(part[order], np.arange(self.parts + 1))
+        for at in np.flatnonzero(np.diff(edges)):
+            with (self.folder / f"{at}").open("ab") as file:
+                file.write(values[order[edges[at] : edges[at + 1]]].tobytes())
+
+    def each(self, kind: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+        for at in range(self.parts):
+            file = self.folder / f"{at}"
+            yield np.fromfile(file, kind) if file.exists() else np.zeros(0, kind)
+            file.unlink(missing_ok=True)
+
+
+def _share(value: NDArray[np.uint64], below: int, parts: int) -> NDArray[np.int64]:
+    """Which of `parts` equal ranges of 0 to `below` (at most 2^32) each value lies in."""
+    return (value.astype(np.uint64) * np.uint64(parts) // np.uint64(max(1, below))).astype(np.int64)
+
+
+def _entries(signature_NP: NDArray[Any], bands: int, rows: int) -> Iterator[NDArray[Any]]:
+    from volant.modalities.linking import band_keys
+
+    assert bands * rows <= signature_NP.shape[1], (bands, rows, signature_NP.shape)
+    for first in range(0, len(signature_NP), _CHUNK_ROWS):
+        chunk = np.ascontiguousarray(signature_NP[first : first + _CHUNK_ROWS], dtype=np.uint32)
+        full = np.flatnonzero((chunk != np.uint32(0xFFFFFFFF)).any(axis=1))
+        entries = np.empty((len(full), bands), _ENTRY)
+        entries["key"] = band_keys(chunk[full], bands, rows)
+        entries["at"] = (full + first)[:, None]
+        yield entries.ravel()
+
+
+def _codes(entries: NDArray[Any], since: int) -> NDArray[np.uint64]:
+    """Pairs of one file as `i << 32 | j`."""
+    from volant.modalities.linking import bucket_pairs
+
+    order = np.argsort(entries["key"], kind="stable")
+    key, at = entries["key"][order], entries["at"][order]
+    inside = np.concatenate([key[1:] == key[:-1], [False]]) if len(key) else np.zeros(0, bool)
+    inside[1:] |= inside[:-1].copy()  # in a bucket of two or more
+    codes: NDArray[np.uint64] = bucket_pairs(key[inside], at[inside].astype(np.int64), since)
+    return codes
+
+
+def _decoded(code_M: NDArray[np.uint64]) -> Pairs:
+    return np.stack([code_M >> np.uint64(32), code_M & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)

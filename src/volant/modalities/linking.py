@@ -1,0 +1,115 @@
+"""From pairs to clusters, in compiled loops: band keys, buckets, shares of equal entries, union and find.
+
+Legend: N texts, P entries of a signature, B bands, E entries of buckets, M pairs, G shingles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volant.modalities.compiled import compiled
+from volant.modalities.sketch import mix
+
+_THREE = np.uint64(3)
+_FIRST = 4
+"""How many of a bucket's first texts each later one is held against; its predecessor comes on top."""
+
+
+@compiled
+def band_keys(signature_NP: NDArray[np.uint32], bands: int, rows: int) -> NDArray[np.uint64]:
+    """The key of each band [N, B]; the band's number is in it, so that all bands share one key space."""
+    count = len(signature_NP)
+    key_NB = np.empty((count, bands), np.uint64)
+    for i in range(count):
+        for b in range(bands):
+            key = np.uint64(b + 1)
+            for r in range(rows):
+                key = mix(key * _THREE + np.uint64(signature_NP[i, b * rows + r]))
+            key_NB[i, b] = key
+    return key_NB
+
+
+@compiled
+def bucket_pairs(key_E: NDArray[np.uint64], at_E: NDArray[np.int64], since: int) -> NDArray[np.uint64]:
+    """Pairs of the texts in equal keys as `i << 32 | j`, of keys that are sorted and texts that rise in each."""
+    out_M = np.empty(len(key_E) * (_FIRST + 1), np.uint64)
+    found = 0
+    start = 0
+    for e in range(len(key_E)):
+        if key_E[e] != key_E[start]:
+            start = e
+        later = at_E[e]
+        if later < since:
+            continue
+        for k in range(start, min(e, start + _FIRST)):
+            if at_E[k] != later:
+                out_M[found] = (np.uint64(at_E[k]) << np.uint64(32)) | np.uint64(later)
+                found += 1
+        if e > start + _FIRST and at_E[e - 1] != later:
+            out_M[found] = (np.uint64(at_E[e - 1]) << np.uint64(32)) | np.uint64(later)
+            found += 1
+    return out_M[:found]
+
+
+@compiled
+def equal_shares(signature_NP: NDArray[Any], pair_M2: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The share of equal entries of each pair [M]: an estimate of its similarity."""
+    share_M = np.empty(len(pair_M2), np.float32)
+    length = signature_NP.shape[1]
+    for m in range(len(pair_M2)):
+        i, j = pair_M2[m, 0], pair_M2[m, 1]
+        equal = 0
+        for p in range(length):
+            equal += signature_NP[i, p] == signature_NP[j, p]
+        share_M[m] = equal / length
+    return share_M
+
+
+@compiled
+def jaccards(
+    gram_G: NDArray[np.uint64], edge_N: NDArray[np.int64], left_M: NDArray[np.int64], right_M: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The exact similarity of each pair [M] of sets, each sorted and unique; 0 where both are empty."""
+    out_M = np.empty(len(left_M), np.float32)
+    for m in range(len(left_M)):
+        a, a_end = edge_N[left_M[m]], edge_N[left_M[m] + 1]
+        b, b_end = edge_N[right_M[m]], edge_N[right_M[m] + 1]
+        total = (a_end - a) + (b_end - b)
+        common = 0
+        while a < a_end and b < b_end:
+            if gram_G[a] == gram_G[b]:
+                common += 1
+                a += 1
+                b += 1
+            elif gram_G[a] < gram_G[b]:
+                a += 1
+            else:
+                b += 1
+        out_M[m] = common / max(1, total - common)
+    return out_M
+
+
+@compiled
+def _root(parent_N: NDArray[np.int64], i: int) -> int:
+    while parent_N[i] != i:
+        parent_N[i] = parent_N[parent_N[i]]
+        i = parent_N[i]
+    return i
+
+
+@compiled
+def clusters(pair_M2: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """For each of `count` texts the first text of its cluster: those that a chain of pairs joins (union and find)."""
+    parent_N = np.arange(count)
+    for m in range(len(pair_M2)):
+        i, j = _root(parent_N, pair_M2[m, 0]), _root(parent_N, pair_M2[m, 1])
+        if i < j:
+            parent_N[j] = i
+        elif j < i:
+            parent_N[i] = j
+    for i in range(count):
+        parent_N[i] = _root(parent_N, i)
+    return parent_N
