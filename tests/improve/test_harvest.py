@@ -80,11 +80,11 @@ def test_personal_data_is_masked_everywhere(tmp_path):
 def test_what_no_mask_knows_is_not_kept_and_harm_is_dropped(tmp_path):
     feedback = [
         said(1, correction="y"),
-        said(2, correction="pay 4111 1111 1111 1111"),
+        said(2, correction="pay 41 11 11 11 11 11 11 11"),
         said(3, correction="kill yourself"),
     ]
     data, _ = harvested(tmp_path, feedback)
-    assert b"4111" not in b"".join(f.read_bytes() for f in data.path.rglob("*") if f.is_file())
+    assert b"41 11" not in b"".join(f.read_bytes() for f in data.path.rglob("*") if f.is_file())
     assert data.read_json("harvest.json")["refused"] == {"personal data that could not be masked": 1, "unsafe": 1}
     assert [s.drop for s in dropped(data)] == ["unsafe: call to self-harm"]
 
@@ -172,7 +172,7 @@ def test_captions_are_held_to_the_same_rules_as_text(tmp_path, toy):
         made(1, rating=1),
         made(2, correction="ann@firm.org in red", colours=[(9, 9, 9)]),
         made(3, correction="kill yourself", colours=[(8, 8, 8)]),
-        made(4, correction="pay 4111 1111 1111 1111", colours=[(7, 7, 7)]),
+        made(4, correction="pay 41 11 11 11 11 11 11 11", colours=[(7, 7, 7)]),
         made(5, rating=1, colours=[(6, 6, 6)], consent=""),
         made(6, rating=1, response=None),
         made(7, rating=1, response={"data": [{"b64_json": "bm8="}]}),

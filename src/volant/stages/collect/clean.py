@@ -12,7 +12,7 @@ pictures first. Rows of a table are checked only: equal rows are how often somet
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -55,8 +55,8 @@ def clean(
         max_duplicate_lines: largest share (0 to 1) of lines that repeat an earlier one.
         max_top_phrase: largest share (0 to 1) of characters in the commonest three words.
         max_duplicate_phrases: largest share (0 to 1) of words inside a run of eight seen before in the record.
-        personal: e-mail addresses, public IP addresses and telephone numbers are masked (`mask`), drop their
-            record (`drop`) or stay (`keep`).
+        personal: e-mail addresses, public IP addresses, telephone, card, account and identity numbers and keys are
+            masked (`mask`), drop their record (`drop`) or stay (`keep`).
         client_cap: feedback rows that one client may add, as a share (0 to 1) of the other records.
 
     Returns:
@@ -82,7 +82,8 @@ def clean(
             where=run.step, fix="Give at least three records (better: hundreds).",
         )  # fmt: skip
     passes: tuple[Callable[[], None], ...] = (
-        lambda: _judge_each(run, samples, rules, personal),
+        lambda: _judge_each(run, samples, rules),
+        lambda: _judge_personal(samples, personal),
         lambda: _drop_exact(samples),
         lambda: _drop_near(run, samples, near),
         lambda: _drop_leaks(samples, further),
@@ -116,9 +117,8 @@ def _kept(samples: Sequence[Sample]) -> list[int]:
     return sorted(alive, key=lambda i: (samples[i].source.origin == "feedback", right[samples[i].split], i))
 
 
-def _judge_each(run: Run, samples: list[Sample], rules: Any, personal: str) -> None:
+def _judge_each(run: Run, samples: list[Sample], rules: Any) -> None:
     from volant.modalities import open_modality
-    from volant.modalities.personal import masked
     from volant.modalities.quality import broken_answer, broken_rule
 
     modality = open_modality(run.modality)
@@ -134,28 +134,38 @@ def _judge_each(run: Run, samples: list[Sample], rules: Any, personal: str) -> N
         elif sample.shape not in CONTENT_SHAPES:
             answer = sample.target or "\n".join(m["content"] for m in sample.messages if m["role"] == "assistant")
             sample.drop = broken_answer(sample.text, answer, rules)
-        if sample.drop or personal == "keep":
-            continue
-        names = ("condition",) if sample.shape in CONTENT_SHAPES else ("content", "condition", "target", "rejected")
-        fields = {name: getattr(sample, name) for name in names}
-        results = {name: masked(text) for name, text in fields.items() if text}
-        found = Counter[str]()
-        for _, counts in results.values():
-            found.update(counts)
-        if found and personal == "drop":
-            sample.drop = f"personal_data: {', '.join(f'{n} {kind}' for kind, n in sorted(found.items()))} against 0"
-        elif found:
-            samples[at] = _renewed(sample, {name: text for name, (text, _) in results.items()}, dict(found))
 
 
-def _renewed(sample: Sample, texts: dict[str, str], found: dict[str, int]) -> Sample:
-    """A changed text is another sample: new id, the old one as its parent."""
-    from volant.core.sample import sample_id
+def _judge_personal(samples: list[Sample], personal: str) -> None:
+    """Mask or drop what says who somebody is; many texts at once, since few hold anything."""
+    from volant.stages.collect._texts import texts_of, with_texts
 
-    own = [sample.id] if sample.shape in CONTENT_SHAPES else []  # what it is lies in no text
-    name = sample_id(sample.shape, *own, *(texts.get(k, "") for k in ("condition", "content", "target", "rejected")))
-    attrs = {**sample.attrs, "masked": found}
-    return sample.model_copy(update={**texts, "id": name, "parents": [*sample.parents, sample.id], "attrs": attrs})
+    if personal == "keep":
+        return
+    order = _kept(samples)
+    for at in range(0, len(order), 1000):
+        part = order[at : at + 1000]
+        texts = [texts_of(samples[i]) for i in part]
+        for i, (after, found) in zip(part, _masked(texts), strict=True):
+            if found and personal == "drop":
+                shown = ", ".join(f"{n} {kind}" for kind, n in sorted(found.items()))
+                samples[i].drop = f"personal_data: {shown} against 0"
+            elif found:
+                samples[i] = with_texts(samples[i], after, masked=found)
+
+
+def _masked(texts: Sequence[Sequence[str]]) -> Iterator[tuple[list[str], dict[str, int]]]:
+    """The texts of each sample, masked, and how many of each kind were found in them."""
+    import pyarrow as pa
+
+    from volant.modalities.personal import masked_all
+
+    flat, counts = masked_all(pa.array([text for own in texts for text in own], pa.large_string()))
+    rows = zip(flat.to_pylist(), *(values.to_pylist() for values in counts.values()), strict=True)
+    for own in texts:
+        found = [next(rows) for _ in own]
+        sums = {kind: sum(row[1 + at] for row in found) for at, kind in enumerate(counts)}
+        yield [row[0] for row in found], {kind: n for kind, n in sums.items() if n}
 
 
 def _drop_exact(samples: list[Sample]) -> None:
