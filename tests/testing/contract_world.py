@@ -189,6 +189,18 @@ TABLE: dict[str, Builder] = {
         "model": put(_images(p), w.shelf.vae), "data": put(p, w.shelf.pictures), "scorers": ["nearest_ratio"],
         "samples": 24, "steps": 4, "batch": 8,
     },
+    "align.grpo": lambda p, w: {
+        "model": put(p, w.model), "data": put(p, w.data), "scorers": ["token_f1"], "steps": 3, "prompts": 2,
+        "group_size": 2, "tokens": 4,
+    },
+    "align.rloo": lambda p, w: {
+        "model": put(p, w.model), "data": put(p, w.data), "scorers": ["token_f1"], "steps": 3, "prompts": 2,
+        "group_size": 2, "tokens": 4,
+    },
+    "align.ppo": lambda p, w: {
+        "model": put(p, w.model), "data": put(p, w.data), "scorers": ["token_f1"], "draws": 2, "prompts": 3,
+        "updates": 2, "tokens": 4,
+    },
     "align.dpo": lambda p, w: {"model": put(p, w.model), "data": put(p, w.pairs), "epochs": 0.5, "limit": 4},
     "evaluate.suite": lambda p, w: {
         "model": put(p, w.model), "data": put(p, w.data), "limit": 4, "max_tokens": 8, "bias_pairs": 2,

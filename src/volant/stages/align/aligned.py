@@ -67,3 +67,26 @@ def state_pairs(run: Run, judged: Any, bound: float) -> None:
     note = f"mean distance from the reference on held-out answers; bound {bound:g}"
     run.score(Score.exact("logratio", judged.shift, n=n, unit="nats", direction="lower", note=note))
     run.score(Score.exact("chosen_logratio", judged.chosen_shift, n=n, unit="nats"))
+
+
+def lengths(session: Any, data: Dataset, limit: int) -> list[float]:
+    """Characters of each greedy answer to the validation prompts; empty where there are none."""
+    from volant.scorers.measure import answers, task_samples
+
+    samples = task_samples(data, "validation", min(limit, 32))
+    return [float(len(o.text)) for o in answers(session, samples)] if samples else []
+
+
+def state_lengths(run: Run, before: list[float], after: list[float]) -> None:
+    """How long answers are, before and after; growth is the usual way to cheat."""
+    from volant.scorers.compare import paired
+    from volant.scorers.measure import mean_score
+
+    if not before:
+        run.say("the length of answers was not measured: the data carries no validation prompts")
+        return
+    change = paired("answer_length", before, after, direction="lower", unit="characters")
+    run.score(mean_score("answer_length", after, unit="characters", direction="lower", note="watched, not aimed at"))
+    run.score(change.change)
+    if change.verdict == "worse" and change.after > 1.2 * max(change.before, 1.0):
+        run.say(f"WARNING: answers grew from {change.before:.0f} to {change.after:.0f} characters: length bias")

@@ -16,7 +16,7 @@ from volant.core import Dataset, Model, Run, Sample
 from volant.core.artifact import ModelAbout
 from volant.core.errors import DataError, SettingError
 from volant.stages.align import content_pairs
-from volant.stages.align.aligned import pairs_of, state_pairs
+from volant.stages.align.aligned import lengths, pairs_of, state_lengths, state_pairs
 
 
 def dpo(
@@ -85,7 +85,7 @@ def dpo(
         fix = "Run `align.preferences` with more `prompts`, or without `reward`."
         raise DataError("there is no pair to learn from.", where=run.step, fix=fix)
     net = family.load(model.path).to(run.device)
-    before = _lengths(TorchSession(net, codec), data, limit)
+    before = lengths(TorchSession(net, codec), data, limit)
     outcome, judged = preference.dpo(
         run, net, pairs, watched, steps=math.ceil(epochs * len(pairs) / min(rows, len(pairs))), rows=rows,
         lr=lr or preference.rate_for(net, 1e-6), beta=beta, anchor=anchor, bound=bound, pad=codec.pad_id,
@@ -97,7 +97,7 @@ def dpo(
     else:
         state_pairs(run, judged, bound)
     session = TorchSession(net, codec)
-    _state_lengths(run, before, _lengths(session, data, limit))
+    state_lengths(run, before, lengths(session, data, limit))
     check_task(run, session, data, before=model, limit=limit)
     told = {"beta": beta, "anchor": anchor, "pairs": len(pairs), "held_out": len(watched), "steps": outcome.steps}
     known = {**model.about.model_dump(), "extra": {**model.about.extra, "dpo": told}}
@@ -128,25 +128,3 @@ def _agreed(run: Run, reward: Model, train: list[Sample]) -> list[Sample]:
         kept += [s for (s, _), r in zip(whole, rewards_P2.tolist(), strict=True) if r[0] >= r[1]]
     run.say(f"the reward model agrees with {len(kept)} of {len(train)} train pairs; the others are left out")
     return kept
-
-
-def _lengths(session: Any, data: Dataset, limit: int) -> list[float]:
-    """Characters of each greedy answer to the validation prompts; empty where there are none."""
-    from volant.scorers.measure import answers, task_samples
-
-    samples = task_samples(data, "validation", min(limit, 32))
-    return [float(len(o.text)) for o in answers(session, samples)] if samples else []
-
-
-def _state_lengths(run: Run, before: list[float], after: list[float]) -> None:
-    from volant.scorers.compare import paired
-    from volant.scorers.measure import mean_score
-
-    if not before:
-        run.say("the length of answers was not measured: the data carries no validation prompts")
-        return
-    change = paired("answer_length", before, after, direction="lower", unit="characters")
-    run.score(mean_score("answer_length", after, unit="characters", direction="lower", note="watched, not aimed at"))
-    run.score(change.change)
-    if change.verdict == "worse" and change.after > 1.2 * max(change.before, 1.0):
-        run.say(f"WARNING: answers grew from {change.before:.0f} to {change.after:.0f} characters: length bias")

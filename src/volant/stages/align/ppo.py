@@ -1,0 +1,82 @@
+"""Teach a model by a reward with proximal policy optimisation (PPO), which learns the value of each token.
+
+Enters: a Model, prompts, and scorers or a reward model. Leaves: a Model of the same kind; the values are thrown away.
+Several updates on the same answers make it thriftier with draws than `grpo`, and dearer in memory. Our own, since TRL
+has it no more.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from volant.core import Dataset, Model, Run
+from volant.core.method import Scorers
+from volant.stages.align.rewarded import finished, task_of
+
+_CLIP, _SMOOTH = 0.2, 0.95  # of Schulman et al. 2017 and 2016
+
+
+def ppo(
+    run: Run,
+    model: Model,
+    data: Dataset,
+    *,
+    reward: Model | None = None,
+    scorers: Scorers = [],  # noqa: B006  a method's default is read, never changed
+    draws: Annotated[int, Field(ge=1, le=100_000)] = 40,
+    prompts: Annotated[int, Field(ge=1, le=4096)] = 64,
+    updates: Annotated[int, Field(ge=1, le=64)] = 4,
+    tokens: Annotated[int, Field(ge=1, le=4096)] = 32,
+    temperature: Annotated[float, Field(gt=0, le=5)] = 1.0,
+    lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    beta: Annotated[float, Field(ge=0, le=10)] = 0.05,
+    bound: Annotated[float, Field(gt=0)] = 20.0,
+    limit: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000,
+) -> Model:
+    """Train a model by PPO on rewards that a scorer or a reward model gives.
+
+    Args:
+        model: the model to teach; as it is now, it is the reference.
+        data: prompts (and targets, where a scorer compares with them); validation prompts are held out.
+        reward: a model from `align.reward`; instead of `scorers`.
+        scorers: whose values are the reward; the mean of several. What is better low counts negative.
+        draws: how often answers are drawn; each is learnt from in `updates` steps.
+        prompts: answered in one draw, one answer each.
+        updates: steps on the same answers; more are thriftier, and beyond the clipping of 0.2 they gain nothing.
+        tokens: the longest answer.
+        temperature: of the draws; low ones explore little.
+        lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048).
+        beta: what each nat of distance from the reference costs; higher stays closer.
+        bound: the farthest from the reference on held-out answers, in nats an answer; weights beyond it go back.
+        limit: how many prompts of the train split are used.
+
+    Raises:
+        DataError: there is no prompt.
+        SettingError: neither scorers nor a reward model, or both.
+    """
+    from volant.nets.loop import Recipe, train
+    from volant.nets.nearness import Start
+    from volant.nets.policy import Critic, Questions, ppo_loss
+    from volant.nets.preference import rate_for
+
+    task = task_of(
+        run, model, data, scorers=scorers, reward=reward, tokens=tokens, temperature=temperature, limit=limit
+    )
+    start = Start(task.net)
+    questions = Questions(len(task.train), rows=prompts, group=1, seed=run.seed, updates=updates)
+    width = max(len(p) for p in task.drawing.prompts) + tokens
+    critic = Critic(
+        task.net, answers=min(prompts, len(task.train)), width=width, pad=task.codec.pad_id
+    ).to(run.device)  # fmt: skip
+    steps = draws * updates
+    recipe = Recipe(
+        steps, lr or rate_for(task.net, 1e-6), betas=(0.9, 0.95), warmup=max(1, steps // 20), decay=max(1, steps // 4),
+        evaluate_every=updates * max(1, draws // 5), checkpoint_every=max(5, steps // 10), bf16=False,
+    )  # fmt: skip
+    held = Questions(len(task.held), rows=32, group=1, seed=0).held() if task.held else []
+    loss = ppo_loss(task.drawing, start, beta=beta, clip=_CLIP, smooth=_SMOOTH)
+    outcome = train(run, critic, questions, recipe, validation=held, loss=loss, name="ppo", title="ppo")
+    told: dict[str, Any] = {"draws": draws, "answers": outcome.tokens, "beta": beta, "ended": outcome.reason}
+    return finished(run, model, data, task, start, {"ppo": told}, bound=bound)

@@ -1,0 +1,228 @@
+"""What GRPO, RLOO and PPO have in common: prompts, rewards, and how the model stands afterwards.
+
+What enters: a run, a Model, a Dataset with prompts, and scorers or a reward model. What leaves: a `Task` that the nets
+learn on, and, after the training, a Model with its figures: the reward of held-out prompts before and after with a
+paired test, the distance from the start, the length of answers, and the task metric, which shows a reward that is
+cheated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from volant.core import Dataset, Model, Run, Sample
+from volant.core.artifact import ModelAbout
+from volant.core.errors import DataError, SettingError
+from volant.core.method import Scorers
+from volant.stages.align.aligned import lengths, state_lengths
+
+if TYPE_CHECKING:
+    from volant.nets.policy import Drawing, Reward
+    from volant.nets.rollout import Rollout
+
+_HELD = 64  # held-out prompts at most
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model with prompts and what their answers are worth."""
+
+    net: Any
+    codec: Any
+    train: list[Sample]
+    held: list[Sample]
+    drawing: Drawing
+    before: list[float]  # characters of its answers before it learns
+
+
+def task_of(
+    run: Run,
+    model: Model,
+    data: Dataset,
+    *,
+    scorers: Scorers,
+    reward: Model | None,
+    tokens: int,
+    temperature: float,
+    limit: int,
+) -> Task:
+    """Open the model, the prompts and the rewards.
+
+    Raises:
+        SettingError: neither scorers nor a reward model, or both; a model that torch does not train.
+        DataError: the train split has no prompts.
+    """
+    import torch
+
+    from volant.engines.torch import TorchSession
+    from volant.modalities import open_modality
+    from volant.nets.policy import Drawing, Watch
+    from volant.nets.preference import check_trainable
+    from volant.nets.transformer import family
+    from volant.store.dataset import count, rows
+
+    if bool(scorers) == (reward is not None):
+        what = "it needs either `scorers` or a `reward` model, and not both."
+        raise SettingError(what, where=run.step, fix="scorers: [relevance], or reward: <step of align.reward>.")
+    torch.set_num_threads(run.threads)
+    check_trainable(model)
+    codec: Any = open_modality(model.about.modality).open_codec(model.path)
+    train = [s for s in rows(data, "train") if s.condition][:limit]
+    if not train:
+        fix = "Give samples with a prompt (`prompt` and `completion`), as collect.files reads them."
+        raise DataError("the train split holds no prompt to answer.", where=run.step, fix=fix)
+    held = [s for s in rows(data, "validation") if s.condition][:_HELD] if count(data, "validation") else []
+    judge = _by_model(reward) if reward is not None else _by_scorers(scorers)
+    net = family.load(model.path).to(run.device)
+    session = TorchSession(net, codec)
+    drawing = Drawing(
+        prompts=_prompts(codec, train, tokens), held=_prompts(codec, held, tokens), reward=judge(train),
+        held_reward=judge(held), decode=codec.decode, seed=run.seed, room=tokens, heat=temperature,
+        stop=codec.stop_ids, pad=codec.pad_id, watch=Watch(run),
+    )  # fmt: skip
+    return Task(net, codec, train, held, drawing, lengths(session, data, _HELD))
+
+
+def _prompts(codec: Any, samples: Sequence[Sample], room: int) -> list[list[int]]:
+    from volant.nets.batches import shorten
+
+    asked = [codec.encode_prompt([{"role": "user", "content": s.condition or ""}]) for s in samples]
+    return [shorten(ids, max(8, codec.space.length - room)) for ids in asked]
+
+
+def _by_scorers(scorers: Scorers) -> Callable[[list[Sample]], Reward]:
+    """The mean of the scorers' values, those that are better low turned round."""
+    from volant.core.protocols import Output
+    from volant.scorers import build
+
+    built = list(build(scorers).values())
+
+    def of(samples: list[Sample]) -> Reward:
+        def reward(numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
+            outputs = [Output(text=text.strip()) for text in texts]
+            asked = [samples[n] for n in numbers]
+            told = [
+                [value if scorer.direction == "higher" else -value for value in scorer.values(outputs, asked)]
+                for scorer in built
+            ]
+            return [sum(values) / len(values) for values in zip(*told, strict=True)]
+
+        return reward
+
+    return of
+
+
+def _by_model(model: Model) -> Callable[[list[Sample]], Reward]:
+    """The reward model's own numbers."""
+    import torch
+
+    from volant.modalities import open_modality
+    from volant.nets import judge
+    from volant.nets.batches import Padded, fit
+    from volant.nets.preference import answer_rewards
+
+    net = judge.load(model.path)
+    codec: Any = open_modality(model.about.modality).open_codec(model.path)
+
+    def of(samples: list[Sample]) -> Reward:
+        def reward(numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
+            said = [
+                samples[n].model_copy(update={"shape": "completion", "target": text or " ", "rejected": None})
+                for n, text in zip(numbers, texts, strict=True)
+            ]
+            cut = [fit(codec.encode(s), codec.space.length) for s in said]
+            rows = Padded(cut, length=codec.space.length, rows=len(cut), seed=0, pad=codec.pad_id)
+            with torch.inference_mode():
+                found: list[float] = answer_rewards(net, rows.collate(cut)).tolist()
+            return found
+
+        return reward
+
+    return of
+
+
+def finished(
+    run: Run, model: Model, data: Dataset, task: Task, start: Any, told: dict[str, Any], *, bound: float
+) -> Model:
+    """Measure the held-out reward, keep the model within its bound, write it, and look at the task metric.
+
+    Args:
+        start: the weights that the training began with (`nets.nearness.Start`).
+        told: what `volant.json` keeps, by the method's name.
+        bound: the largest mean distance of held-out answers from the start, in nats an answer.
+    """
+    from volant.engines.torch import TorchSession
+    from volant.nets.transformer import family
+    from volant.scorers.measure import check_task, mean_score
+
+    task.net.eval()
+    if task.held:
+        judged = start.within(run, task.net, lambda: _moved(task, start), bound)
+        with start.standing(task.net):
+            first, _ = _answers(task)
+        last, _ = _answers(task)
+        change = _state(run, first, last)
+        note = f"mean distance from the start on held-out answers; bound {bound:g}"
+        run.score(mean_score("logratio", judged.each, unit="nats", direction="lower", note=note))
+    else:
+        run.say("there are no held-out prompts: the reward was not measured, and the last weights were kept")
+        change = None
+    family.save(task.net.float().cpu(), run.out)
+    task.codec.save(run.out)
+    session = TorchSession(task.net, task.codec)
+    state_lengths(run, task.before, lengths(session, data, _HELD))
+    check_task(run, session, data, before=model)
+    if change is not None and change.verdict != "better":
+        run.say("the held-out reward did not rise significantly; see the metrics of the run")
+    known = {**model.about.model_dump(), "extra": {**model.about.extra, **told}}
+    about = ModelAbout.model_validate(known).model_dump_json(indent=1)
+    (run.out / "volant.json").write_text(about + "\n", encoding="utf-8")
+    return Model(run.out)
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """How far held-out answers are from what they were, nats an answer."""
+
+    each: list[float]
+
+    @property
+    def shift(self) -> float:
+        return sum(self.each) / len(self.each)
+
+
+def _answers(task: Task) -> tuple[list[float], Rollout]:
+    """Greedy answers to the held-out prompts, and what they earn."""
+    from volant.nets.policy import Asked
+
+    made, rewards_R = task.drawing.draw(task.net, Asked(tuple(range(len(task.held))), -1))
+    return [float(r) for r in rewards_R], made
+
+
+def _moved(task: Task, start: Any) -> _Moved:
+    """The log-ratio of today's greedy answers, by how much likelier they have become."""
+    import torch
+
+    from volant.nets.rollout import token_logp
+
+    _, made = _answers(task)
+    with torch.no_grad():
+        now_RL, _ = token_logp(task.net, made)
+    with start.standing(task.net):
+        was_RL, _ = token_logp(task.net, made)
+    mask_RL = made.answers[:, 1:].to(now_RL.device)
+    return _Moved([float(x) for x in ((now_RL - was_RL) * mask_RL).sum(1).abs()])
+
+
+def _state(run: Run, first: list[float], last: list[float]) -> Any:
+    """The held-out reward, before and after."""
+    from volant.scorers.compare import paired
+    from volant.scorers.measure import mean_score
+
+    run.score(mean_score("held_out_reward", last, note="greedy answers to held-out prompts"))
+    change = paired("held_out_reward", first, last, seed=run.seed)
+    run.score(change.change)
+    run.say(f"held-out reward: {change}")
+    return change

@@ -1,0 +1,112 @@
+"""GRPO, RLOO and PPO: formulas by hand, draws that follow their seeds, and a reward that rises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tiny_models import dataset, model, pairs, run_in, samples, watched
+from volant.core.errors import DataError, SettingError
+from volant.modalities import open_modality
+from volant.nets.policy import Asked, Questions, advantages, estimated
+from volant.nets.rollout import roll, token_logp
+from volant.nets.transformer import family
+from volant.stages.align import grpo, ppo, reward, rloo
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rewarded")
+    return model(folder / "model", steps=14), dataset(folder / "data", samples())
+
+
+def test_an_answer_is_compared_with_its_group():
+    rewards = torch.tensor([[1.0, 0.0, 0.0], [5.0, 5.0, 5.0]])
+    rest = advantages(rewards, "rest")
+    assert torch.allclose(rest[0], torch.tensor([1.0, -0.5, -0.5]))
+    assert torch.equal(rest[1], torch.zeros(3))
+    group = advantages(rewards, "group")
+    assert torch.allclose(group[0], (rewards[0] - 1 / 3) / rewards[0].std(), atol=1e-3)
+
+
+def test_advantages_of_tokens_are_those_of_the_formula():
+    rewards, values = torch.tensor([[0.0, 0.0, 1.0, 9.0]]), torch.tensor([[0.5, 0.2, 0.4, 7.0]])
+    mask = torch.tensor([[False, True, True, False]])
+    better, returns = estimated(rewards, values, mask, discount=1.0, smooth=0.5)
+    last = 1.0 - 0.4
+    first = (0.0 + 0.4 - 0.2) + 0.5 * last
+    assert better[0].tolist() == pytest.approx([0.0, first, last, 0.0])
+    assert returns[0].tolist() == pytest.approx([0.0, first + 0.2, 1.0, 0.0])
+
+
+def test_each_update_asks_the_same_prompts_and_all_come_in_turn():
+    questions = Questions(5, rows=2, group=1, seed=3, updates=3)
+    asked = [questions.batch(s) for s in range(9)]
+    assert [a.update for a in asked[:3]] == [0, 1, 2] and len({a.prompts for a in asked[:3]}) == 1
+    assert sorted(p for a in asked[::3] for p in a.prompts) == list(range(5))
+    with pytest.raises(DataError):
+        Questions(0, rows=2, group=1, seed=0)
+
+
+def test_draws_follow_their_seeds_and_their_likelihood_is_the_models(made):
+    net = family.load(made[0].path).eval()
+    codec = open_modality("text").open_codec(made[0].path)
+    prompts = [
+        codec.encode_prompt([{"role": "user", "content": c}]) for c in ("def f(x):", "def read_file(path, mode):")
+    ]
+    options = {"room": 6, "heat": 1.0, "stop": codec.stop_ids, "pad": codec.pad_id}
+    one, two = roll(net, prompts, [1, 2], **options), roll(net, prompts, [1, 2], **options)
+    other = roll(net, prompts, [3, 4], **options)
+    assert torch.equal(one.ids, two.ids) and not torch.equal(one.ids, other.ids[:, : one.ids.size(1)])
+    # Beside a longer prompt and alone: padding on the left must not change what is drawn.
+    alone = roll(net, prompts[:1], [1], **options)
+    n = int(alone.real.sum())
+    assert torch.equal(alone.ids[0, :n], one.ids[0, :n])
+    cold = roll(net, prompts, [0, 0], **{**options, "heat": 0.0})
+    with torch.no_grad():
+        logp, _ = token_logp(net, cold)
+        best = net(input_ids=cold.ids[:1, : int(cold.real[0].sum())]).logits[0, :-1].log_softmax(-1).max(-1).values
+    answers = cold.answers[0, 1:][: len(best)]
+    assert torch.allclose(logp[0, : len(best)][answers], best[answers], atol=1e-4)
+
+
+def test_a_batch_names_prompts_and_is_never_divided_within_a_group():
+    batch = Asked((4, 7, 9), 2, group=4)
+    assert (batch.size, batch.counted, batch.tokens, batch.rows(0, 8192)) == (3, 3, 12, batch)
+    assert batch.rows(1, 2).prompts == (7,)
+
+
+@pytest.mark.parametrize("method", [grpo, rloo, ppo])
+def test_the_reward_of_draws_rises(method, made, tmp_path):
+    base, data = made
+    run = run_in(tmp_path / "run")
+    size = {"draws": 15, "prompts": 36, "updates": 4} if method is ppo else {"steps": 30, "prompts": 8, "group_size": 8}
+    method(run, base, data, scorers=["token_f1"], tokens=12, lr=1e-3, beta=0.0, bound=1000.0, **size)
+    rewards = [value for name, value, _ in watched(run).metrics if name == "reward"]
+    fifth = len(rewards) // 5
+    assert sum(rewards[-fifth:]) / fifth > sum(rewards[:fifth]) / fifth + 0.1, rewards
+    names = {name for name, _, _ in watched(run).metrics}
+    assert {"reward", "reward_spread", "kl", "entropy", "answer_tokens", "validation_loss"} <= names
+    assert {"held_out_reward", "held_out_reward_change", "logratio"} <= {s.name for s in watched(run).scores}
+
+
+def test_a_reward_model_rewards_too(made, tmp_path):
+    base, _ = made
+    choices = dataset(tmp_path / "pairs", pairs())
+    judge = reward(run_in(tmp_path / "judge"), base, choices, epochs=1.0)
+    run = run_in(tmp_path / "run")
+    rloo(run, base, choices, reward=judge, steps=2, prompts=2, group_size=2, tokens=4)
+    assert any(name == "reward" for name, _, _ in watched(run).metrics)
+
+
+def test_far_from_the_start_is_pulled_back(made, tmp_path):
+    base, data = made
+    run = run_in(tmp_path / "run")
+    grpo(run, base, data, scorers=["token_f1"], steps=6, prompts=4, group_size=4, tokens=8, lr=5e-3, bound=0.01)
+    score = next(s for s in watched(run).scores if s.name == "logratio")
+    assert score.value <= 0.01
+
+
+def test_what_is_rewarded_has_to_be_said(made, tmp_path):
+    with pytest.raises(SettingError, match="scorers"):
+        grpo(run_in(tmp_path / "run"), *made)
