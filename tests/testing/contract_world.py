@@ -154,6 +154,7 @@ TABLE: dict[str, Builder] = {
     "collect.mix": lambda p, w: {
         "data": [put(p, w.data), put(p, w.pairs)], "by": "shape", "temperature": 2.0, "quality": "attrs.length",
     },
+    "collect.screen": lambda p, w: {"data": put(p, w.data), "lists": _words(p), "languages": ["en"], "sure": 0.0},
     "collect.split": lambda p, w: {"data": put(p, w.data)},
     "pretrain.base": lambda p, w: {"source": _folder(p, w.model, "tiny")},
     "pretrain.masked": lambda p, w: {

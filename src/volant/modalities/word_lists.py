@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from volant.core.errors import DataError
 
+VERSION = 1  # of how words are bounded
 OFFENSIVE = "offensive"  # the list that ships: LDNOOBW, English, CC-BY-4.0
 _LISTS = Path(__file__).parent / "lists"
 

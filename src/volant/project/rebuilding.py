@@ -95,7 +95,9 @@ def read_manifest(file: Path) -> list[Card]:
         return [Card.model_validate(card) for card in cards]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         first = str(error).split("\n", maxsplit=1)[0]
-        raise DataError(f"it is no manifest: {first}.", where=str(file), fix="`volant card --out` writes one.") from error
+        raise DataError(
+            f"it is no manifest: {first}.", where=str(file), fix="`volant card --out` writes one."
+        ) from error
 
 
 def rebuild(project: Project, cards: Sequence[Card], *, keep: bool = False) -> list[Rebuilt]:

@@ -43,4 +43,10 @@ def _names(sample: Sample) -> list[str]:
 
 
 def _turns(sample: Sample) -> list[dict[str, Any]]:
-    return [dict(turn) for turn in sample.messages] if sample.shape == "messages" else []
+    """The turns of a chat; none of one that cannot be read, which `clean` refuses."""
+    try:
+        turns = list(sample.messages) if sample.shape == "messages" else []
+    except ValueError:
+        return []
+    readable = all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns)
+    return [dict(turn) for turn in turns] if readable else []

@@ -20,6 +20,7 @@ from pydantic import Field
 from volant.core import Dataset, Run, Sample, Score
 from volant.core.errors import DataError
 from volant.core.sample import CONTENT_SHAPES, SPLITS
+from volant.stages.collect._texts import texts_of, with_texts
 
 
 def clean(
@@ -138,8 +139,6 @@ def _judge_each(run: Run, samples: list[Sample], rules: Any) -> None:
 
 def _judge_personal(samples: list[Sample], personal: str) -> None:
     """Mask or drop what says who somebody is; many texts at once, since few hold anything."""
-    from volant.stages.collect._texts import texts_of, with_texts
-
     if personal == "keep":
         return
     order = _kept(samples)
