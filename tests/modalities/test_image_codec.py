@@ -114,6 +114,18 @@ def test_words_are_hashed_and_have_an_order():
     assert long.space.condition_length == 16
 
 
+def test_words_that_are_not_told_are_named():
+    codec = modality.codec(captioned(["a red house", "the blue sea in the evening", "a red sea"]))
+    assert codec.condition("a purple red sea") == codec.condition("a red sea")  # its id would be another word's
+    drawn = np.zeros((1, *codec.space.dims)) if codec.space.channels == 1 else np.zeros((3, *codec.space.dims))
+    assert codec.decode(drawn, "a purple red sea").attrs["ignored"] == ["purple"]
+    assert codec.decode(drawn, "a purple red sea").condition == "a purple red sea"
+    assert "ignored" not in codec.decode(drawn, "Red sea!").attrs and "ignored" not in codec.decode(drawn).attrs
+    assert codec.ignored("the blue sea in the evening red house") == ["red", "house"]  # beyond the longest caption
+    classes = modality.codec(captioned(["polar bear", "cat"] * 2))
+    assert classes.ignored("a large polar bear") == ["a", "large"] and classes.ignored("cat") == []
+
+
 def test_a_class_is_added_in_the_same_space():
     codec = modality.codec(captioned(["a", "b"] * 2))
     more = codec.with_classes(["c", "d"])
@@ -124,7 +136,9 @@ def test_a_class_is_added_in_the_same_space():
     with pytest.raises(DataError, match="more than the 6"):
         more.with_classes([str(k) for k in range(7)])
     words = modality.codec(captioned(["a", "b"]))
-    assert words.with_classes(["c"]) == words
+    assert words.fresh(["b c", "a"]) == ["c"] and words.ignored("b, c!") == ["c"]
+    more = words.with_classes(words.fresh(["b c", "a"]))
+    assert more.space == words.space and more.ignored("c") == [] and len(more.condition("c")) == 1
     with pytest.raises(DataError, match="without conditions"):
         modality.codec(captioned([None])).with_classes(["c"])
 

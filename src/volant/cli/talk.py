@@ -99,6 +99,9 @@ def generate(
         answers = _gather(session, requests, show=not json and not made and len(requests) == 1)
     finally:
         session.close()
+    for words in dict.fromkeys(tuple(a["sample"].attrs.get("ignored", ())) for a in answers.values() if "sample" in a):
+        if words:
+            print(f"The model was not told: {', '.join(words)}", file=sys.stderr)
     if made:
         files.write(found.about.modality, requests, answers, out, form)
     if json:

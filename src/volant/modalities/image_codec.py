@@ -15,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +47,7 @@ class ImageCodec:
         space: the grid [C, H, W] with its condition ids.
         captions: how a condition is told: not at all, as a class, or as words.
         classes: in the order of their ids.
-        known: the commonest words of the captions, the commonest first.
+        known: the commonest words of the captions, the commonest first; others can be learnt, and not be asked for.
     """
 
     space: Grid
@@ -80,6 +81,8 @@ class ImageCodec:
     def decode(self, values: Any, condition: str = "") -> Sample:
         """Numbers [C, H, W] as an image, rounded to 8 bits; what lies outside of [-1, 1] is cut.
 
+        Words of the condition that the network was not told stand in `attrs["ignored"]`.
+
         Raises:
             DataError: another shape, or numbers that are none.
         """
@@ -92,13 +95,16 @@ class ImageCodec:
             raise DataError("the numbers are not finite.", fix="Train again with a lower rate, or guide less.")
         image = np.rint(np.clip((grid + 1) * 127.5, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
         source = Source(uri="generated:", licence="LicenseRef-generated", origin="generated")
+        ignored = self.ignored(condition)
         try:
-            return image_sample(image, source, condition)
+            return image_sample(image, source, condition, attrs={"ignored": ignored} if ignored else {})
         except BadImage as reason:
             raise DataError(f"what was asked for {reason}.", fix="Ask in fewer plain words.") from reason
 
     def condition(self, text: str) -> tuple[int, ...]:
         """What is asked for as ids: a class by its name, or the one that is named in a sentence; or words.
+
+        Words that no caption of the training had are left out, as their ids are other words'; `ignored` tells them.
 
         Raises:
             DataError: nothing like it was in the training data; the message names what was.
@@ -112,27 +118,51 @@ class ImageCodec:
                 f"this model was trained without conditions and cannot be asked for {text[:80]!r}.", fix=fix
             )
         if self.captions == "words":
-            asked = set(plain_words(text))
-            if not asked & set(self.known):
+            told = [word for word in plain_words(text) if word in self._known]
+            if not told:
                 raise DataError(
                     f"no caption that the model learnt from has a word of {text[:80]!r}.", fix=self._near(text)
                 )
+            return self._ids(" ".join(told))
         return self._ids(text)
+
+    def ignored(self, text: str) -> list[str]:
+        """The words of a condition that the network is not told: unknown ones, those beyond the longest caption, and
+        those around the name of a class.
+        """
+        words = plain_words(text)
+        told = [word for word in words if word in self._known][: self.space.condition_length]
+        if self.captions == "class" and words:
+            try:
+                told = plain_words(self.classes[self._ids(text.strip())[0]])
+            except DataError:  # a pipeline's class, which has several names
+                return []
+        return [] if self.captions == "none" else [word for word in dict.fromkeys(words) if word not in told]
+
+    def fresh(self, conditions: Iterable[str]) -> list[str]:
+        """What the data says that the codec does not know: classes, or words of captions; for `with_classes`."""
+        if self.captions == "words":
+            return sorted({word for text in conditions for word in plain_words(text)} - self._known)
+        return sorted({text for text in conditions if text} - set(self.classes)) if self.captions == "class" else []
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.known)
 
     def fits(self, sample: Sample, condition: str) -> bool:
         """Always: what a condition asks, the network was told."""
         return True
 
     def with_classes(self, names: Sequence[str]) -> ImageCodec:
-        """The codec with further classes, in the same space: a trained network can learn them.
+        """The codec with further classes, or words of captions, in the same space: a trained network can learn them.
 
-        Words have their ids already, so nothing is added there.
+        Words have their ids already; from now on they can be asked for.
 
         Raises:
             DataError: a class is known already, there are more than the spare ids, or the model knows no classes.
         """
         if self.captions == "words":
-            return self
+            return replace(self, known=(*self.known, *(name for name in names if name not in self._known)))
         if self.captions == "none":
             fix = "Train on images with classes."
             raise DataError("a model that was trained without conditions cannot be given a class.", fix=fix)

@@ -25,7 +25,7 @@ from volant.modalities.image_pixels import MAX_PIXELS, Pixels, pillow, pixels, p
 from volant.modalities.source_type import COMPOSITE_TYPE, SOURCE_TYPE
 
 SUFFIXES = {"png": ".png", "webp": ".webp", "zip": ".zip", "npz": ".npz"}
-_SETTINGS = ("model", "family", "engine", "seed", "guidance", "steps", "controls", "tries")
+_SETTINGS = ("model", "family", "engine", "seed", "guidance", "steps", "controls", "tries", "ignored")
 _PREVIEWED = 200
 _THUMBNAIL = 256
 _GAP = 2

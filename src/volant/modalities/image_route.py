@@ -19,6 +19,7 @@ from volant.core.protocols import Route
 from volant.core.sample import Sample, Source
 from volant.modalities.image_delivery import encoded, marks
 from volant.modalities.image_pixels import BadImage, decoded, image_sample, pixels
+from volant.modalities.words import plain_words
 
 MAX_N = 16
 
@@ -57,6 +58,8 @@ def asked(body: GenerationBody) -> tuple[str, dict[str, Any], int]:
 def answer(samples: Sequence[Sample], body: GenerationBody) -> dict[str, Any]:
     """The images as the answer's JSON; `created` is the server's to fill.
 
+    Where the model was not told all words of the prompt, `revised_prompt` says which it was.
+
     Raises:
         SettingError: the body asks for another size than the model's.
     """
@@ -72,7 +75,11 @@ def answer(samples: Sequence[Sample], body: GenerationBody) -> dict[str, Any]:
             )
         said = marks([sample.model_copy(update={"attrs": {**sample.attrs, **settings}})])
         image = encoded(array, body.output_format or "png", said)
-        data.append({"b64_json": base64.b64encode(image).decode()})
+        entry = {"b64_json": base64.b64encode(image).decode()}
+        ignored = sample.attrs.get("ignored")
+        if ignored:  # as OpenAI's service says what it made of a prompt
+            entry["revised_prompt"] = " ".join(word for word in plain_words(body.prompt) if word not in ignored)
+        data.append(entry)
     return {"created": 0, "data": data}
 
 

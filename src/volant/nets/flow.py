@@ -219,7 +219,7 @@ class Flow:
 
         Args:
             net: in place.
-            ids: spare condition ids of the space, which training is going to meet.
+            ids: spare condition ids of the space, which training is going to meet; those that it met stay.
 
         Raises:
             SettingError: the space has no such id.
@@ -229,8 +229,8 @@ class Flow:
             what = f"there is no condition {wrong[0]}; the network has {net.space.conditions}."
             raise SettingError(what, fix="Train a model on all classes anew.")
         known = net.seen.clone()
-        known[list(ids)] = False
-        if not bool(known.any()):
+        ids = [i for i in ids if not bool(known[i])]  # the id of a new word can be an old one's too
+        if not ids or not bool(known.any()):
             return
         net.settle()
         for table in net.tables():

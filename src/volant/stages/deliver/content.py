@@ -69,6 +69,7 @@ def content(
         raise SettingError(f"{modality.name} has no form {chosen!r}.", where=run.step, fix=did_you_mean(chosen, forms))
     asked = [*read_prompts(run.outside["prompts"].files if "prompts" in run.outside else ()), *(ask or [])] or [""]
     drawn = _drawn(run, model, prompt, asked, count, controls or {}, approval)
+    _say_ignored(run, drawn)
     made = _checked(run, drawn, checks, judge, comply)
     kept = [sample for sample in made if not sample.drop]
     with writer(run.out, modality=modality.name) as file:
@@ -116,6 +117,15 @@ def _drawn(
     for reason, n in refused.most_common(5):
         run.say(f"{n} of {len(requests)} samples were not made: {reason}")
     return [_named(found[r.id], r, model, approval) for r in requests if r.id in found]
+
+
+def _say_ignored(run: Run, drawn: Sequence[Sample]) -> None:
+    """Which words of what was asked the model was not told."""
+    asked = {s.condition: s.attrs["ignored"] for s in drawn if s.attrs.get("ignored")}
+    for condition, words in list(asked.items())[:5]:
+        run.say(f"of {condition!r} the model was not told: {', '.join(words)}")
+    if len(asked) > 5:
+        run.say(f"nor all words of {len(asked) - 5} further conditions")
 
 
 def _named(sample: Sample, request: Any, model: Model, approval: str) -> Sample:

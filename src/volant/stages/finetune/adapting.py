@@ -55,13 +55,17 @@ def begun(run: Run, model: Model, data: Dataset, replay: float | None) -> Adapti
     train = list(rows(data, "train"))
     held = list(rows(data, "validation")) if count(data, "validation") else []
     fresh = _fresh(codec, train)
-    share = replay if replay is not None else (REPLAY if fresh else 0.0)
+    named = bool(getattr(codec, "classes", ()))
+    # Words share their ids and the network's memory with the old ones; without captions there is nothing to replay.
+    share = replay if replay is not None else (REPLAY if fresh and named else 0.0)
     old = _replayed(run, task, len(train), share)
     if fresh:
         task.codec = codec = codec.with_classes(fresh)
         if hasattr(family, "adopt"):  # a family without a table of conditions has nothing to prepare
             family.adopt(net, [codec.condition(name)[0] for name in fresh])
-        run.say(f"new classes: {', '.join(fresh)}; {len(old)} samples of what the model knows are mixed in")
+        what = "classes" if named else "words"
+        shown = ", ".join(fresh[:20]) + (", ..." if len(fresh) > 20 else "")
+        run.say(f"new {what}: {shown}; {len(old)} samples of what the model knows are mixed in")
     elif old:
         run.say(f"{len(old)} samples of what the model knows are mixed in")
     examples = content.encoded(codec, [*train, *old])
@@ -71,9 +75,9 @@ def begun(run: Run, model: Model, data: Dataset, replay: float | None) -> Adapti
 
 
 def _fresh(codec: Any, train: Sequence[Sample]) -> list[str]:
-    """Classes of the data that the codec does not know, where it knows classes."""
-    known = getattr(codec, "classes", ())
-    return sorted({s.condition for s in train if s.condition} - set(known)) if known else []
+    """Classes, or words of captions, that the data brings and the codec does not know."""
+    found: list[str] = codec.fresh([s.condition for s in train if s.condition]) if hasattr(codec, "fresh") else []
+    return found
 
 
 def _replayed(run: Run, task: Opened, n: int, share: float) -> list[Sample]:
