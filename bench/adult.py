@@ -67,8 +67,8 @@ def codec(samples: Sequence[Sample]) -> Any:
 
 def transformer(training: Sequence[Sample], seed: int, **recipe: Any) -> Session:
     """What `pretrain.fit` does with family `transformer`, as an open session."""
-    from volant.engines.sampler import SamplerSession
     from volant.nets import content
+    from volant.nets.session import DrawSession
     from volant.nets.transformer import family
 
     fitted = codec(training)
@@ -77,7 +77,7 @@ def transformer(training: Sequence[Sample], seed: int, **recipe: Any) -> Session
     with tempfile.TemporaryDirectory() as folder:
         run = Run(step="adult", out=Path(folder), work=Path(folder), threads=1, seed=seed)
         content.fit(run, family, net, fitted, examples, [], content.Budget(), recipe=recipe)
-    return SamplerSession(family, net, fitted)
+    return DrawSession(family, net, fitted)
 
 
 def trees(training: Sequence[Sample], seed: int, **size: Any) -> Session:

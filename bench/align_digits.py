@@ -28,10 +28,10 @@ from volant.core.outside import Snapshot
 from volant.core.run import Run, Silent
 from volant.core.sample import Sample, Source
 from volant.core.spec import Goal
-from volant.engines.sampler import SamplerSession
 from volant.modalities.image_pixels import image_sample
 from volant.nets.conv import open_judge
 from volant.nets.opened import opened
+from volant.nets.session import DrawSession
 from volant.scorers import build
 from volant.scorers.compare import paired
 from volant.scorers.measure import answers
@@ -78,7 +78,7 @@ def judged(other: Model, data: Digits, model: Model) -> tuple[list[float], list[
     one = np.clip(found.family.sample(found.net, prompts, seed=2, **own), -1, 1)
     test = samples(data.test, data.test_class)
     known = {"judge": other, "training": samples(data.train, data.train_class)}
-    session = SamplerSession(found.family, found.net, found.codec, own)
+    session = DrawSession(found.family, found.net, found.codec, own)
     parts = build(["frechet_ratio"], known)["frechet_ratio"].values(answers(session, test), test)
     return [float(r) for r in right], parts, figures(judge, data, one, data.train_class)
 

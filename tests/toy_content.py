@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from volant.core.errors import DataError, SettingError
 from volant.core.protocols import Grid, Route
 from volant.core.sample import Sample, Source, sample_id
-from volant.engines.sampler import SamplerSession
+from volant.nets.session import DrawSession
 
 PATH = "/v1/images/generations"
 COLOURS = {"red": 0, "green": 1, "blue": 2}
@@ -115,8 +115,8 @@ class Family:
         return drawn
 
 
-def session() -> SamplerSession:
-    return SamplerSession(Family(), None, Codec())
+def session() -> DrawSession:
+    return DrawSession(Family(), None, Codec())
 
 
 class Modality:

@@ -14,9 +14,9 @@ from volant.core.artifact import payload_digest
 from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.protocols import Request, space_json
 from volant.core.sample import Sample, sample_id
-from volant.engines.sampler import SamplerSession
 from volant.modalities.table import modality
 from volant.modalities.table_columns import fit_columns, open_columns
+from volant.nets.session import DrawSession
 
 DECLARED = {"key": ["id"], "constraints": CONSTRAINTS}
 
@@ -301,7 +301,7 @@ class Resampler:
 
 def test_the_engine_keeps_conditions_and_every_constraint(samples):
     codec = modality.codec(samples)
-    session = SamplerSession(Resampler(), np.nan_to_num(codec.columns.matrix(samples)), codec)
+    session = DrawSession(Resampler(), np.nan_to_num(codec.columns.matrix(samples)), codec)
     requests = [Request(id=str(i), prompt="age > 40 and smoker = yes", seed=i) for i in range(300)]
     made = {c.id: c.sample for c in session.generate(requests)}
     rows = [row(s) for s in made.values()]

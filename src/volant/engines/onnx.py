@@ -16,7 +16,7 @@ import torch
 from volant.core.artifact import Model
 from volant.core.errors import ArtifactError, MachineError, SettingError
 from volant.core.protocols import Session
-from volant.engines.sampler import SamplerSession
+from volant.nets.session import DrawSession
 
 FILE = "model.onnx"
 
@@ -53,7 +53,7 @@ class OnnxEngine:
             what = f"volant.json does not say how a {about.family} asks its ONNX file: {error}"
             raise ArtifactError(what, where=str(model.path), fix="Make it again with `compress.onnx`.") from error
         codec = open_codec(open_modality(about.modality), model.path)
-        return SamplerSession(family, net, codec, about.extra.get("controls", {}))
+        return DrawSession(family, net, codec, about.extra.get("controls", {}))
 
 
 class Answerer:

@@ -28,7 +28,6 @@ from volant.scorers import parts
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 _WORD = re.compile(r"[^\W\d_]{2,}")
-CONTENT = ("media", "row")  # shapes of what is no text: made from a condition, and not asked for word by word
 _SHOWN = 20  # parts with a figure of their own in the report; all of them are tested
 
 

@@ -17,13 +17,12 @@ from typing import Any
 from volant.core.artifact import Model, file_sha256, payload_digest
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Chunk, Codec, Modality, Refusal, Route, Tokens, space_json
-from volant.core.sample import Sample, Source
+from volant.core.sample import CONTENT_SHAPES, Sample, Source
 from volant.testing.contents import check_content_codec, check_route
 from volant.testing.expecting import expect, same
 from volant.testing.poison import Poisons, check_poison
 
 FORMS = {"markdown": ".md", "html": ".html", "json": ".json"}
-CONTENT = ("media", "row")
 SOURCE = Source(uri="contract:", licence="CC0-1.0")
 _SCRIPT = "<script>alert('x')</script>"
 
@@ -86,7 +85,7 @@ def _check_codec(
          f"{modality.name}: an opened codec saves other files")  # fmt: skip
     same(space_json(opened.space), space_json(made.space), f"{modality.name}: an opened codec has another space")
     expect(made.space.type in modality.spaces(), f"{modality.name} does not offer the space {made.space.type}")
-    if samples[0].shape in CONTENT:
+    if samples[0].shape in CONTENT_SHAPES:
         check_content_codec(modality, made, opened, samples, tolerance)
         return
     asked = [{"role": "user", "content": samples[0].text}]
@@ -117,7 +116,7 @@ def _check_sample(modality: Modality, made: Codec, opened: Codec, sample: Sample
 
 def _check_likeness(modality: Modality, samples: Sequence[Sample], near: Callable[[Sample], Sample] | None) -> None:
     first = samples[0]
-    if first.shape not in CONTENT:
+    if first.shape not in CONTENT_SHAPES:
         first = first.model_copy(update={"shape": "text", "content": "\n".join(s.text for s in samples),
                                          "condition": None, "target": None, "rejected": None})  # fmt: skip
         near = near or (lambda sample: sample.model_copy(update={"content": f"{sample.content} end"}))
@@ -198,7 +197,7 @@ def _check_delivery(
             [_said(s) for s in samples],
             f"{modality.name}: samples come back from {form} changed",
         )
-    if samples[0].shape not in CONTENT:
+    if samples[0].shape not in CONTENT_SHAPES:
         said = " ".join("\n".join(s.text for s in kept).split())
         for sample in samples:
             part = " ".join((sample.target or sample.content or "").split())

@@ -64,6 +64,7 @@ def reward_weighted(
         SettingError: the model writes text (use `align.dpo`), or no scorer is named.
     """
     from volant.nets import content
+    from volant.nets.controls import check_controls
     from volant.nets.opened import draws, to_train
     from volant.scorers import build
     from volant.store.dataset import rows
@@ -73,7 +74,7 @@ def reward_weighted(
     if not scorers:
         raise SettingError("there is no scorer to reward with.", where=run.step, fix="Name some under `scorers`.")
     opened = to_train(run, model)
-    content.check_controls(opened.family, controls or {})
+    check_controls(opened.family, controls or {})
     train = list(rows(data, "train"))
     built = build(scorers, {"judge": judge, "training": train})
     drawn = _draw(run, _session(opened, controls), train, samples, run.seed)
@@ -98,10 +99,10 @@ def reward_weighted(
 
 def _session(opened: Opened, controls: dict[str, float] | None = None) -> Session:
     """Draws as they come: what the engine would draw again is what the model is to learn not to do."""
-    from volant.engines.sampler import SamplerSession
+    from volant.nets.session import DrawSession
 
     asked = {**opened.controls, **(controls or {})}
-    return SamplerSession(opened.family, opened.net, opened.codec, asked, strict=False)
+    return DrawSession(opened.family, opened.net, opened.codec, asked, strict=False)
 
 
 def _fit(

@@ -59,9 +59,9 @@ def distil(
         SettingError: the model's family does not sample in steps, or nothing is saved.
         DataError: the train or the validation split holds no content.
     """
-    from volant.engines.sampler import SamplerSession
     from volant.nets import distil
     from volant.nets.opened import opened
+    from volant.nets.session import DrawSession
     from volant.scorers.measure import check_task
 
     about = model.about
@@ -74,18 +74,18 @@ def distil(
     asked = {**kept, "steps": steps, "guidance": 1.0}
     student = family.load(model.path).to(run.device)
     measure = yardstick(run, model, data, judge, metric, limit)
-    before = measure.values(SamplerSession(family, teacher, codec, taught))
+    before = measure.values(DrawSession(family, teacher, codec, taught))
     prompts = _prompts(run, codec, data, samples)
     lessons = distil.ways(run, family, teacher, prompts, steps=steps, controls=taught)
     outcome = distil.fit(run, family, student, lessons, steps=train_steps, batch=batch, rate=rate)
-    session = SamplerSession(family, student.eval(), codec, asked)
+    session = DrawSession(family, student.eval(), codec, asked)
     after = measure.values(session)
     fix = (
         f"Train longer (train_steps), take more `samples` or `steps: {2 * steps}`, or allow more (loss: {2 * loss:g})."
     )
     stated = measure.stated(before, after, loss, fix)
     state_speed(run, family, (teacher, taught), (student, asked), prompts)
-    check_task(run, session, data, before_session=SamplerSession(family, teacher, codec, taught), judge=judge)
+    check_task(run, session, data, before_session=DrawSession(family, teacher, codec, taught), judge=judge)
     family.save(student.cpu(), run.out)
     codec.save(run.out)
     facts = {**stated, "steps": steps, "teacher": model.digest, "taught": taught, "train_steps": outcome.steps}

@@ -49,9 +49,9 @@ def onnx(
     import numpy as np
 
     from volant.engines.onnx import FILE, Answerer
-    from volant.engines.sampler import SamplerSession
     from volant.nets import exported
     from volant.nets.opened import opened
+    from volant.nets.session import DrawSession
     from volant.scorers.measure import check_task, request_of
 
     about = model.about
@@ -76,7 +76,7 @@ def onnx(
         what = f"draws differ from torch's by up to {apart:.3g}, more than the tolerance of {tolerance:g}."
         raise GateRefused(what, where=run.step, fix=f"Allow more (tolerance: {2 * apart:.2g}), or serve it as it is.")
     state_speed(run, family, (net, controls), (after, controls), prompts)
-    session = SamplerSession(family, after, codec, controls)
+    session = DrawSession(family, after, codec, controls)
     codec.save(run.out)
     check_task(run, session, data, before=model, judge=judge)
     facts = {"sha256": sha256(file).hexdigest(), "facts": part.facts, "opset": opset, "tolerance": tolerance}

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from volant.core import Dataset, Endpoint, Model, Prompt, Report, Run, Sample, Score
+from volant.core.sample import CONTENT_SHAPES
 
 TEXTS = ("Hello", "What can you do?", "def add(a, b):\n    return a + b")
 
@@ -103,7 +104,7 @@ def _texts(data: Dataset | None) -> Sequence[str]:
 
 def _asked(sample: Sample) -> str:
     """What a sample was asked with; empty for a text that nobody asked for."""
-    if sample.shape in ("media", "row"):
+    if sample.shape in CONTENT_SHAPES:
         return sample.condition or ""
     return sample.messages[0]["content"] if sample.shape != "text" and sample.messages else ""
 

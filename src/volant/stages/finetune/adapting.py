@@ -83,7 +83,7 @@ def _fresh(codec: Any, train: Sequence[Sample]) -> list[str]:
 def _replayed(run: Run, task: Opened, n: int, share: float) -> list[Sample]:
     """Samples of the model's own, one class as often as another, so that they are `share` of all examples."""
     from volant.core.protocols import Request
-    from volant.engines.sampler import SamplerSession
+    from volant.nets.session import DrawSession
 
     if not share:
         return []
@@ -93,7 +93,7 @@ def _replayed(run: Run, task: Opened, n: int, share: float) -> list[Sample]:
     names = list(getattr(task.codec, "classes", ())) or [""]
     wanted = max(wanted, 10 * len(names)) if len(names) > 1 else wanted
     requests = [Request(id=str(i), prompt=names[i % len(names)], seed=run.seed * 1_000_003 + i) for i in range(wanted)]
-    session = SamplerSession(task.family, task.net, task.codec, task.controls)
+    session = DrawSession(task.family, task.net, task.codec, task.controls)
     with run.progress("replay", wanted, "samples") as bar:
         made = []
         for chunk in session.generate(requests):
@@ -117,7 +117,7 @@ def budget(task: Adapting, *, epochs: float, steps: int, batch: int, lr: float, 
 
 def finish(task: Adapting, data: Dataset, judge: Model | None, outcome: Any, extra: dict[str, Any]) -> Model:
     """Save and describe the tuned model, and compare it with the one before."""
-    from volant.engines.sampler import SamplerSession
+    from volant.nets.session import DrawSession
     from volant.scorers.compare import paired
     from volant.scorers.measure import check_task, mean_score
 
@@ -130,7 +130,7 @@ def finish(task: Adapting, data: Dataset, judge: Model | None, outcome: Any, ext
         comparison = paired("validation_loss", task.before, after, direction="lower")
         run.score(comparison.change)
         run.say(str(comparison))
-    session = SamplerSession(opened.family, opened.net, opened.codec, opened.controls)
+    session = DrawSession(opened.family, opened.net, opened.codec, opened.controls)
     # A model that lacked a class cannot be asked for it, so there is nothing to pair with.
     check_task(run, session, data, before=None if task.fresh else opened.model, judge=judge)
     return Model(run.out)

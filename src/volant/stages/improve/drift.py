@@ -24,6 +24,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Records, Report, Run, Score
 from volant.core.errors import DataError
+from volant.core.sample import CONTENT_SHAPES
 
 if TYPE_CHECKING:
     from volant.scorers.shift import Shift
@@ -117,7 +118,7 @@ def _sides(run: Run, data: Dataset, recent: Dataset | None, days: float, most: i
     from volant.scorers import shift
     from volant.store.dataset import rows
 
-    content = next(rows(data, "train")).shape in shift.CONTENT
+    content = next(rows(data, "train")).shape in CONTENT_SHAPES
     if content and recent is not None:
         left, right = (shift.sampled(samples, most, run.seed) for samples in (rows(data, "train"), rows(recent)))
         return Sides(left, right, "examples", "training examples", content, whole=True)

@@ -59,13 +59,14 @@ def fit(
     """
     from volant.modalities import open_modality
     from volant.nets import content, open_family
+    from volant.nets.controls import check_controls
     from volant.nets.latent import latent_codec
 
     modality = open_modality(run.modality)
     chosen = open_family(family or {"grid": "flow", "mixed": "tree"}.get(modality.spaces()[0], "transformer"))
     space = content.space_for(chosen, modality)
     content.check_size(chosen, size or {})
-    content.check_controls(chosen, controls or {})
+    check_controls(chosen, controls or {})
     train, held_out = _samples(run, [data, *more])
     fitted = modality.codec(train, space=space, **(codec or {}))
     if latent is not None:
@@ -118,7 +119,7 @@ def _measure(
     run: Run, family: Any, net: Any, codec: Any, data: Dataset, judge: Model | None, controls: dict[str, float]
 ) -> None:
     """The project's task metric on the validation split."""
-    from volant.engines.sampler import SamplerSession
+    from volant.nets.session import DrawSession
     from volant.scorers.measure import check_task
 
-    check_task(run, SamplerSession(family, net, codec, controls), data, judge=judge)
+    check_task(run, DrawSession(family, net, codec, controls), data, judge=judge)

@@ -83,7 +83,7 @@ def controls(
 def _combinations(run: Run, model: Model, candidates: dict[str, list[float]]) -> list[dict[str, float]]:
     """Every combination, each of which the model's family takes."""
     from volant.nets import open_family
-    from volant.nets.content import check_controls
+    from volant.nets.controls import check_controls
 
     if model.about.engine != "sampler":
         raise SettingError("the model writes text.", where=run.step, fix="Use `prompt.few_shot`.")
