@@ -1,14 +1,15 @@
 """Digits at 8x8: image families against the bar, under a judge whose recipe is fixed here.
 
-    python bench/digits.py [--families flow] [--seeds 0 1 2] [--out bench/digits.json]
+    python bench/digits.py [--families flow vae gan] [--seeds 0 1 2] [--judge 0] [--out bench/digits.json]
 
 scikit-learn's digits, 1297 to train on and 500 to test, each class in its share. A judge is trained on the train
 split alone; the bench is void unless it is right on 98 % of the test split, gives the per-class Gaussian a Fréchet
 ratio of 2.5 or more, and noise one of 40 or more. Each seed trains with a family's own defaults and draws one set of
 samples, as many as there are training pictures and of the same classes; all figures are of that one set. Times are
-process CPU seconds on one thread.
+process CPU seconds on one thread. The formulas are the scorers' own; the ratio is over the distance of the whole
+train split, which here has the classes of the test split in the same shares.
 
-The formulas below stand in for `volant/scorers` (fidelity, manifold, nearest) and are to be replaced by them.
+Families were tuned under judge 0: `--judge 1` asks one that nothing was chosen by.
 """
 
 from __future__ import annotations
@@ -24,22 +25,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.spatial.distance import cdist
 from scipy.stats import t as student
 
 from volant.core.protocols import Example, Grid
 from volant.core.run import Run
-from volant.nets import open_family
-from volant.nets.arrays import Arrays
+from volant.nets import content, open_family
 from volant.nets.conv import Judge, fit_examples
 from volant.nets.conv import family as conv
-from volant.nets.loop import train
-from volant.nets.recipe import Recipe
+from volant.scorers.fidelity import frechet, squared_distances
+from volant.scorers.jackknife import Moments
+from volant.scorers.manifold import NEIGHBOURS, radii
+from volant.scorers.nearest import nearest
 
-JUDGE_SEED, JUDGE_STEPS, NEAREST, SPARE = 0, 800, 5, 8
+JUDGE_STEPS, SPARE = 800, 8
 VOID = {"judge accuracy": 0.98, "gaussian ratio": 2.5, "noise ratio": 40.0}
-BARS = {"ratio": ("<=", 1.5), "recall": (">=", 0.90), "nearest": (">=", 0.9), "accuracy": (">=", 0.97)}
-BUDGET = 120.0  # CPU seconds of training
+BARS: dict[str, dict[str, tuple[str, float]]] = {
+    "flow": {
+        "ratio": ("<=", 1.5), "recall": (">=", 0.90), "nearest": (">=", 0.9), "accuracy": (">=", 0.97),
+        "train_cpu_seconds": ("<=", 120.0),
+    },
+    "vae": {"ratio": ("<=", 2.6), "train_cpu_seconds": ("<=", 40.0)},
+    "gan": {"train_cpu_seconds": ("<=", 180.0)},  # and a ratio below the Gaussian's, see `missed`
+}  # fmt: skip
 Grids = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
@@ -72,30 +79,16 @@ def digits() -> Digits:
     return Digits(train_x, train_y, test_x, test_y)
 
 
-def frechet(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Fréchet distance between Gaussians fitted to two sets of features [n, F]."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    one, two = np.cov(a.T), np.cov(b.T)
-    roots = np.sqrt(np.maximum(np.linalg.eigvals(one @ two).real, 0)).sum()
-    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(one) + np.trace(two) - 2 * roots)
-
-
-def covered(points: npt.NDArray[Any], by: npt.NDArray[Any]) -> float:
-    """Share of the points that lie within the distance of some point of `by` to its k-th neighbour there."""
-    reach = np.sort(cdist(by, by), 1)[:, NEAREST]
-    return float((cdist(points, by) <= reach).any(1).mean())
-
-
 def figures(judge: Judge, data: Digits, made: Grids, asked: Ids) -> dict[str, float]:
     """All figures of one set of samples."""
-    drawn, known, test = (judge.features_of(x) for x in (made, data.train, data.test))
+    drawn, known, test = (judge.features_of(x).astype(np.float64) for x in (made, data.train, data.test))
     flat, train_flat, test_flat = (x.reshape(len(x), -1) for x in (made, data.train, data.test))
-    usual = np.median(cdist(test_flat, train_flat).min(1))
+    whole = Moments(test)
     found = {
-        "ratio": frechet(drawn, test) / frechet(known, test),
-        "recall": covered(test, drawn),
-        "precision": covered(drawn, test),
-        "nearest": float(np.median(cdist(flat, train_flat).min(1)) / usual),
+        "ratio": frechet(Moments(drawn), whole) / frechet(Moments(known), whole),
+        "recall": float((squared_distances(drawn, test) <= radii(drawn, NEIGHBOURS)[:, None]).any(0).mean()),
+        "precision": float((squared_distances(drawn, test) <= radii(test, NEIGHBOURS)[None]).any(1).mean()),
+        "nearest": float(np.median(nearest(flat, train_flat)) / np.median(nearest(test_flat, train_flat))),
         "accuracy": float((judge.probabilities_of(made).argmax(1) == asked).mean()),
     }
     return {name: round(value, 4) for name, value in found.items()}
@@ -114,10 +107,10 @@ def gaussians(data: Digits) -> tuple[Grids, Ids]:
     return grids.astype(np.float32), np.concatenate(asked)
 
 
-def judged(data: Digits) -> tuple[Judge, dict[str, Any]]:
+def judged(data: Digits, seed: int = 0) -> tuple[Judge, dict[str, Any]]:
     """The judge and what it says of the trivial rivals; ends the bench where that voids it."""
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(step="judge", out=Path(folder), work=Path(folder), seed=JUDGE_SEED)
+        run = Run(step="judge", out=Path(folder), work=Path(folder), seed=seed)
         names = [str(i) for i in range(10)]
         net = fit_examples(run, data.examples, names, steps=JUDGE_STEPS)
         conv.save(net, Path(folder) / "judge")
@@ -139,17 +132,22 @@ def judged(data: Digits) -> tuple[Judge, dict[str, Any]]:
     return judge, facts
 
 
+@dataclass(frozen=True)
+class Told:
+    """What training asks of a codec."""
+
+    space: Grid
+
+
 def one_seed(name: str, judge: Judge, data: Digits, seed: int) -> dict[str, float]:
     """Train a family with its defaults, draw one set, and judge it."""
     family = open_family(name)
     space = Grid(1, (8, 8), conditions=10 + SPARE)
-    steps, rows = family.default_steps, family.default_batch
     with tempfile.TemporaryDirectory() as folder:
         run = Run(step=name, out=Path(folder), work=Path(folder), seed=seed)
         start = time.process_time()
         net = family.build(space, seed=seed)
-        recipe = Recipe(**family.recipe(space, steps=steps, batch=rows), checkpoint_every=0)
-        train(run, net, Arrays(data.examples, rows=rows, seed=seed), recipe, loss=family.step_loss)
+        content.fit(run, family, net, Told(space), data.examples, [], content.Budget())
         spent = time.process_time() - start
     start = time.process_time()
     made = np.clip(family.sample(net, [(int(c),) for c in data.train_class], seed=seed), -1, 1)
@@ -168,30 +166,34 @@ def summary(seeds: list[dict[str, float]]) -> dict[str, Any]:
     return told
 
 
-def missed(seed: dict[str, float]) -> list[str]:
+def missed(family: str, seed: dict[str, float], gaussian: float) -> list[str]:
     """The bars that one set of samples does not meet."""
-    wrong = [n for n, (way, bar) in BARS.items() if (seed[n] > bar if way == "<=" else seed[n] < bar)]
-    return wrong + (["train_cpu_seconds"] if seed["train_cpu_seconds"] > BUDGET else [])
+    bars = {**BARS.get(family, {}), **({"ratio": ("<=", gaussian)} if family == "gan" else {})}
+    return [n for n, (way, bar) in bars.items() if (seed[n] > bar if way == "<=" else seed[n] < bar)]
 
 
 def main() -> None:
     """Run all and write what was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--families", nargs="+", default=["flow"])
+    parser.add_argument("--families", nargs="+", default=["flow", "vae", "gan"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--judge", type=int, default=0, help="the judge's seed")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     data = digits()
-    judge, facts = judged(data)
+    judge, facts = judged(data, chosen.judge)
     print(f"judge {json.dumps(facts)}", flush=True)
     body: dict[str, Any] = {"judge": facts, "families": {}}
     for name in chosen.families:
         seeds = []
         for seed in chosen.seeds:
             seeds.append(one_seed(name, judge, data, seed))
-            print(f"{name} seed {seed} {json.dumps(seeds[-1])} misses {missed(seeds[-1]) or 'nothing'}", flush=True)
-        body["families"][name] = {"seeds": seeds, "summary": summary(seeds), "missed": [missed(s) for s in seeds]}
+            wrong = missed(name, seeds[-1], facts["gaussian"]["ratio"])
+            print(f"{name} seed {seed} {json.dumps(seeds[-1])} misses {wrong or 'nothing'}", flush=True)
+        print(f"{name} {json.dumps(summary(seeds))}", flush=True)
+        short = [missed(name, s, facts["gaussian"]["ratio"]) for s in seeds]
+        body["families"][name] = {"seeds": seeds, "summary": summary(seeds), "missed": short}
     body["versions"] = {"torch": torch.__version__, "threads": 1}
     chosen.out.write_text(json.dumps(body, indent=2) + "\n")
 
