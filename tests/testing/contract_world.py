@@ -91,6 +91,11 @@ def _words(project: Project) -> str:
     return "asked.txt"
 
 
+def _groups(project: Project) -> str:
+    (project.root / "groups.txt").write_text("verb | getters | get, gets\nverb | setters | set, sets\n")
+    return "groups.txt"
+
+
 def _folder(project: Project, made: Any, name: str) -> str:
     import shutil
 
@@ -240,6 +245,7 @@ TABLE: dict[str, Builder] = {
 """A method's name to what makes its arguments in a fresh project."""
 
 OF_CONTENT: dict[str, Builder] = {
+    "collect.balance": lambda p, w: {"data": put(p, w.data), "terms": _groups(p)},
     "collect.clean": lambda p, w: {"data": put(_images(p), w.shelf.pictures), "near": 1.0},
     "pretrain.fit": lambda p, w: {"data": put(_tables(p), w.shelf.people), "size": {"leaf": 5}},
     "finetune.full": lambda p, w: {"model": put(_tables(p), w.shelf.tree), "data": put(p, w.shelf.people)},

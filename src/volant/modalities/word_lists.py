@@ -19,13 +19,13 @@ from volant.core.errors import DataError
 
 VERSION = 1  # of how words are bounded
 OFFENSIVE = "offensive"  # the list that ships: LDNOOBW, English, CC-BY-4.0
-_LISTS = Path(__file__).parent / "lists"
+LISTS = Path(__file__).parent / "lists"
 
 
 @lru_cache(maxsize=1)
 def offensive() -> tuple[str, ...]:
     """The English LDNOOBW list (CC-BY-4.0), which C4's bad-word rule drops by."""
-    return tuple(words((_LISTS / "ldnoobw-en.txt").read_text(encoding="utf-8"), "ldnoobw-en.txt"))
+    return tuple(words((LISTS / "ldnoobw-en.txt").read_text(encoding="utf-8"), "ldnoobw-en.txt"))
 
 
 def words(text: str, where: str) -> list[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from volant.stages.evaluate.plots import STYLE, Mark, histograms, intervals, short, wins_and_losses
 from volant.store.page import Html, Tone, badge, bullets, escaped, page, paragraph, section, table, tiles
+from volant.store.plots import STYLE, Mark, histograms, intervals, short, wins_and_losses
 
 _TONES: dict[str, Tone] = {
     "ship": "pass",

@@ -28,6 +28,7 @@ font-variant-numeric:tabular-nums lining-nums}
 svg .own{fill:var(--ink);font-weight:600}svg .axis{stroke:var(--line)}svg .zero{stroke:var(--soft)}
 svg .goal{stroke:var(--pass);stroke-dasharray:3 2}
 svg .a{fill:var(--accent);stroke:var(--accent)}svg .b{fill:var(--soft);stroke:var(--soft)}
+svg.meter{width:9rem;height:.55rem;margin-top:.45em}
 svg .hollow{fill:var(--paper)}svg .soft{opacity:.32}svg .up{fill:var(--pass)}svg .down{fill:var(--fail)}
 .wide{margin:1rem 0;max-width:46rem}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:2.2rem}
@@ -142,6 +143,14 @@ def wins_and_losses(title: str, subtitle: str, gains: Sequence[float]) -> Html:
     )
     parts.append(f'<text x="{WIDTH}" y="{height - 2}" text-anchor="end">{lost} worse</text>')
     return _figure(title, subtitle, height, "".join(parts))
+
+
+def meter(share: float) -> Html:
+    """A bar in a table's cell, as long as the share (0 to 1) of the column's width."""
+    width = round(100 * min(max(share, 0.0), 1.0), 1)
+    return Html(
+        f'<svg class="meter" viewBox="0 0 100 8" preserveAspectRatio="none">{_bar("a soft", 0, 0, width, 8)}</svg>'
+    )
 
 
 def short(value: float) -> str:

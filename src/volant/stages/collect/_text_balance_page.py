@@ -1,0 +1,106 @@
+"""The bias of texts as sections of a page: what was counted enters, markup leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from volant.stages.collect._text_balance import FAIR, Bond, Counted, Removal
+
+_SHOWN = 24  # rows of a table or a plot before the rest is folded away
+_TONES: dict[str, Any] = {"outside": "fail", "unclear": "open", "inside": "pass"}
+
+
+def bias_sections(found: Counted) -> list[str]:
+    """Representation, removal and occupations, each with how to read it."""
+    from volant.store.page import paragraph, section
+
+    about = (
+        "A term list is a coarse measure: it misses who is named otherwise and counts who is only mentioned. "
+        "What it shows is where to look."
+    )
+    return [
+        section("Who is spoken of", paragraph(about), _representation(found)),
+        section("What the rules took from whom", *_removal(found)),
+        section("Occupations and gender", *_occupations(found)),
+    ]
+
+
+def _representation(found: Counted) -> str:
+    from volant.store.page import table
+    from volant.store.plots import meter
+
+    kept = found.rules == ""
+    rows = []
+    for axis, own in found.axes.items():
+        counts = {g: int((found.named[axis, g] & kept).sum()) for g in own if (axis, g) in found.named}
+        most = max(counts.values(), default=0)
+        for at, (group, n) in enumerate(sorted(counts.items(), key=lambda item: (-item[1], item[0]))):
+            rows.append((axis if at == 0 else "", group, f"{n:,}", meter(n / most if most else 0.0)))
+    return table(("axis", "texts that name", "kept", ""), rows, numeric=(2,))
+
+
+def _removal(found: Counted) -> list[str]:
+    from volant.store.page import Html, paragraph
+
+    if not found.gone:
+        return [paragraph("Nothing was dropped before this step, so no rule can be looked at.")]
+    if not found.removals:
+        return [paragraph("No rule took away enough texts of two groups of one axis for a comparison.")]
+    outside = sum(r.state == "outside" for r in found.removals)
+    told = (
+        f"A ratio of 1 says that a rule takes away texts that name a group as often as texts that name others of the "
+        f"same axis. {len(found.removals)} pairs of rule and group were compared; {outside} "
+        f"{'lies' if outside == 1 else 'lie'} outside of {FAIR[0]:g} to {FAIR[1]:g} for certain. The intervals hold "
+        "for all comparisons together at 95 %. A ratio has innocent reasons too, as when one group is spoken of in "
+        "longer texts."
+    )
+    order = {"outside": 0, "unclear": 1, "inside": 2}
+    ranked = sorted(found.removals, key=lambda r: (order[r.state], -r.certain, r.rule, r.group))
+    parts: list[str] = [paragraph(told), _removal_table(ranked[:_SHOWN])]
+    if ranked[_SHOWN:]:
+        rest = _removal_table(ranked[_SHOWN:])
+        parts.append(Html(f"<details><summary>The other {len(ranked) - _SHOWN}</summary>{rest}</details>"))
+    return parts
+
+
+def _removal_table(removals: list[Removal]) -> str:
+    from volant.store.page import badge, table
+
+    rows = [
+        (r.rule, r.group, f"{r.gone:,} of {r.texts:,}", f"{r.ratio:.2f}", f"{r.low:.2f} to {r.high:.2f}",
+         badge(r.state, _TONES[r.state]))
+        for r in removals
+    ]  # fmt: skip
+    return table(("rule", "texts that name", "taken away", "ratio", "interval", ""), rows, numeric=(2, 3, 4))
+
+
+def _occupations(found: Counted) -> list[str]:
+    from volant.store.page import Html, paragraph, table
+    from volant.store.plots import Mark, intervals
+
+    if not found.bonds:
+        return [paragraph("No occupation stands in enough sentences with words for one gender.")]
+    ranked = sorted(found.bonds, key=lambda b: (-b.certain, -abs(b.value), b.occupation))
+    shown = sorted(ranked[:_SHOWN], key=lambda b: (-b.value, b.occupation))
+    marks = [Mark(b.occupation, b.value, b.low, b.high, "a" if b.certain else "b") for b in shown]
+    told = (
+        "Each dot is the log odds ratio of sentences with words for women alone against those for men alone: above 0 "
+        "the occupation stands with women oftener than other sentences do, below 0 with men. Blue where chance does "
+        f"not explain it. {found.sentences:,} sentences were read."
+    )
+    plot = intervals("Log odds", "with women (right) or with men (left)", marks, goal=0.0)
+    rows = [_bond_row(b) for b in ranked]
+    heads = ("occupation", "sentences", "women alone", "men alone", "PMI women", "PMI men")
+    listed = table(heads, rows, numeric=(1, 2, 3, 4, 5))
+    return [
+        paragraph(told),
+        Html(f'<div class="wide">{plot}</div>'),
+        Html(f"<details><summary>The counts, with pointwise mutual information in bits</summary>{listed}</details>"),
+    ]
+
+
+def _bond_row(bond: Bond) -> tuple[object, ...]:
+    from math import isfinite
+
+    values = (f"{v:+.2f}" if isfinite(v) else "never" for v in (bond.pmi_women, bond.pmi_men))
+    return (bond.occupation, f"{bond.sentences:,}", f"{bond.women:,}", f"{bond.men:,}", *values)
