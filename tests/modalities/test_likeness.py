@@ -8,7 +8,6 @@ import pytest
 from volant.core.errors import LicenceError
 from volant.core.sample import Sample, Source
 from volant.modalities import duplicates, minhash, open_modality
-from volant.modalities.leakage import leaks
 from volant.modalities.licence import canonical, forbids, require
 from volant.modalities.personal import masked
 from volant.modalities.quality import Rules, broken_answer, broken_rule
@@ -83,19 +82,6 @@ def test_near_duplicates_are_found_and_only_those():
 
 def test_wordless_texts_are_not_alike():
     assert duplicates.near_duplicates(["...", "!!!", ""], 0.8) == {}
-
-
-def test_thirteen_shared_words_leak_and_twelve_do_not():
-    words = [f"w{i}" for i in range(40)]
-    guarded = [" ".join(words)]
-    found = leaks(["x " + " ".join(words[5:18]) + " y", "x " + " ".join(words[5:17]) + " y", "W1, W2"], guarded)
-    assert set(found) == {0}
-    assert found[0].runs == 1 and found[0].words == " ".join(words[5:18]) and found[0].guarded == 0
-
-
-def test_short_texts_leak_as_a_whole():
-    assert set(leaks(["Return the name.", "Return the name again."], ["return  the NAME"])) == {0}
-    assert leaks(["a"], []) == {} and leaks([], ["a"]) == {} and leaks(["", "..."], ["", "..."]) == {}
 
 
 def test_features_tell_alike_from_unlike():

@@ -87,7 +87,7 @@ def clean(
         lambda: _judge_personal(samples, personal),
         lambda: _drop_exact(samples),
         lambda: _drop_near(run, samples, near),
-        lambda: _drop_leaks(samples, further),
+        lambda: _drop_leaks(run, samples, guard, further),
         lambda: _cap_clients(samples, client_cap),
     )
     with run.progress("cleaning", len(passes), "passes") as bar:
@@ -208,16 +208,15 @@ def _drop_near(run: Run, samples: list[Sample], asked: float | None) -> None:
                 samples[part[later]].drop = f"near_duplicate: {similarity:.2f} (of {kept}) against {near:.2f}"
 
 
-def _drop_leaks(samples: list[Sample], further: list[Sample]) -> None:
-    from volant.modalities.leakage import RUN, leaks
+def _drop_leaks(run: Run, samples: list[Sample], guard: Dataset | None, further: list[Sample]) -> None:
+    from volant.stages.collect._guard import evaluation_set, hold, report
 
-    order = [i for i in _kept(samples) if samples[i].shape not in CONTENT_SHAPES]
-    guarded = [*(samples[i] for i in order if samples[i].split != "train"), *further]
-    train = [samples[i] for i in order if samples[i].split == "train"]
-    for at, leak in leaks([s.text for s in train], [s.text for s in guarded]).items():
-        held = guarded[leak.guarded]
-        evidence = f'{leak.runs} runs of {RUN} words shared with {held.split} {held.id} ("{leak.words[:200]}")'
-        train[at].drop = f"leakage: {evidence} against 0"
+    order = [samples[i] for i in _kept(samples)]
+    own = [(split, [s for s in order if s.split == split]) for split in ("test", "validation")]
+    name = guard.card.step if guard and guard.card else "guard"
+    sets = [evaluation_set(*named) for named in (*own, (name, further)) if named[1]]
+    hold(run, [s for s in order if s.split == "train"], sets)
+    report(run, sets)
 
 
 def _cap_clients(samples: list[Sample], cap: float) -> None:

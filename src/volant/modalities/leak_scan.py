@@ -1,0 +1,178 @@
+"""Runs of words that texts share with guarded ones, in compiled loops.
+
+An index holds every run of `WIDTH` words of the guarded texts; a text is read once, one look-up a word. Shared
+runs that lie side by side at the same distance are one longer run: six in a row of 8 words are 13 words.
+
+Legend: W words, K different runs of the index, Q places where they stand, S slots of the hash table, H hits,
+R shared stretches of words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volant.modalities.compiled import compiled
+from volant.modalities.sketch import shingles_into
+
+WIDTH = 8
+_FREE = np.int64(-1)
+
+
+@compiled
+def table_of(gram_K: NDArray[np.uint64], slots: int) -> NDArray[np.int64]:
+    """A hash table [S] of different hashes: each slot holds an index or -1; `slots` is a power of two above K."""
+    table_S = np.full(slots, _FREE, np.int64)
+    mask = np.uint64(slots - 1)
+    for k in range(len(gram_K)):
+        at = np.int64(gram_K[k] & mask)
+        while table_S[at] != _FREE:
+            at = (at + 1) & (slots - 1)
+        table_S[at] = k
+    return table_S
+
+
+@compiled
+def _looked_up(gram: np.uint64, gram_K: NDArray[np.uint64], table_S: NDArray[np.int64]) -> int:
+    slots = len(table_S)
+    at = np.int64(gram & np.uint64(slots - 1))
+    while table_S[at] != _FREE:
+        if gram_K[table_S[at]] == gram:
+            return table_S[at]
+        at = (at + 1) & (slots - 1)
+    return _FREE
+
+
+@compiled
+def hits_of(
+    word_W: NDArray[np.uint64],
+    begin_N: NDArray[np.int64],
+    gram_K: NDArray[np.uint64],
+    table_S: NDArray[np.int64],
+    edge_K: NDArray[np.int64],
+    place_Q: NDArray[np.int64],
+    owner_Q: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Every shared run of texts [H, 4]: the text, the guarded part, and where it begins in each (in words)."""
+    hits = np.empty((1024, 4), np.int64)
+    found = 0
+    longest = 1
+    for i in range(len(begin_N) - 1):
+        longest = max(longest, begin_N[i + 1] - begin_N[i])
+    gram_G = np.empty(longest, np.uint64)
+    for i in range(len(begin_N) - 1):
+        if begin_N[i + 1] - begin_N[i] < WIDTH:
+            continue
+        count = shingles_into(word_W, begin_N[i], begin_N[i + 1], WIDTH, gram_G)
+        for g in range(count):
+            k = _looked_up(gram_G[g], gram_K, table_S)
+            if k == _FREE:
+                continue
+            for q in range(edge_K[k], edge_K[k + 1]):
+                if found == len(hits):
+                    larger = np.empty((2 * found, 4), np.int64)
+                    larger[:found] = hits
+                    hits = larger
+                hits[found, 0] = i
+                hits[found, 1] = owner_Q[q]
+                hits[found, 2] = g
+                hits[found, 3] = place_Q[q]
+                found += 1
+    return hits[:found]
+
+
+@compiled
+def points_of(word_W: NDArray[np.uint64], point_W: NDArray[np.uint8], first: int, last: int, enough: int) -> int:
+    """How much the different words of a stretch tell, counted until it is `enough`."""
+    total = 0
+    for w in range(first, last):
+        if not point_W[w]:
+            continue
+        known = False
+        for v in range(first, w):
+            if word_W[v] == word_W[w]:
+                known = True
+                break
+        if not known:
+            total += point_W[w]
+            if total >= enough:
+                return total
+    return total
+
+
+@compiled
+def stretches_of(
+    hit_H4: NDArray[np.int64],
+    word_W: NDArray[np.uint64],
+    point_W: NDArray[np.uint8],
+    begin_P: NDArray[np.int64],
+    enough: int,
+) -> NDArray[np.int64]:
+    """Hits joined into stretches [R, 6]: text, part, begin in the text, begin in the part, words, whether telling.
+
+    Args:
+        hit_H4: sorted by text, part, distance and place.
+        word_W, point_W, begin_P: hashes and points of the guarded parts' words, and where each part begins.
+        enough: points that make a stretch telling.
+    """
+    out = np.empty((len(hit_H4), 6), np.int64)
+    found = 0
+    start = 0
+    for h in range(1, len(hit_H4) + 1):
+        if h < len(hit_H4):
+            same = hit_H4[h, 0] == hit_H4[h - 1, 0] and hit_H4[h, 1] == hit_H4[h - 1, 1]
+            if same and hit_H4[h, 2] == hit_H4[h - 1, 2] + 1 and hit_H4[h, 3] == hit_H4[h - 1, 3] + 1:
+                continue
+        first = begin_P[hit_H4[start, 1]] + hit_H4[start, 3]
+        words = h - start - 1 + WIDTH
+        for c in range(4):
+            out[found, c] = hit_H4[start, c]
+        out[found, 4] = words
+        out[found, 5] = points_of(word_W, point_W, first, first + words, enough) >= enough
+        found += 1
+        start = h
+    return out[:found]
+
+
+@compiled
+def verdicts_of(
+    stretch_R6: NDArray[np.int64], words_P: NDArray[np.int64], run: int, share: float, most: float
+) -> NDArray[Any]:
+    """Text and part pairs that leak [L, 6]: text, part, begin in text, begin in part, longest, words covered.
+
+    Args:
+        stretch_R6: sorted by text, part and begin in the part.
+        words_P: of each part.
+        run: words from which a telling stretch leaks whatever its share is.
+        share: of the part's words that telling stretches have to cover, otherwise.
+        most: of the part's words from which any stretches leak.
+    """
+    out = np.empty((len(stretch_R6), 6), np.int64)
+    found = 0
+    r = 0
+    while r < len(stretch_R6):
+        text, part = stretch_R6[r, 0], stretch_R6[r, 1]
+        covered, end, any_covered, any_end, longest, best, any_longest, any_best = 0, 0, 0, 0, 0, r, 0, r
+        while r < len(stretch_R6) and stretch_R6[r, 0] == text and stretch_R6[r, 1] == part:
+            first, last = stretch_R6[r, 3], stretch_R6[r, 3] + stretch_R6[r, 4]
+            any_covered += max(0, last - max(first, any_end))
+            any_end = max(any_end, last)
+            if stretch_R6[r, 4] > any_longest:
+                any_longest, any_best = stretch_R6[r, 4], r
+            if stretch_R6[r, 5]:
+                covered += max(0, last - max(first, end))
+                end = max(end, last)
+                if stretch_R6[r, 4] > longest:
+                    longest, best = stretch_R6[r, 4], r
+            r += 1
+        if any_covered >= most * words_P[part]:
+            covered, longest, best = any_covered, any_longest, any_best
+        elif longest == 0 or (longest < run and covered < share * words_P[part]):
+            continue
+        out[found, 0], out[found, 1] = text, part
+        out[found, 2], out[found, 3] = stretch_R6[best, 2], stretch_R6[best, 3]
+        out[found, 4], out[found, 5] = longest, covered
+        found += 1
+    return out[:found]
