@@ -1,5 +1,6 @@
 """The leakage gate: runs of 13 and of 8 words, what tells and what does not, templates, short items."""
 
+import json
 import random
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_questions_and_answers_are_guarded_each_for_itself():
     assert parts_of(sample.model_copy(update={"target": "short"})) == [question]
     short = sample.model_copy(update={"condition": "one two", "target": "three"})
     assert parts_of(short) == ["one two\nthree"]
-    chat = '[{"role": "system", "content": "%s"}, {"role": "user", "content": "%s"}]' % (answer, question)
+    chat = json.dumps([{"role": "system", "content": answer}, {"role": "user", "content": question}])
     assert parts_of(Sample(id="2", shape="messages", source=source, content=chat)) == [question]
     guard = Guard([[question, answer], ["nothing like it"]])
     assert [(k.text, k.guarded) for k in guard.scan(words_of(["a", f"b {question} c"]))] == [(1, 0)]

@@ -35,12 +35,12 @@ def table_of(gram_K: NDArray[np.uint64], slots: int) -> NDArray[np.int64]:
 
 
 @compiled
-def _looked_up(gram: np.uint64, gram_K: NDArray[np.uint64], table_S: NDArray[np.int64]) -> int:
+def _looked_up(gram: np.uint64, gram_K: NDArray[np.uint64], table_S: NDArray[np.int64]) -> np.int64:
     slots = len(table_S)
     at = np.int64(gram & np.uint64(slots - 1))
     while table_S[at] != _FREE:
         if gram_K[table_S[at]] == gram:
-            return table_S[at]
+            return np.int64(table_S[at])
         at = (at + 1) & (slots - 1)
     return _FREE
 
@@ -96,7 +96,7 @@ def points_of(word_W: NDArray[np.uint64], point_W: NDArray[np.uint8], first: int
                 known = True
                 break
         if not known:
-            total += point_W[w]
+            total += int(point_W[w])
             if total >= enough:
                 return total
     return total
