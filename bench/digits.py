@@ -27,8 +27,8 @@ import numpy.typing as npt
 import torch
 from scipy.stats import t as student
 
-from volant.core.protocols import Example, Grid
 from volant.core.run import Run
+from volant.core.spaces import Example, Grid
 from volant.nets import content, open_family
 from volant.nets.conv import Judge, fit_examples
 from volant.nets.conv import family as conv

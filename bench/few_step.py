@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from digits import SPARE, Digits, digits, figures, judged
 
-from volant.core.protocols import Grid
 from volant.core.run import Run
+from volant.core.spaces import Grid
 from volant.nets import distil
 from volant.nets.arrays import Arrays
 from volant.nets.conv import Judge

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from volant.core.protocols import Tokens
 from volant.core.run import Run
+from volant.core.spaces import Tokens
 from volant.nets.batches import Packed
 from volant.nets.loop import Recipe, train
 from volant.nets.optim import bf16_here

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 
 from volant.core.artifact import Card, Model, ModelAbout, payload_digest
-from volant.core.protocols import Request, Session, space_json
+from volant.core.protocols import Request, Session
 from volant.core.run import Run
 from volant.core.sample import Sample, Source
+from volant.core.spaces import space_json
 from volant.engines import open_model
 from volant.modalities import open_modality
 from volant.nets.transformer import family

@@ -36,8 +36,8 @@ PATH = "/v1/chat/completions"
 def random_model(folder: Path) -> Model:
     """A small transformer with random weights and a tokenizer of its own."""
     from volant.core.artifact import ModelAbout
-    from volant.core.protocols import space_json
     from volant.core.sample import Sample, Source
+    from volant.core.spaces import space_json
     from volant.modalities import open_modality
     from volant.nets.transformer import family
 

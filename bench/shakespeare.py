@@ -26,8 +26,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from volant.core.protocols import Encoded, Tokens
 from volant.core.run import Run
+from volant.core.spaces import Encoded, Tokens
 from volant.nets import loop
 from volant.nets.batches import Batch, Packed
 from volant.nets.loop import Recipe

@@ -12,8 +12,8 @@ import torch
 
 from tiny_models import run_in
 from volant.core.artifact import Model, ModelAbout
-from volant.core.protocols import space_json
 from volant.core.sample import Sample, Source, Split, sample_id
+from volant.core.spaces import space_json
 from volant.modalities import open_modality
 from volant.modalities.image import png
 from volant.nets import content, open_family

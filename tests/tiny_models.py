@@ -10,9 +10,9 @@ import torch
 
 from volant.core.artifact import Dataset, Model, ModelAbout
 from volant.core.outside import Snapshot
-from volant.core.protocols import space_json
 from volant.core.run import Run, Silent
 from volant.core.sample import Label, Sample, Source, Split
+from volant.core.spaces import space_json
 from volant.modalities import open_modality
 from volant.nets.batches import Padded
 from volant.nets.loop import Recipe, train

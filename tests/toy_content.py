@@ -16,8 +16,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from volant.core.errors import DataError, SettingError
-from volant.core.protocols import Grid, Route
+from volant.core.protocols import Route
 from volant.core.sample import Sample, Source, sample_id
+from volant.core.spaces import Grid
 from volant.nets.session import DrawSession
 
 PATH = "/v1/images/generations"

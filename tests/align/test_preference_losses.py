@@ -13,8 +13,8 @@ import torch
 from tiny_models import model, pairs, run_in, watched
 from volant.core.artifact import Model
 from volant.core.errors import DataError, Interrupted
-from volant.core.protocols import Encoded
 from volant.core.run import Run, Silent
+from volant.core.spaces import Encoded
 from volant.modalities import open_modality
 from volant.nets import preference
 from volant.nets.preference import Pair, PairBatch, Pairs

@@ -17,8 +17,8 @@ from tiny_models import dataset, run_in, watched
 from volant.core.artifact import Dataset, Model, ModelAbout, payload_digest
 from volant.core.errors import ArtifactError, GateRefused, SettingError
 from volant.core.method import method_of
-from volant.core.protocols import space_json
 from volant.core.sample import Sample
+from volant.core.spaces import space_json
 from volant.engines import open_model
 from volant.modalities import open_modality
 from volant.modalities.image import pixels

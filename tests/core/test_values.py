@@ -7,9 +7,9 @@ from volant.core import Dataset, Model, Score
 from volant.core.artifact import Artifact, Card, payload_digest
 from volant.core.errors import ArtifactError, Interrupted, SettingError, VolantError, did_you_mean
 from volant.core.outside import OutsideFile, Snapshot
-from volant.core.protocols import Grid, Mixed, Tokens, space_json
 from volant.core.run import Run, Silent
 from volant.core.sample import Sample, Source, sample_id, split_of
+from volant.core.spaces import Grid, Mixed, Tokens, space_json
 from volant.core.spec import Goal, Spec, Step, Target
 
 

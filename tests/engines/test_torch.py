@@ -9,8 +9,9 @@ import torch
 
 from volant.core.artifact import Model
 from volant.core.errors import ArtifactError
-from volant.core.protocols import Request, Tokens
+from volant.core.protocols import Request
 from volant.core.sample import Sample, Source
+from volant.core.spaces import Tokens
 from volant.engines import open_engine, open_model
 from volant.engines.decoding import TextStream
 from volant.engines.torch import TorchSession

@@ -7,8 +7,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Grid
 from volant.core.sample import Source
+from volant.core.spaces import Grid
 from volant.modalities.image import modality, pixels
 from volant.modalities.image_pixels import image_sample
 

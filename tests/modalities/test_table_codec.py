@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from made_tables import CONSTRAINTS, SOURCE, found, kept, visits
 from volant.core.artifact import payload_digest
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Request, space_json
+from volant.core.protocols import Request
 from volant.core.sample import Sample, sample_id
+from volant.core.spaces import space_json
 from volant.modalities.table import modality
 from volant.modalities.table_columns import fit_columns, open_columns
 from volant.nets.session import DrawSession

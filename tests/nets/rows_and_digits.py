@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from volant.core.protocols import Column, Example, Grid, Mixed
 from volant.core.run import Run
+from volant.core.spaces import Column, Example, Grid, Mixed
 
 DIGITS = Grid(1, (8, 8), conditions=10)
 TABLE = Mixed(

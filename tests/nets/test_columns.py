@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from volant.core.errors import ArtifactError, DataError
-from volant.core.protocols import Column, Mixed
+from volant.core.spaces import Column, Mixed
 from volant.nets import columns
 
 SPACE = Mixed(

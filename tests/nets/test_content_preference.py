@@ -12,7 +12,7 @@ import torch
 import small_content as tiny
 from tiny_models import watched
 from volant.core.errors import Interrupted, SettingError
-from volant.core.protocols import Example, Grid
+from volant.core.spaces import Example, Grid
 from volant.nets import content_preference as preference
 from volant.nets import open_family
 from volant.nets.arrays import Arrays

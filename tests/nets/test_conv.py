@@ -10,9 +10,9 @@ import torch
 
 from volant.core.artifact import Model, ModelAbout
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Example, Grid, Tokens, space_json
 from volant.core.run import Run
 from volant.core.sample import Sample, Source
+from volant.core.spaces import Example, Grid, Tokens, space_json
 from volant.nets import conv
 from volant.nets import pictures as taken
 from volant.nets.arrays import array_batch

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from volant.core.errors import ArtifactError, SettingError
-from volant.core.protocols import Example, Grid, Tokens
 from volant.core.run import Run
+from volant.core.spaces import Example, Grid, Tokens
 from volant.nets.arrays import NONE, ArrayBatch, Arrays
 from volant.nets.flow import family
 from volant.nets.loop import train

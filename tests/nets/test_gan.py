@@ -9,7 +9,7 @@ import torch
 from rows_and_digits import DIGITS, TABLE, digits, rows, run, table
 
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Grid, Tokens
+from volant.core.spaces import Grid, Tokens
 from volant.nets import adversary, loop
 from volant.nets.arrays import Arrays, array_batch
 from volant.nets.gan import family

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.stats import multivariate_normal
 
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Example, Grid, Mixed
+from volant.core.spaces import Example, Grid, Mixed
 from volant.nets import gaussian
 from volant.nets.arrays import array_batch
 from volant.nets.gaussian import family, shrinkage

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from volant.core.errors import DataError
-from volant.core.protocols import Encoded
+from volant.core.spaces import Encoded
 from volant.nets import state
 from volant.nets.batches import Packed, Padded, fit, shorten
 from volant.nets.guard import Guard

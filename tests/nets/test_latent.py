@@ -10,8 +10,8 @@ import torch
 
 from volant.core.artifact import Model, ModelAbout
 from volant.core.errors import ArtifactError, DataError
-from volant.core.protocols import Example, Grid, Mixed, space_json
 from volant.core.sample import Sample, Source
+from volant.core.spaces import Example, Grid, Mixed, space_json
 from volant.nets import latent
 from volant.nets.flow import family as flow
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from volant.core.errors import DataError, Interrupted
-from volant.core.protocols import Encoded, Tokens
 from volant.core.run import Run
+from volant.core.spaces import Encoded, Tokens
 from volant.nets import state
 from volant.nets.batches import Packed
 from volant.nets.loop import Recipe, evaluate, train

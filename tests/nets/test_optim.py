@@ -7,7 +7,7 @@ import doctest
 import pytest
 import torch
 
-from volant.core.protocols import Tokens
+from volant.core.spaces import Tokens
 from volant.nets import optim
 from volant.nets.transformer import family
 

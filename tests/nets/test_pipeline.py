@@ -10,7 +10,7 @@ import torch
 
 import tiny_pipelines as tiny
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Example, Grid
+from volant.core.spaces import Example, Grid
 from volant.nets import denoising, lowrank, open_family, pipeline_files
 from volant.nets.arrays import array_batch
 from volant.nets.pipeline import family, tokenizer_json

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Encoded, Grid, Tokens
+from volant.core.spaces import Encoded, Grid, Tokens
 from volant.nets import state
 from volant.nets.batches import Batch, Padded
 from volant.nets.optim import Optimisers

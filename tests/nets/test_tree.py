@@ -11,8 +11,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Column, Example, Grid, Mixed, Request, Tokens
+from volant.core.protocols import Request
 from volant.core.sample import Sample, Source
+from volant.core.spaces import Column, Example, Grid, Mixed, Tokens
 from volant.nets import session as sessions
 from volant.nets import tree
 from volant.nets.arrays import array_batch

@@ -13,7 +13,8 @@ import small_content
 from tiny_models import dataset, model, run_in, samples
 from volant.core.artifact import Card, Model, payload_digest
 from volant.core.outside import OutsideFile
-from volant.core.protocols import Column, Grid, Mixed, Refusal, Tokens
+from volant.core.protocols import Refusal
+from volant.core.spaces import Column, Grid, Mixed, Tokens
 from volant.engines.ctranslate2 import engine as ctranslate2
 from volant.engines.sampler import engine as sampler
 from volant.engines.torch import TorchEngine

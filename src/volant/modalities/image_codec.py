@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from volant.core.errors import ArtifactError, DataError, SettingError, did_you_mean
-from volant.core.protocols import Example, Grid, space_from, space_json
 from volant.core.sample import Sample, Source
+from volant.core.spaces import Example, Grid, space_from, space_json
 from volant.modalities.image_pixels import BadImage, Pixels, image_sample, pillow, pixels, size_in
 from volant.modalities.words import VERSION, plain_words, words_of
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from volant.core.errors import ArtifactError, DataError
-from volant.core.protocols import Example, Grid, space_from, space_json
 from volant.core.sample import Sample
+from volant.core.spaces import Example, Grid, space_from, space_json
 from volant.modalities.image_codec import ImageCodec
 
 FILE = "codec/pipeline.json"

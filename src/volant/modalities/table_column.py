@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volant.core.errors import DataError
-from volant.core.protocols import Column
+from volant.core.spaces import Column
 from volant.modalities.table_gathered import Gathered
 from volant.modalities.table_kinds import text_of
 from volant.modalities.table_rules import days_of

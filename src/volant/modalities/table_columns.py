@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from volant.core.errors import ArtifactError, DataError
-from volant.core.protocols import Mixed
 from volant.core.sample import Sample
+from volant.core.spaces import Mixed
 from volant.modalities.table_column import Fitted, Matrix, fitted, fresh, reader, rounded, written
 from volant.modalities.table_gathered import Gathered, declared_in, kind_of
 from volant.modalities.table_kinds import check_kinds

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from volant.core.errors import DataError
-from volant.core.protocols import Example, Space
 from volant.core.sample import Sample, Source, sample_id
+from volant.core.spaces import Example, Space
 from volant.modalities.table_columns import Columns
 from volant.modalities.table_rows import content_of, row_of
 from volant.modalities.table_rules import Rule, bind

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volant.core.errors import DataError
-from volant.core.protocols import Encoded, Space, Tokens
 from volant.core.sample import Sample
+from volant.core.spaces import Encoded, Space, Tokens
 from volant.modalities.table_columns import Columns
 from volant.modalities.table_decoding import TableCodec
 from volant.modalities.table_rows import row_of

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volant.core.errors import ArtifactError, DataError
-from volant.core.protocols import Encoded, Tokens
 from volant.core.sample import Sample
+from volant.core.spaces import Encoded, Tokens
 from volant.modalities.chat_template import CHATML, HEADINGS, PLAIN, ChatTemplate
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from volant.core.errors import DataError
-from volant.core.protocols import Example
+from volant.core.spaces import Example
 
 NONE = -1  # fills a condition up to the longest; a row of nothing else has no condition
 

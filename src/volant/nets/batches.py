@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from volant.core.errors import DataError
-from volant.core.protocols import Encoded
+from volant.core.spaces import Encoded
 
 
 @dataclass(frozen=True)

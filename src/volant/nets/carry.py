@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from volant.core.protocols import Grid
+from volant.core.spaces import Grid
 from volant.nets.arrays import NONE
 
 Tell: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

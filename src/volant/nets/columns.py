@@ -29,7 +29,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from volant.core.errors import ArtifactError, DataError
-from volant.core.protocols import Column, Mixed
+from volant.core.spaces import Column, Mixed
 
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]

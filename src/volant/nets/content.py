@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from volant.core.errors import DataError, SettingError, did_you_mean
-from volant.core.protocols import ContentCodec, Encoded, Example, Modality
+from volant.core.protocols import ContentCodec, Modality
 from volant.core.run import Run
 from volant.core.sample import Sample
+from volant.core.spaces import Encoded, Example
 from volant.nets.arrays import Arrays
 from volant.nets.batches import Batches, Padded, Step
 from volant.nets.loop import Outcome, Recipe, train

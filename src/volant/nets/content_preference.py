@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 
 from volant.core.errors import SettingError
-from volant.core.protocols import ContentCodec, Encoded, Example
+from volant.core.protocols import ContentCodec
 from volant.core.run import Run
 from volant.core.sample import Sample, pair_sides
+from volant.core.spaces import Encoded, Example
 from volant.nets import content
 from volant.nets import state as states
 from volant.nets.arrays import ArrayBatch, Arrays

@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from volant.core.artifact import Model
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Example, Grid, Space
 from volant.core.run import Run
 from volant.core.sample import Sample
+from volant.core.spaces import Example, Grid, Space
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.loop import train
 from volant.nets.pictures import grids, moved, pictures

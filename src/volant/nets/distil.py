@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from volant.core.errors import SettingError
-from volant.core.protocols import Example
 from volant.core.run import Run
+from volant.core.spaces import Example
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.loop import Outcome, Recipe, train
 

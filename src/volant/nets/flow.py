@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from volant.core.errors import ArtifactError, SettingError
-from volant.core.protocols import Grid, Space, space_from, space_json
+from volant.core.spaces import Grid, Space, space_from, space_json
 from volant.nets.arrays import NONE, ArrayBatch, conditions
 from volant.nets.carry import Lone, Told, states
 from volant.nets.diffusers_files import save_module

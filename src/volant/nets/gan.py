@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from volant.core.errors import SettingError
-from volant.core.protocols import Example, Space
+from volant.core.spaces import Example, Space
 from volant.nets import columns
 from volant.nets.arrays import ArrayBatch
 from volant.nets.gan_grid import GridGan

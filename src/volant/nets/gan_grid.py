@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from volant.core.protocols import Grid
+from volant.core.spaces import Grid
 from volant.nets.adversary import Average, SpectralConv, SpectralLinear, both_players, iterate
 from volant.nets.arrays import ArrayBatch
 from volant.nets.condition import Condition

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Example, Grid, Space, space_from, space_json
 from volant.core.sample import Sample
+from volant.core.spaces import Example, Grid, Space, space_from, space_json
 from volant.nets.draws import F64, seeds_of, uniforms
 from volant.nets.session import DrawSession, codec_of
 

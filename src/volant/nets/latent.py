@@ -21,8 +21,9 @@ import torch
 
 from volant.core.artifact import Model
 from volant.core.errors import ArtifactError, DataError
-from volant.core.protocols import ContentCodec, Example, Grid
+from volant.core.protocols import ContentCodec
 from volant.core.sample import Sample
+from volant.core.spaces import Example, Grid
 from volant.nets import open_family
 
 VAE, _ABOUT, _INDEX = "vae", "latent.json", "model_index.json"

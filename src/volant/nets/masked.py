@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional as F
 
 from volant.core.errors import ArtifactError, SettingError
-from volant.core.protocols import Space, Tokens
+from volant.core.spaces import Space, Tokens
 from volant.nets.batches import Batch
 from volant.nets.draws import seeds_of, uniforms
 from volant.nets.transformer import as_batch, check_files, quiet, save_whole, size_of

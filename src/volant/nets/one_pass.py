@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from volant.core.errors import ArtifactError, SettingError, did_you_mean
-from volant.core.protocols import Example, Grid, Mixed, Space, space_from, space_json
+from volant.core.spaces import Example, Grid, Mixed, Space, space_from, space_json
 from volant.nets import columns
 from volant.nets.condition import asked
 from volant.nets.draws import Draws

@@ -15,8 +15,9 @@ import torch
 
 from volant.core.artifact import Model
 from volant.core.errors import ArtifactError, MachineError, SettingError, VolantError
-from volant.core.protocols import Modality, space_json
+from volant.core.protocols import Modality
 from volant.core.run import Run
+from volant.core.spaces import space_json
 from volant.modalities import open_modality
 from volant.nets import open_family
 from volant.nets.int8 import restored

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from volant.core.protocols import Grid
+from volant.core.spaces import Grid
 from volant.nets.draws import Draws
 from volant.nets.exported import Answer, condition_input
 

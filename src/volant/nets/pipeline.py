@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Space
+from volant.core.spaces import Space
 from volant.nets import denoising, pipeline_files
 from volant.nets.arrays import NONE, ArrayBatch
 

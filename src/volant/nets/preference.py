@@ -20,9 +20,10 @@ import torch.nn.functional as F
 
 from volant.core.artifact import Model
 from volant.core.errors import DataError, SettingError
-from volant.core.protocols import Codec, Encoded
+from volant.core.protocols import Codec
 from volant.core.run import Run
 from volant.core.sample import Sample
+from volant.core.spaces import Encoded
 from volant.nets.batches import Batch, fit
 from volant.nets.loop import Loss, Outcome, Recipe, evaluate, train
 from volant.nets.nearness import Start

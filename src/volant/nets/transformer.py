@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from volant.core.errors import ArtifactError, SettingError
-from volant.core.protocols import Space, Tokens
+from volant.core.spaces import Space, Tokens
 from volant.nets.batches import Batch
 from volant.nets.draws import seeds_of
 from volant.nets.rows import rows_within

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from volant.core.errors import ArtifactError, DataError, SettingError
-from volant.core.protocols import Example, Grid, Mixed, Space, Tokens, space_from, space_json
 from volant.core.sample import Sample
+from volant.core.spaces import Example, Grid, Mixed, Space, Tokens, space_from, space_json
 from volant.nets.draws import seeds_of, uniforms
 from volant.nets.leaf_files import read, write
 from volant.nets.leaves import F64, I64, Leaves, grow

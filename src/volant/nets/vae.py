@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from volant.core.errors import ArtifactError
-from volant.core.protocols import Example, Grid, Space
+from volant.core.spaces import Example, Grid, Space
 from volant.nets import columns
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.diffusers_files import save_module

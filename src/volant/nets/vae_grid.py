@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from volant.core.errors import SettingError
-from volant.core.protocols import Grid
+from volant.core.spaces import Grid
 from volant.nets.arrays import ArrayBatch
 from volant.nets.condition import Condition
 from volant.nets.draws import Draws

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from volant.core.protocols import Mixed
+from volant.core.spaces import Mixed
 from volant.nets.arrays import ArrayBatch
 from volant.nets.columns import Layout
 from volant.nets.draws import Draws

@@ -18,7 +18,7 @@ from torch import nn
 from torch.func import functional_call
 
 from volant.core.errors import SettingError
-from volant.core.protocols import Grid
+from volant.core.spaces import Grid
 from volant.nets.arrays import NONE
 
 TIMESTEPS = 1000  # sigma 1 as the network is told it; diffusers' schedulers count like this

@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any
 
 from volant.core.errors import DataError
-from volant.core.protocols import ContentCodec, Encoded, Example, Grid, Mixed, Modality, Route, Tokens
+from volant.core.protocols import ContentCodec, Modality, Route
 from volant.core.sample import Sample
+from volant.core.spaces import Encoded, Example, Grid, Mixed, Tokens
 from volant.testing.expecting import expect, outcome, refusal, same
 
 _UNHEARD = "zqx vrmpf 40417"

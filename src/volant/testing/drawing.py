@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volant.core.errors import VolantError
-from volant.core.protocols import Example, Family, Grid, Mixed, Space
+from volant.core.protocols import Family
+from volant.core.spaces import Example, Grid, Mixed, Space
 from volant.testing.expecting import expect, outcome, same
 
 _SEEDS = (11, 12, 13, 14, 15, 16)

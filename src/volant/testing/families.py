@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from volant.core.artifact import payload_digest
 from volant.core.errors import DataError
-from volant.core.protocols import Column, Family, Grid, Mixed, Space, Tokens
+from volant.core.protocols import Family
+from volant.core.spaces import Column, Grid, Mixed, Space, Tokens
 from volant.testing.drawing import check_drawing, examples_of, random_batch
 from volant.testing.expecting import expect, refusal, same
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from volant.core.artifact import Model, file_sha256, payload_digest
 from volant.core.outside import OutsideFile
-from volant.core.protocols import Chunk, Codec, Modality, Refusal, Route, Tokens, space_json
+from volant.core.protocols import Chunk, Codec, Modality, Refusal, Route
 from volant.core.sample import CONTENT_SHAPES, Sample, Source
+from volant.core.spaces import Tokens, space_json
 from volant.testing.contents import check_content_codec, check_route
 from volant.testing.expecting import expect, same
 from volant.testing.poison import Poisons, check_poison

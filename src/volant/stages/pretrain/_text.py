@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from volant.core import Dataset, Run, Sample
 from volant.core.artifact import ModelAbout
 from volant.core.errors import DataError
-from volant.core.protocols import Codec, Encoded, space_json
+from volant.core.protocols import Codec
+from volant.core.spaces import Encoded, space_json
 
 if TYPE_CHECKING:
     from volant.nets.batches import Batch, Batches

@@ -19,7 +19,7 @@ from pydantic import Field
 from volant.core import Hub, Model, Run, Score
 from volant.core.artifact import ModelAbout
 from volant.core.errors import ArtifactError, MissingPackage, RemoteError, SettingError
-from volant.core.protocols import Tokens, space_json
+from volant.core.spaces import Tokens, space_json
 from volant.stages.pretrain import pipelines
 
 _TAKEN = (

@@ -15,7 +15,7 @@ from pydantic import Field
 from volant.core import Dataset, Model, Run, Sample, Score
 from volant.core.artifact import ModelAbout
 from volant.core.errors import DataError
-from volant.core.protocols import space_json
+from volant.core.spaces import space_json
 
 if TYPE_CHECKING:
     from volant.nets.loop import Outcome

@@ -35,7 +35,7 @@ def judge(
     """
     from itertools import islice
 
-    from volant.core.protocols import Grid, space_json
+    from volant.core.spaces import Grid, space_json
     from volant.nets import content
     from volant.nets.conv import family, fit_judge, open_judge
     from volant.scorers.measure import mean_score

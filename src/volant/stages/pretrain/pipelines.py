@@ -15,7 +15,7 @@ from typing import Any
 from volant.core import Model, Run, Score
 from volant.core.artifact import ModelAbout
 from volant.core.errors import ArtifactError, SettingError
-from volant.core.protocols import Grid, space_json
+from volant.core.spaces import Grid, space_json
 
 INDEX = "model_index.json"
 _MOST_STEPS = 100  # that are taken without being asked for; a pipeline's own may be a thousand
