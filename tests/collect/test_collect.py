@@ -127,6 +127,21 @@ def test_some_bad_lines_are_refused_and_kept_with_reasons(tmp_path):
         gather(tmp_path, {"a.jsonl": pairs(30) + '\n{"prompt": 1}\nnot json'}, step="strict", refuse_above=0.01)
 
 
+def test_a_record_whose_own_terms_forbid_the_use_is_refused(tmp_path):
+    rows = [{"text": f"text number {i} of many", "license": "cc-by-4.0", "day": "2020-01-01"} for i in range(8)]
+    rows[3]["license"] = "cc-by-nc-4.0"
+    fields = {"licence": "license", "collected_at": "day"}
+    data, run = gather(tmp_path, {"a.jsonl": "\n".join(map(json.dumps, rows))}, fields=fields)
+    kept = list(store.rows(data))
+    assert len(kept) == 7 and {s.source.collected_at for s in kept} == {"2020-01-01"}
+    refused = json.loads((data.path / "refused.jsonl").read_text())
+    assert refused["where"] == "a.jsonl:4" and "forbids commercial use" in refused["reason"]
+    data, _ = gather(
+        tmp_path, {"a.jsonl": "\n".join(map(json.dumps, rows))}, "research", Goal(use="research"), fields=fields
+    )
+    assert len(list(store.rows(data))) == 8
+
+
 def test_licences_and_consent_are_gates(tmp_path):
     with pytest.raises(LicenceError, match=r"a\.jsonl.*forbids commercial.*goal\.use: research"):
         gather(tmp_path, {"a.jsonl": pairs(5)}, step="nc", licence="CC-BY-NC-4.0")

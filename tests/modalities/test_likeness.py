@@ -8,7 +8,7 @@ import pytest
 from volant.core.errors import LicenceError
 from volant.core.sample import Sample, Source
 from volant.modalities import duplicates, minhash, open_modality
-from volant.modalities.licence import canonical, forbids, require
+from volant.modalities.licence import canonical, card_licence, forbids, hindrance, require
 from volant.modalities.personal import masked
 from volant.modalities.quality import Rules, broken_answer, broken_rule
 from volant.modalities.words import ngrams, plain_words, words_of
@@ -138,6 +138,13 @@ def test_personal_data_is_masked(text, expected):
     assert masked(text)[0] == expected
 
 
+def test_names_of_hubs_and_cards():
+    assert canonical("odc-by") == "ODC-By-1.0" and canonical("llama3") == "LicenseRef-Llama-3"
+    assert card_licence("---\nlicense:\n- cc-by-4.0\n---\n") == "cc-by-4.0" and card_licence("no head") == ""
+    assert "lists no licence 'unknown'" in hindrance("unknown", "research")
+    assert hindrance("", "research") == "it states no licence" and hindrance("cc-by-4.0", "research") == ""
+
+
 def test_licences():
     assert canonical("mit or cc-by-4.0") == "MIT OR CC-BY-4.0"
     assert canonical("LicenseRef-own") == "LicenseRef-own"
@@ -158,6 +165,9 @@ def test_licences():
         ("BUSL-1.1", "commercial", False), ("MIT", "commercial", True), ("CC-BY-4.0", "commercial", True),
         ("MIT OR CC-BY-NC-4.0", "commercial", True), ("MIT AND CC-BY-NC-4.0", "commercial", False),
         ("CC-BY-ND-4.0", "research", False), ("(MIT OR CC-BY-NC-4.0) AND Apache-2.0", "commercial", False),
+        ("LicenseRef-OpenRAIL-M", "commercial", True), ("LicenseRef-Llama-3", "research", False),
+        ("LicenseRef-Llama-3.1", "commercial", True), ("LicenseRef-maker-non-commercial", "commercial", False),
+        ("ODC-By-1.0", "commercial", True), ("PolyForm-Noncommercial-1.0.0", "commercial", False),
         ("NCSA", "commercial", True), ("GPL-3.0-or-later WITH GCC-exception-3.1", "commercial", True),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal
 from volant.core.sample import Sample, Source
-from volant.modalities import open_modality, text_files
+from volant.modalities import open_modality, text_entry
 from volant.modalities.html_text import main_text
 from volant.modalities.text import cut
 
@@ -99,7 +99,7 @@ def test_a_bad_line_costs_one_line_and_is_named(tmp_path, line, reason):
 
 
 def test_huge_lines_are_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "MAX_LINE", 100)
+    monkeypatch.setattr(text_entry, "MAX_LINE", 100)
     found = read(tmp_path, "a.jsonl", lines({"text": "a"}, {"text": "b" * 1000}, {"text": "c"}))
     assert [getattr(f, "content", None) for f in found] == ["a", None, "c"] and found[1].where == "a.jsonl:2"
 
@@ -153,7 +153,7 @@ def test_encodings(tmp_path):
 
 def test_empty_and_unknown_files_are_refused(tmp_path):
     assert "empty" in read(tmp_path, "a.jsonl", b"")[0].reason
-    assert "no reader for .docx" in read(tmp_path, "a.docx", b"x")[0].reason
+    assert "no reader for .doc. Did you mean '.docx'" in read(tmp_path, "a.doc", b"x")[0].reason
 
 
 def test_html_keeps_the_text_and_drops_the_page():

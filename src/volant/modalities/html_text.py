@@ -3,12 +3,24 @@
 In goes HTML of any quality; out come its title and the text a reader would read: no scripts,
 navigation, headers, footers or forms, and only what stands in `<main>` or `<article>` where the
 page has one. `html.parser` never fails on broken markup, which is why no faster parser is used.
+Which encoding the bytes are in, a page says itself; which licence, too, where it links to one.
 """
 
 from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+
+from volant.core.protocols import Refusal
+from volant.modalities.text_entry import BOMS, Found, Record, decoded
+from volant.modalities.zip_archive import BadFile
+
+MAX_PAGE = 20_000_000
+_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})""", re.IGNORECASE)
+_LICENCE = re.compile(
+    r"""<(?:a|link)\b[^>]{0,400}?\brel\s*=\s*["']?[^"'>]{0,60}\blicense\b[^>]{0,400}?>""", re.IGNORECASE
+)
+_COMMONS = re.compile(r"creativecommons\.org/(?:licenses/([a-z-]{2,12})/(\d\.\d)|publicdomain/(zero|mark)/1\.0)")
 
 _SKIPPED = {
     "script", "style", "noscript", "template", "nav", "header", "footer", "aside", "form", "button", "select",
@@ -85,6 +97,55 @@ def main_text(page: str) -> tuple[str, str]:
     # A <main> that holds next to nothing is an empty shell; the text is elsewhere then.
     text = main if len(main) * 10 > len(everything) else everything
     return " ".join("".join(reader.title).split()), text
+
+
+def page_record(raw: bytes, place: str, *, encoding: str = "", uri: str = "", collected_at: str = "") -> Found:
+    """A page's bytes as one document, with the Creative Commons licence that the page itself links to.
+
+    Args:
+        raw: the bytes.
+        place: for messages.
+        encoding: what its server or the user says; else a byte-order mark, its `<meta charset>`, or UTF-8.
+        uri: the page's address.
+        collected_at: ISO date.
+
+    Raises:
+        BadFile: it is in no encoding that is named.
+    """
+    declared = _CHARSET.search(raw[:4096])
+    marked = any(raw.startswith(bom) for bom, _ in BOMS)
+    page = _in_one_of(raw, [encoding, "" if marked or not declared else declared[1].decode(), ""])
+    title, text = main_text(page)
+    if not text:
+        return Refusal(place, "the page shows no text")
+    fields = {"text": text, "title": title}
+    return Record(place, fields, document=True, uri=uri, collected_at=collected_at, licence=linked_licence(page))
+
+
+def _in_one_of(raw: bytes, encodings: list[str]) -> str:
+    problem: BadFile | None = None
+    for encoding in dict.fromkeys(encodings):
+        try:
+            return decoded(raw, encoding)
+        except BadFile as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def linked_licence(page: str) -> str:
+    """The SPDX name of the Creative Commons licence that a page links to as its own; empty for none.
+
+    >>> linked_licence('<a rel="license" href="https://creativecommons.org/licenses/by-nc/4.0/">CC</a>')
+    'CC-BY-NC-4.0'
+    """
+    for link in _LICENCE.finditer(page):
+        found = _COMMONS.search(link[0].lower())
+        if found:
+            if found[3]:
+                return "CC0-1.0" if found[3] == "zero" else "CC-PDDC"
+            return f"CC-{found[1].upper()}-{found[2]}"
+    return ""
 
 
 def _tidy(text: str) -> str:

@@ -2,7 +2,7 @@
 
 Everything that stages need to know of images, by name, behind the protocol of `core.protocols.Modality`.
 The work is in the files beside this one: `image_files` with `image_captions`, `image_arrays` and
-`image_archive` (reading), `image_pixels` (bytes and arrays), `image_codec` (grids),
+`zip_archive` (reading), `image_pixels` (bytes and arrays), `image_codec` (grids),
 `image_pipeline_codec` (grids and ids of a pipeline that was taken as it is), `image_hash` (likeness),
 `image_delivery` (handing out) and `image_route` (the server's route). No file here needs torch.
 """

@@ -21,8 +21,8 @@ from PIL import Image
 from volant.core.errors import did_you_mean
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal
-from volant.modalities.image_archive import BROKEN, MAX_UNPACKED, Archive
 from volant.modalities.image_pixels import BadImage, Pixels, array_of, grey_or_rgb
+from volant.modalities.zip_archive import BROKEN, MAX_UNPACKED, Archive, BadFile
 
 _MAX_LABELS = 256_000_000
 _HEADER = 10_000
@@ -55,7 +55,7 @@ def array_images(file: OutsideFile, *, max_pixels: int, fields: dict[str, str], 
             }
             with archive.stream(images) as stream:
                 yield from _images(file.name, stream, archive.members[images].file_size, beside, max_pixels)
-    except BadImage as reason:
+    except BadFile as reason:
         yield Refusal(file.name, str(reason))
     except BROKEN as error:
         yield Refusal(file.name, f"is damaged: {error}")

@@ -26,10 +26,10 @@ from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal
 from volant.core.sample import Sample, Source
 from volant.modalities import text_files
-from volant.modalities.image_archive import Archive
 from volant.modalities.image_arrays import array_images
 from volant.modalities.image_captions import CAPTIONS, ENDINGS, METADATA, caption_of, inside, row_caption
 from volant.modalities.image_pixels import MAX_BYTES, MAX_PIXELS, MOST_PIXELS, BadImage, decoded, image_sample
+from volant.modalities.zip_archive import Archive, BadFile
 
 LISTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 ARRAYS = (".npy", ".npz")
@@ -146,7 +146,7 @@ def _list(file: OutsideFile, source: Source, reading: Reading) -> Iterator[Sampl
         if isinstance(found, Refusal):
             yield found
             continue
-        place, row = found
+        place, row = found[:2]
         try:
             name = row.get(reading.fields.get("file_name", "file_name"))
             path = inside(file.path.parent, name)
@@ -165,7 +165,7 @@ def _zip(file: OutsideFile, source: Source, reading: Reading) -> Iterator[Sample
                 yield Refusal(file.name, f"the archive holds no image ({', '.join(ENDINGS)})")
             for found in rows:
                 yield found if isinstance(found, Refusal) else _member(archive, file, found, source, reading)
-    except BadImage as reason:
+    except BadFile as reason:
         yield Refusal(file.name, f"the archive {reason}")
 
 
@@ -199,7 +199,7 @@ def _member(
         condition = None if reading.captions == "none" else row_caption(row, reading.fields)
         array = decoded(archive.read(name, MAX_BYTES), max_pixels=reading.max_pixels)
         return image_sample(array, _at(source, place), condition, group=_group(row, reading))
-    except BadImage as reason:
+    except BadFile as reason:
         return Refusal(place, str(reason))
 
 

@@ -22,6 +22,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from volant.core.errors import DataError
 from volant.core.sample import Sample, Source, sample_id, split_of
 from volant.modalities.text_shapes import text_problem
+from volant.modalities.zip_archive import BadFile
 
 Pixels = NDArray[np.uint8]
 
@@ -41,7 +42,7 @@ _TURNS = {
 _ORIENTATION = 0x0112
 
 
-class BadImage(ValueError):
+class BadImage(BadFile):
     """Why an image is not usable; becomes a Refusal."""
 
 

@@ -79,7 +79,7 @@ def _json(file: OutsideFile, encoding: str) -> Table:
             if isinstance(found, Refusal):
                 yield found
                 continue
-            place, record = found
+            place, record = found[:2]
             problem = _bad_record(record)
             if problem:
                 yield Refusal(place, problem)

@@ -1,7 +1,7 @@
 """The modality text: prose, chats, prompt and completion pairs, preferences.
 
 Everything that stages need to know of text, by name, behind the protocol of `core.protocols.Modality`.
-The work is in the files beside this one: `text_files` (reading), `text_shapes` (records),
+The work is in the files beside this one: `text_files` and what it names (reading), `text_shapes` (records),
 `text_codec` and `text_tokenizer` (ids and masks), `duplicates`, `minhash` and `words` (likeness), `text_delivery`
 (handing out). No file here needs torch.
 """
@@ -15,18 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volant.core.errors import DataError
+from volant.core.errors import DataError, LicenceError
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal, Route
 from volant.core.sample import Sample, Source
 from volant.modalities import minhash, text_delivery, text_files
+from volant.modalities.licence import canonical
 from volant.modalities.text_codec import TextCodec
+from volant.modalities.text_entry import Record
 from volant.modalities.text_shapes import BadRecord, sample_of, text_problem
 from volant.modalities.text_tokenizer import fit_codec, open_codec
 from volant.modalities.words import words_of
 
 FEATURES = 1024
-_DOCUMENTS = (".txt", ".md", ".markdown", ".html", ".htm")
+_OF_SOURCE = ("licence", "collected_at", "uri")
 
 
 class Text:
@@ -43,31 +45,17 @@ class Text:
         Args:
             file: a file of a snapshot.
             source: terms of every record; its `uri` is completed with the record's place.
-            options: `encoding` (default UTF-8), `fields` (canonical field name to the file's own),
-                `group` (a field that groups records), `piece_chars` (documents are cut into pieces
-                of at most that many characters, at blank lines; 0 keeps them whole).
+            options: `encoding` (default UTF-8), `fields` (canonical field name to the file's own; `licence`,
+                `collected_at` and `uri` name what a record says of its own source), `group` (a field that groups
+                records), `piece_chars` (documents are cut into pieces of at most that many characters, at blank
+                lines; 0 keeps them whole), `plain` (files of unknown endings are read as plain text).
         """
-        piece_chars = int(options.get("piece_chars", 0))
-        document = file.name.lower().endswith(_DOCUMENTS)
-        for found in text_files.records(file, encoding=str(options.get("encoding", ""))):
+        encoding, plain = str(options.get("encoding", "")), bool(options.get("plain", False))
+        for found in text_files.records(file, encoding=encoding, plain=plain):
             if isinstance(found, Refusal):
                 yield found
-                continue
-            place, record = found
-            pieces = list(_pieces(record, piece_chars)) if document and piece_chars else [record]
-            for number, piece in enumerate(pieces):
-                where = f"{place}#{number}" if len(pieces) > 1 else place
-                own = source.model_copy(update={"uri": f"{source.uri}{where}"})
-                try:
-                    yield sample_of(
-                        piece,
-                        own,
-                        fields=None if document else options.get("fields"),
-                        group_field="" if document else str(options.get("group", "")),
-                        group=file.name if document else "",
-                    )
-                except BadRecord as reason:
-                    yield Refusal(where, str(reason))
+            else:
+                yield from _samples(found, source, options)
 
     def check(self, sample: Sample) -> list[str]:
         """What is wrong with a sample, in words; empty when it may be used."""
@@ -163,9 +151,43 @@ def _chat_problems(sample: Sample) -> list[str]:
     return problems if "assistant" in roles else [*problems, "it has no assistant turn"]
 
 
-def _pieces(record: dict[str, Any], most: int) -> Iterator[dict[str, Any]]:
-    for piece in cut(record["text"], most):
-        yield {**record, "text": piece}
+def _samples(record: Record, source: Source, options: Mapping[str, Any]) -> Iterator[Sample | Refusal]:
+    """A record as one sample, a document as one a piece."""
+    most = int(options.get("piece_chars", 0)) if record.document else 0
+    pieces = [{**record.fields, "text": p} for p in cut(record.fields["text"], most)] if most else [record.fields]
+    asked = {} if record.document else dict(options.get("fields") or {})
+    own = {name: asked.pop(name) for name in _OF_SOURCE if name in asked}
+    for number, piece in enumerate(pieces):
+        part = f"#{number}" if len(pieces) > 1 else ""
+        try:
+            terms = _source_of(record, source, own)
+            terms = terms.model_copy(update={"uri": f"{terms.uri}{part}"})
+            group_field = "" if record.document else str(options.get("group", ""))
+            group = (record.uri or record.place) if record.document else ""
+            sample = sample_of(piece, terms, fields=asked, group_field=group_field, group=group)
+        except BadRecord as reason:
+            yield Refusal(f"{record.place}{part}", str(reason))
+            continue
+        attrs = {"file": record.place} if record.uri else {}
+        yield sample.model_copy(update={"attrs": attrs}) if attrs else sample
+
+
+def _source_of(record: Record, source: Source, own: Mapping[str, str]) -> Source:
+    """The source of one record: what it states of itself goes before what is stated of all.
+
+    Raises:
+        BadRecord: it has no licence where its field is named, or one that SPDX does not list.
+    """
+    said = {name: str(record.fields.get(field) or "").strip() for name, field in own.items()}
+    licence = said.get("licence", record.licence)
+    if "licence" in own or licence:
+        try:
+            licence = canonical(licence)
+        except LicenceError as error:
+            raise BadRecord(f"states no known licence: {error}") from error
+    date = source.collected_at or said.get("collected_at", "")[:10] or record.collected_at
+    uri = said.get("uri") or record.uri or f"{source.uri}{record.place}"
+    return source.model_copy(update={"uri": uri, "licence": licence or source.licence, "collected_at": date})
 
 
 def cut(text: str, most: int) -> list[str]:

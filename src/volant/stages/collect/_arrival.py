@@ -1,4 +1,4 @@
-"""What every gathering method does with what arrives: no split left empty, refusals kept, a Dataset written.
+"""What every gathering method does with what arrives: terms checked, no split left empty, refusals kept, written.
 
 In go samples and refusals in order; out comes the Dataset in `run.out`, with `refused.jsonl` beside the
 samples. Samples stream; only the first `HELD` are kept in memory, because as long as there are few of
@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from volant.core import Dataset, Run, Sample
-from volant.core.errors import DataError
+from volant.core.errors import DataError, LicenceError
 from volant.core.protocols import Refusal
 from volant.core.sample import SPLITS, Split
 
@@ -20,22 +20,48 @@ HELD = 2000
 KEPT_REFUSALS = 10_000
 
 
+def terms(run: Run, licence: str, consent: str, *, where: str = "") -> str:
+    """The canonical licence of a source, when the goal's use and the people in the data allow it.
+
+    Raises:
+        LicenceError: it is unknown or forbids the use, or consent was withheld.
+    """
+    from volant.modalities.licence import require
+
+    known = require(licence, run.goal.use, where=where)
+    if consent == "withheld":
+        raise LicenceError("the people in the data withheld consent.", where=where, fix="Leave the data out.")
+    return known
+
+
 def arrive(
     run: Run, found: Iterable[Sample | Refusal], *, refuse_above: float = 0.5, where: str = "", fix: str = ""
 ) -> Dataset:
-    """Write what arrives as the run's Dataset.
+    """Write what arrives as the run's Dataset. A record whose own terms forbid the goal's use is refused.
 
     Raises:
         DataError: nothing arrived, too much was refused, or too few groups to split.
     """
+    from volant.modalities.licence import forbids
     from volant.store.dataset import writer
 
     refusals: list[Refusal] = []
     kept = refused = 0
+    forbidden: dict[str, str] = {}
+
+    def allowed(sample: Sample) -> Sample | Refusal:
+        name = sample.source.licence
+        if name not in forbidden:
+            forbidden[name] = forbids(name, run.goal.use)
+        reason = forbidden[name]
+        if not reason and sample.source.consent == "withheld":
+            reason = "the people in it withheld consent"
+        return Refusal(sample.source.uri, f"{reason} (goal.use is {run.goal.use})") if reason else sample
 
     def samples() -> Iterator[Sample]:
         nonlocal kept, refused
-        for item in found:
+        for arrived in found:
+            item = allowed(arrived) if isinstance(arrived, Sample) else arrived
             if isinstance(item, Refusal):
                 refused += 1
                 if len(refusals) < KEPT_REFUSALS:

@@ -1,8 +1,9 @@
 """Your own files as a Dataset, one licence and source on every record.
 
-Enters: a glob of files that the goal's modality reads (for text txt, md, html, jsonl, json, csv, tsv, parquet;
-for images png, jpeg, webp, npz; for tables csv, tsv, parquet), and the terms they come under.
-Leaves: a Dataset, split by hash of group. Bad records are refused one by one, with line and reason.
+Enters: a glob of files that the goal's modality reads (for text txt, md, html, pdf, docx, jsonl, json, csv, tsv,
+parquet, warc, each also compressed or in a zip or tar; for images png, jpeg, webp, npz; for tables csv, tsv,
+parquet), and the terms they come under. Leaves: a Dataset, split by hash of group. Bad records are refused one by
+one, with line and reason.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from volant.core import Dataset, Files, Run
-from volant.core.errors import LicenceError
 
 
 def files(
@@ -21,6 +21,7 @@ def files(
     glob: Files,
     licence: str,
     consent: Literal["not-personal", "given", "contract", "public", "withheld"] = "not-personal",
+    collected_at: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")] = "",
     fields: dict[str, str] | None = None,
     group: str = "",
     encoding: str = "",
@@ -38,13 +39,15 @@ def files(
         licence: SPDX name of the terms that all of them come under (`CC-BY-4.0`, `LicenseRef-own`); one that
             forbids goal.use is refused.
         consent: whether the people in the data agreed: not-personal, given, contract or public; `withheld` is refused.
+        collected_at: day on which they were gathered (`2026-11-24`); empty takes what a file says of itself (a PDF,
+            a crawl, an archive), and nothing where it says nothing.
         fields: your names of the known fields, as in {prompt: question, completion: answer}; empty reads the
-            known names.
+            known names. `licence`, `collected_at` and `uri` name what a record says of its own source.
         group: a field whose value keeps records in one split (an author, a patient); empty groups by prompt.
         encoding: of the files; empty means UTF-8, or what a byte-order mark says. A wrong one refuses records.
         piece_chars: documents are cut into pieces of at most that many characters at blank lines; 0 keeps them whole.
         reading: further options of the modality's reader: `captions` for images (folder, name, sidecar); `types`,
-            `key` and `constraints` for tables.
+            `key` and `constraints` for tables; `plain: true` reads text of any other ending (sources of programs).
         refuse_above: share of bad records (0 to 1) beyond which the step fails instead of going on without them.
 
     Returns:
@@ -59,16 +62,13 @@ def files(
     from volant.core.protocols import Refusal
     from volant.core.sample import Sample, Source, split_of
     from volant.modalities import open_modality
-    from volant.modalities.licence import require
-    from volant.stages.collect._arrival import arrive
+    from volant.stages.collect._arrival import arrive, terms
 
     snapshot = run.snapshot("glob")
     first = snapshot.files[0].name if snapshot.files else str(glob)
-    terms = require(licence, run.goal.use, where=first)
-    if consent == "withheld":
-        raise LicenceError("the people in the data withheld consent.", where=first, fix="Leave the file out.")
+    known = terms(run, licence, consent, where=first)
     modality = open_modality(run.modality)
-    source = Source(uri="", licence=terms, consent=consent)
+    source = Source(uri="", licence=known, consent=consent, collected_at=collected_at)
     options = {"fields": fields or {}, "group": group, "encoding": encoding, "piece_chars": piece_chars}
     options |= reading or {}
     # With few documents a document is too coarse a group to split by: runs of eight pieces are, then.

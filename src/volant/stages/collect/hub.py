@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from volant.core import Dataset, Hub, Run
-from volant.core.errors import DataError, LicenceError, RemoteError
+from volant.core.errors import DataError, RemoteError
 
 _OURS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
          "val": "validation", "dev": "validation", "eval": "validation", "test": "test"}  # fmt: skip
@@ -24,6 +24,7 @@ def hub(
     dataset: Hub,
     licence: str,
     consent: Literal["not-personal", "given", "contract", "public", "withheld"] = "public",
+    collected_at: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")] = "",
     subset: str = "",
     fields: dict[str, str] | None = None,
     splits: dict[str, str] | None = None,
@@ -37,6 +38,7 @@ def hub(
         dataset: a directory of the project, or a hub name (`org/name`), which needs the network.
         licence: SPDX name of its terms, as its card states them; one that forbids goal.use is refused.
         consent: whether the people in the data agreed: not-personal, given, contract or public; `withheld` is refused.
+        collected_at: day on which it was gathered (`2026-11-24`), as its card states it; empty where it does not.
         subset: the configuration to load, where it has several; empty takes the default one.
         fields: its names of the known fields, as in {prompt: question, completion: answer}.
         splits: its split names to train, validation or test, as in {dev: validation}; unknown names are an error.
@@ -56,20 +58,17 @@ def hub(
 
     from volant.core.protocols import Refusal
     from volant.core.sample import Sample, Source
-    from volant.modalities.licence import require
     from volant.modalities.text_shapes import BadRecord, sample_of
-    from volant.stages.collect._arrival import arrive
+    from volant.stages.collect._arrival import arrive, terms
 
     snapshot = run.snapshot("dataset")
     name = str(snapshot.facts.get("name", dataset))
-    terms = require(licence, run.goal.use, where=name)
-    if consent == "withheld":
-        raise LicenceError("the people in the data withheld consent.", where=name, fix="Take another dataset.")
+    known = terms(run, licence, consent, where=name)
     tables = _open(run, subset)
     names = {theirs: _our_split(theirs, splits or {}, name) for theirs in tables}
     # Their train split alone says nothing of ours: then we deal all of it.
     keep = len(set(names.values())) > 1
-    source = Source(uri=f"hub:{name}", licence=terms, consent=consent)
+    source = Source(uri=f"hub:{name}", licence=known, consent=consent, collected_at=collected_at)
 
     def found() -> Iterator[Sample | Refusal]:
         with run.progress("reading the dataset", sum(len(table) for table in tables.values()), "records") as bar:

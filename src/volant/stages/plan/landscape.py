@@ -22,6 +22,7 @@ from typing import Any, cast
 from volant.core.errors import MissingPackage, RemoteError
 from volant.core.outside import OutsideFile
 from volant.core.run import RecordsReader
+from volant.modalities import licence as licence_terms
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def local_models(files: Sequence[OutsideFile], use: str) -> list[Found]:
         card = inside["README.md"].path.read_text("utf-8", "replace") if "README.md" in inside else ""
         weights = sum(f.bytes for name, f in inside.items() if name.endswith(".safetensors"))
         width = 2 if "16" in str(config.get("dtype") or config.get("torch_dtype") or "") else 4
-        licence = _card_licence(card)
-        hindrance = "no weights in safetensors" if not weights else _licence_hindrance(licence, use)
+        licence = licence_terms.card_licence(card)
+        hindrance = "no weights in safetensors" if not weights else licence_terms.hindrance(licence, use)
         if "auto_map" in config:
             hindrance = "it would run code of its own"
         name = folder or "the folder itself"
@@ -133,7 +134,7 @@ def hub_models(words: str, modality: str, use: str, limit: int) -> list[Found]:
     for model in listed:
         tags = list(model.tags or [])
         licence = next((t.removeprefix("license:") for t in tags if t.startswith("license:")), "")
-        hindrance = "no weights in safetensors" if "safetensors" not in tags else _licence_hindrance(licence, use)
+        hindrance = "no weights in safetensors" if "safetensors" not in tags else licence_terms.hindrance(licence, use)
         hindrance = "it asks for consent to its terms first" if getattr(model, "gated", False) else hindrance
         weights = getattr(model, "safetensors", None)
         found.append(Found(model.id, "hub", licence, int(getattr(weights, "total", 0) or 0), hindrance=hindrance))
@@ -247,18 +248,6 @@ def _cost(name: str, baseline: bool) -> str:
         parameters = size_of(4).parameters(4096)
         return f"{6 * parameters / 1e6:,.0f} Mflop a token at {parameters / 1e6:.1f} M weights"
     return "not known"
-
-
-def _licence_hindrance(licence: str, use: str) -> str:
-    from volant.modalities.licence import forbids
-
-    return forbids(licence, use) if licence else "it states no licence"
-
-
-def _card_licence(card: str) -> str:
-    match = re.match(r"---\n(.*?)\n---", card, flags=re.DOTALL)
-    stated = re.search(r"^license:\s*['\"]?([^'\"\n]+)", match[1], flags=re.MULTILINE) if match else None
-    return stated[1].strip() if stated else ""
 
 
 def _json(path: Path) -> dict[str, Any]:
