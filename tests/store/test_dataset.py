@@ -3,7 +3,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from volant.core.artifact import Card, Dataset
+from volant.core.artifact import Card, Dataset, file_sha256
 from volant.core.errors import ArtifactError, DataError
 from volant.core.sample import Label, Sample, Source
 from volant.store import croissant, dataset, shards
@@ -158,8 +158,11 @@ def test_croissant_describes_the_files(tmp_path):
     document = json.loads(text)
     assert document["conformsTo"] == "http://mlcommons.org/croissant/1.1"
     assert document["license"] == ["LicenseRef-mine", "https://spdx.org/licenses/PSF-2.0.html"]
-    for part in document["distribution"]:
-        assert list(data.path.glob(part["includes"])), part
+    parts = {part["@id"]: part for part in document["distribution"]}
+    assert [p["@type"] for p in parts.values()] == ["cr:FileSet"] * 2 + ["cr:FileObject"] * 2
+    assert all(list(data.path.glob(parts[f"{split}-shards"]["includes"])) for split in ("train", "test"))
+    shard = "data/test-00000-of-00001.parquet"
+    assert parts[shard]["sha256"] == file_sha256(data.path / shard) and parts[shard]["contentUrl"] == shard
     sets = {record["@id"]: record for record in document["recordSet"]}
     assert set(sets) == {"train", "test"}
     assert [field["name"] for field in sets["train"]["field"]] == dataset.SCHEMA.names

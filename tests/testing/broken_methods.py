@@ -11,7 +11,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Files, Run
 from volant.core.errors import DataError
-from volant.core.sample import Sample
+from volant.core.sample import Sample, Source
 from volant.store.dataset import rows, writer
 
 
@@ -119,6 +119,18 @@ def shrugs(run: Run, data: Dataset) -> Dataset:
     if len(found) < 2:
         raise DataError("that will not do.")
     return _write(run, found)
+
+
+def invents(run: Run, data: Dataset) -> Dataset:
+    """Add a generated record of which nobody knows what made it."""
+    source = Source(uri="model:", licence="MIT", origin="generated")
+    return _write(run, [*rows(data), Sample(id="new", shape="text", content="x", source=source)])
+
+
+def unlicensed(run: Run, data: Dataset) -> Dataset:
+    """Copy the samples under a licence that is none."""
+    found = list(rows(data))
+    return _write(run, [s.model_copy(update={"source": Source(uri="u", licence="free")}) for s in found])
 
 
 def half_written(run: Run, data: Dataset) -> Dataset:

@@ -66,6 +66,8 @@ def test_a_method_of_ones_own(tmp_path):
         (broken.tells_time, r"same seed; these differ: \['when.txt'"),
         (broken.tells_place, "wrote the project's place into where.txt"), (broken.scribbles, "is damaged.*notes.txt"),
         (broken.forgets, "stopped and resumed, makes another"), (broken.panics, "answers Ctrl-C with RuntimeError"),
+        (broken.invents, "made a generated record of nothing known: new from 'model:'"),
+        (broken.unlicensed, "records under an unknown licence.*'free'"),
         (broken.divides, "n = 0, or to refuse it with a fix, but ZeroDivisionError"),
         (broken.shrugs, "n = 0, or to refuse it with a fix, but the error names no fix"),
     ],

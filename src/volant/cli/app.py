@@ -96,6 +96,7 @@ _PANELS: dict[str, dict[str, Any]] = {
         "compare": look.compare,
         "lineage": look.lineage,
         "trace": trace.trace,
+        "card": keep.card,
     },
     "Use": {
         "generate": talk.generate,

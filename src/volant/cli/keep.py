@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from volant.cli import complete, place, present
+from volant.core.artifact import Dataset
 
 Names = Annotated[list[str] | None, typer.Argument(help="Aliases, steps or digests; all by default.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -35,6 +36,39 @@ def verify(names: Names = None, json: Json = False) -> None:
         present.say(f"{checked} artifacts hashed again: {f'{len(problems)} damaged' if problems else 'all are whole'}.")
     if problems:
         raise typer.Exit(1)
+
+
+def card(
+    name: Annotated[str, typer.Argument(help="A dataset: a step or a digest.", autocompletion=complete.things)],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write shards, card, Croissant and manifest into this new folder.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print the card of a dataset: sources, licences, steps, labels, personal data, bias, limits.
+
+    With --out it is written with the shards into a folder that can be published as it is.
+
+    Examples:
+
+        volant card clean
+
+        volant card clean --out published
+    """
+    from volant.project import publishing
+    from volant.store.datacard import long_card
+
+    opened = place.project()
+    data = place.artifact(opened, name, Dataset)
+    if out is not None:
+        files = publishing.publish(opened, data, out)
+        present.as_json(files) if json else present.say(f"{len(files)} files are in {out}.")
+        return
+    facts = publishing.facts_of(opened, data)
+    if json:
+        present.as_json(publishing.croissant_of(opened, data, facts))
+        return
+    present.say(long_card(facts))
 
 
 def rebuild(

@@ -1,6 +1,7 @@
 """Croissant 1.1 metadata of a dataset directory, as JSON-LD.
 
-Enters: what `dataset.json` says and the Arrow columns. Leaves: the document that `croissant.json` holds.
+Enters: what `dataset.json` says, the Arrow columns and the shards. Leaves: the document that `croissant.json` holds;
+each shard is in it with its hash. A published one has more to say (`datacard.py`), which comes in as `more`.
 Written by hand because the reference library costs seconds of import; it has no dates and no address,
 since a payload must be the same wherever and whenever it was made (`datePublished` belongs to publishing).
 """
@@ -8,7 +9,10 @@ since a payload must be the same wherever and whenever it was made (`datePublish
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from volant.core.artifact import file_sha256
 
 CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -38,6 +42,7 @@ CONTEXT: dict[str, Any] = {
     "md5": "cr:md5",
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
     "regex": "cr:regex",
@@ -51,6 +56,8 @@ CONTEXT: dict[str, Any] = {
     "transform": "cr:transform",
 }
 
+CONFORMS = "http://mlcommons.org/croissant/1.1"
+CONFORMS_RAI = "http://mlcommons.org/croissant/RAI/1.0"
 _MEANING = {
     "id": "Stable identifier of the sample.",
     "shape": "Which fields carry the task: text, completion, messages, preference, media or row.",
@@ -75,12 +82,19 @@ def licence_address(spdx: str) -> str:
     return f"https://spdx.org/licenses/{spdx}.html" if plain else spdx
 
 
-def croissant(about: Mapping[str, Any], columns: Sequence[tuple[str, bool, Sequence[str]]]) -> dict[str, Any]:
+def croissant(
+    about: Mapping[str, Any],
+    columns: Sequence[tuple[str, bool, Sequence[str]]],
+    folder: Path,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The Croissant document of a dataset.
 
     Args:
         about: what `dataset.json` says.
         columns: for each column its name, whether it repeats, and the names of its parts (empty: plain).
+        folder: where the shards lie; each is hashed.
+        more: further properties of the dataset (a name, RAI fields), which stand before its files.
     """
     kept = sum(about["splits"].values())
     shards = [split for split, count in about["splits"].items() if count]
@@ -91,9 +105,10 @@ def croissant(about: Mapping[str, Any], columns: Sequence[tuple[str, bool, Seque
         "description": f"{kept} samples of modality {about['modality']}: "
         + ", ".join(f"{count} {split}" for split, count in about["splits"].items())
         + ".",
-        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "conformsTo": CONFORMS,
         "license": [licence_address(name) for name in sorted(about["licences"])],
         "isLiveDataset": False,
+        **(more or {}),
         "distribution": [
             {
                 "@type": "cr:FileSet",
@@ -104,8 +119,22 @@ def croissant(about: Mapping[str, Any], columns: Sequence[tuple[str, bool, Seque
                 "includes": f"data/{split}-*.parquet",
             }
             for split in shards
-        ],
+        ]
+        + [_file(folder, file) for file in sorted((folder / "data").glob("*.parquet"))],
         "recordSet": [_record_set(split, columns) for split in shards],
+    }
+
+
+def _file(folder: Path, file: Path) -> dict[str, Any]:
+    name = file.relative_to(folder).as_posix()
+    return {
+        "@type": "cr:FileObject",
+        "@id": name,
+        "name": name,
+        "contentUrl": name,
+        "contentSize": f"{file.stat().st_size} B",
+        "encodingFormat": "application/x-parquet",
+        "sha256": file_sha256(file),
     }
 
 

@@ -26,6 +26,7 @@ from volant.core.artifact import Dataset
 from volant.core.errors import ArtifactError, DataError
 from volant.core.sample import SPLITS, Sample, Split
 from volant.store.croissant import croissant
+from volant.store.datacard import short_card
 from volant.store.shards import SCHEMA as SCHEMA
 from volant.store.shards import Part, Shards, parts_of, unreadable
 
@@ -110,8 +111,8 @@ class Writer:
             shards.finish()
         about = self.about
         _write_json(self.folder / "dataset.json", about)
-        _write_json(self.folder / "croissant.json", croissant(about, _columns()))
-        (self.folder / "README.md").write_text(_readme(about), encoding="utf-8")
+        _write_json(self.folder / "croissant.json", croissant(about, columns(), self.folder))
+        (self.folder / "README.md").write_text(short_card(about), encoding="utf-8")
 
     def __enter__(self) -> Writer:
         return self
@@ -268,27 +269,14 @@ def _count(counter: Counter[str], values: pa.ChunkedArray) -> None:
         counter[found["values"].strip()] += found["counts"]
 
 
-def _columns() -> list[tuple[str, bool, list[str]]]:
+def columns() -> list[tuple[str, bool, list[str]]]:
+    """Each column's name, whether it repeats, and the names of its parts (empty: plain)."""
     found = []
     for field in SCHEMA:
         inner = field.type.value_type if pa.types.is_list(field.type) else field.type
         parts = [part.name for part in inner] if pa.types.is_struct(inner) else []
         found.append((field.name, pa.types.is_list(field.type), parts))
     return found
-
-
-def _readme(about: dict[str, Any]) -> str:
-    present = [split for split in SPLITS if about["splits"][split]] or ["train"]
-    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in present)
-    licences = " AND ".join(sorted(about["licences"])) or "none"
-    counts = "\n".join(f"| {split} | {about['splits'][split]} |" for split in present)
-    return (
-        f"---\nlicense: other\nlicense_name: {json.dumps(licences)}\nconfigs:\n- config_name: default\n"
-        f"  data_files:\n{files}---\n\n# A {about['modality']} dataset made with Volant\n\n"
-        f"| split | samples |\n|---|---|\n{counts}\n\n"
-        f"{about['dropped']} samples were dropped, each with its reason, in `dropped/`. "
-        "Every sample carries its source and licence in the column `source`.\n"
-    )
 
 
 def _write_json(file: Path, value: Any) -> None:

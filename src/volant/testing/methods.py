@@ -21,6 +21,7 @@ from volant.core.errors import Interrupted, SettingError, VolantError
 from volant.core.method import Method, method_of
 from volant.testing import worlds
 from volant.testing.expecting import expect, outcome, refusal, same
+from volant.testing.provenance import check_provenance, ids_of
 from volant.testing.stopping import STEP, StopsAt, digest_after_kills, whole
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def check_method(
     done = case.call(project, given)
     same(_surroundings(case, project, given), before, f"{case.name} changed its inputs")
     whole(project.root, "the run")
+    if isinstance(done.artifact, Dataset):
+        inputs = [artifact for p in case.method.inputs for artifact in _listed(given.get(p.name))]
+        check_provenance(case.name, done.artifact, project.root, ids_of(inputs))
     _check_fresh(case, project, given, done)
     _check_outside(case, project, given)
     second, given = case.world("second")
