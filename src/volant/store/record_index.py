@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from volant.core.artifact import Dataset
-from volant.core.errors import ArtifactError
 from volant.core.sample import Source
+from volant.store.shards import parts_of, unreadable
 
 ENTRY = np.dtype([("key", "<u8"), ("place", "<u8")])
 """`key`: hash of an id. `place`: row number in the order of `shards`, times two; odd where the id is a parent."""
@@ -141,9 +141,7 @@ class RecordIndex:
         try:
             index = made_index(data.path)
         except (pa.ArrowException, OSError) as error:
-            first = str(error).split("\n", maxsplit=1)[0]
-            what = f"a shard cannot be read: {first}"
-            raise ArtifactError(what, where=str(data.path), fix="Run `volant verify`.") from error
+            raise unreadable(data.path, error) from error
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = file.with_name(f"{file.name}.{os.getpid()}")
         with draft.open("wb") as out:
@@ -179,21 +177,15 @@ class RecordIndex:
 def _read(data: Dataset, rows: Sequence[int]) -> Iterator[Held]:
     """The rows of those numbers; only the row groups that hold one are read."""
     todo, start = sorted(set(rows)), 0
-    for file in shards(data.path):
+    for part in parts_of(shards(data.path)):
+        here = [row - start for row in todo if row < start + part.rows]
+        if here:
+            table = part.read(_COLUMNS)
+            yield from (_held(data.digest, row) for row in table.take(pa.array(here)).to_pylist())
+            todo = todo[len(here) :]
         if not todo:
             return
-        with pq.ParquetFile(file) as shard:
-            if todo[0] >= start + shard.metadata.num_rows:
-                start += shard.metadata.num_rows
-                continue
-            for number in range(shard.num_row_groups):
-                stop = start + shard.metadata.row_group(number).num_rows
-                here = [row - start for row in todo if row < stop]
-                if here:
-                    table = shard.read_row_group(number, columns=_COLUMNS, use_threads=False)
-                    yield from (_held(data.digest, row) for row in table.take(pa.array(here)).to_pylist())
-                    todo = todo[len(here) :]
-                start = stop
+        start += part.rows
 
 
 def _held(digest: str, row: dict[str, Any]) -> Held:

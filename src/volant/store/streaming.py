@@ -11,20 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from volant.core.artifact import Dataset
-from volant.core.errors import ArtifactError
 from volant.core.sample import Sample, Split
-from volant.store.dataset import from_table, rows
+from volant.store.dataset import from_table, parts
 from volant.store.order import Numbers, Order, sub_seed
+from volant.store.shards import Part
 
 GROUPS = 8
-_Group = tuple[Path, int, int]
 
 
 class Stream:
@@ -37,29 +34,19 @@ class Stream:
 
     Raises:
         DataError: the split is empty, absent or sealed.
+        ArtifactError: a shard is damaged.
     """
 
     def __init__(self, data: Dataset, split: Split = "train", *, seed: int = 0) -> None:
-        rows(data, split)  # refuses a split that may not be read
         self.seed = seed
-        self._files = sorted((data.path / "data").glob(f"{split}-*.parquet"))
-        self._known: tuple[int, list[list[_Group]], list[int]] | None = None
+        self._parts = parts(data, split)
+        self._known: tuple[int, list[list[Part]], list[int]] | None = None
         self._held: tuple[tuple[int, int], pa.Table, Numbers] | None = None
-
-    @cached_property
-    def _groups(self) -> list[_Group]:
-        """File, number and rows of each row group."""
-        found = []
-        for file in self._files:
-            with pq.ParquetFile(file) as shard:
-                counts = [shard.metadata.row_group(n).num_rows for n in range(shard.num_row_groups)]
-            found += [(file, number, count) for number, count in enumerate(counts)]
-        return found
 
     @cached_property
     def size(self) -> int:
         """Samples in one pass."""
-        return sum(count for _, _, count in self._groups)
+        return sum(part.rows for part in self._parts)
 
     def at(self, step: int) -> Sample:
         """The sample of that step (from 0).
@@ -80,29 +67,19 @@ class Stream:
             yield self.at(start)
             start += 1
 
-    def _pass(self, number: int) -> tuple[list[list[_Group]], list[int]]:
+    def _pass(self, number: int) -> tuple[list[list[Part]], list[int]]:
         """The windows of a pass, and at which place of it each one ends."""
         if self._known is None or self._known[0] != number:
-            order = Order(len(self._groups), sub_seed(self.seed, number)).at(np.arange(len(self._groups)))
-            groups = [self._groups[i] for i in order.tolist()]
-            windows = [groups[i : i + GROUPS] for i in range(0, len(groups), GROUPS)]
-            self._known = (number, windows, list(accumulate(sum(count for _, _, count in w) for w in windows)))
+            order = Order(len(self._parts), sub_seed(self.seed, number)).at(np.arange(len(self._parts)))
+            dealt = [self._parts[i] for i in order.tolist()]
+            windows = [dealt[i : i + GROUPS] for i in range(0, len(dealt), GROUPS)]
+            self._known = (number, windows, list(accumulate(sum(part.rows for part in w) for w in windows)))
         return self._known[1:]
 
-    def _window(self, number: int, which: int, groups: list[_Group]) -> tuple[pa.Table, Numbers]:
+    def _window(self, number: int, which: int, window: list[Part]) -> tuple[pa.Table, Numbers]:
         """The rows of a window, and the order in which they come."""
         if self._held is None or self._held[0] != (number, which):
-            try:
-                table = pa.concat_tables([_group(file, n) for file, n, _ in groups])
-            except (pa.ArrowException, OSError) as error:
-                first = str(error).split("\n", maxsplit=1)[0]
-                what = f"a shard cannot be read: {first}"
-                raise ArtifactError(what, where=str(groups[0][0]), fix="Run `volant verify`.") from error
+            table = pa.concat_tables([part.read() for part in window])
             order = Order(table.num_rows, sub_seed(self.seed, number, which + 1))
             self._held = ((number, which), table, order.at(np.arange(table.num_rows)))
         return self._held[1:]
-
-
-def _group(file: Path, number: int) -> pa.Table:
-    with pq.ParquetFile(file) as shard:
-        return shard.read_row_group(number, use_threads=False)
