@@ -17,6 +17,7 @@ from volant.core.protocols import Receipt
 from volant.core.score import Score
 from volant.modalities import open_modality
 from volant.runners.local import Done, runner
+from volant.scorers import sandbox
 from volant.scorers.ladders import modality_of, training
 from volant.scorers.relevance import Relevance
 from volant.stages.deliver.channels import CHANNELS, refusal
@@ -30,6 +31,8 @@ OF_EXAMPLES = {"class_accuracy", "caption_accuracy", "violations"}  # the other 
 
 @pytest.mark.parametrize("name", TEXT)
 def test_scorer(name):
+    if name == "passes_tests" and not sandbox.available():
+        pytest.skip("there is no bubblewrap here")
     found = check_scorer(scorers.build([name])[name], n=40, means=name != "perplexity")
     assert len(found) == 3
 

@@ -322,7 +322,8 @@ class Scorer(Protocol):
     Attributes:
         ladder: what it has to rank in this order in its contract test: one of `fidelity` (real >
             baseline > noise), `memorisation` (fresh > half copied > copied), `diversity` (real >
-            half collapsed > collapsed), `planted` (neutral > planted 10 % > planted 50 %).
+            half collapsed > collapsed), `planted` (neutral > planted 10 % > planted 50 %), `code` and `json`
+            (right > half broken > broken).
     """
 
     name: str

@@ -14,6 +14,8 @@ scorer serves as benchmark, filter, reward, monitor and gate alike. Pick by ques
 | is it copied from the training data?  | `memorisation`                               |
 | does it treat groups alike?           | `bias_gap`                                   |
 | does it leak or harm?                 | `safety`                                     |
+| is it Python; does it pass its tests? | `parses`, `compiles`; `passes_tests` (in a sandbox) |
+| does it match a schema, keep a length? | `fits_schema`, `word_count`                 |
 
 Of pictures (most need a `judge`, made by `pretrain.judge`; some the training samples):
 
@@ -63,6 +65,11 @@ NAMES = {
     "memorisation": "memorisation",
     "bias_gap": "bias",
     "safety": "safety",
+    "parses": "verifiable",
+    "compiles": "verifiable",
+    "passes_tests": "verifiable",
+    "fits_schema": "verifiable",
+    "word_count": "verifiable",
     "frechet_ratio": "fidelity",
     "mmd": "fidelity",
     "precision": "manifold",

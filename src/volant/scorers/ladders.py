@@ -2,6 +2,7 @@
 
     fidelity      real > baseline > noise            memorisation  fresh > half copied > copied
     diversity     real > half collapsed > collapsed  planted       neutral > planted 10 % > planted 50 %
+    code, json    right > half broken > broken       (for what can be checked without a judge)
 
 The name of a ladder, a modality and a seed enter; the rungs leave. The contract suite of scorers climbs them, and
 a plug-in's author can look here at what will be asked. Text is here; the rungs of another modality are in the
@@ -143,7 +144,28 @@ def _planted(samples: list[Sample], rng: random.Random) -> tuple[Rung, Rung, Run
     return made[0], made[1], made[2]
 
 
+def _code(samples: list[Sample], rng: random.Random) -> tuple[Rung, Rung, Rung]:
+    """Right: functions that pass the tests which their references name. Broken: cut off, and too long."""
+    asked = [s.model_copy(update={"attrs": {"tests": f"assert f(1) == {1 + i}"}}) for i, s in enumerate(samples)]
+    right = [f"def f(x):\n    return x + {i}" for i in range(len(samples))]
+    broken = [f"def f(x):\n    return (x +{' and so on' * 40}" for _ in samples]
+    return _halves(right, broken, asked)
+
+
+def _json(samples: list[Sample], rng: random.Random) -> tuple[Rung, Rung, Rung]:
+    """Right: JSON objects. Broken: without their end."""
+    right = [f'{{"number": {i}, "name": "{rng.choice(_THINGS)}"}}' for i in range(len(samples))]
+    return _halves(right, [text[:-1] for text in right], samples)
+
+
+def _halves(right: list[str], broken: list[str], samples: list[Sample]) -> tuple[Rung, Rung, Rung]:
+    half = broken[: len(broken) // 2] + right[len(broken) // 2 :]
+    return (_outputs(right), samples), (_outputs(half), samples), (_outputs(broken), samples)
+
+
 _LADDERS = {
+    "code": _code,
+    "json": _json,
     "fidelity": _fidelity,
     "memorisation": _memorisation,
     "diversity": _diversity,
