@@ -1,0 +1,60 @@
+"""The text of many samples as one Arrow array, without making samples of them.
+
+In go rows of a dataset's schema (`store.dataset.tables`); out comes what `Sample.text` says of each, as
+`large_string`: the content of a text, the turns of a chat, prompt and answers of the rest, line by line. Texts of plain
+shape are passed on as they are; only chats are parsed, one by one.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_FIELDS = ("condition", "content", "target", "rejected")
+COLUMNS = ("shape", *_FIELDS)
+"""What has to be read for it."""
+
+
+def text_array(table: pa.Table) -> pa.LargeStringArray:
+    """All text of each row in reading order, as `Sample.text` gives it."""
+    if pc.all(pc.equal(table["shape"], "text"), min_count=0).as_py() and not _other(table):
+        return _filled(table["content"])
+    joined = _filled(table["condition"])
+    for name in _FIELDS[1:]:
+        field = _filled(table[name])
+        both = pc.binary_join_element_wise(joined, field, pa.scalar("\n", pa.large_string()))
+        joined = pc.if_else(pc.equal(joined, ""), field, pc.if_else(pc.equal(field, ""), joined, both))
+    return _with_chats(table, joined)
+
+
+def answer_array(table: pa.Table) -> pa.LargeStringArray:
+    """What a model would learn to say: the target, or the assistant's turns; the whole text of a plain one."""
+    answers = pc.if_else(pc.equal(table["shape"], "text"), table["content"], table["target"])
+    return _with_chats(table, _filled(answers), "assistant")
+
+
+def _other(table: pa.Table) -> bool:
+    return any(table[name].null_count < table.num_rows for name in _FIELDS if name != "content")
+
+
+def _with_chats(table: pa.Table, texts: pa.LargeStringArray, role: str = "") -> pa.LargeStringArray:
+    chats = pc.equal(table["shape"], "messages")
+    if not pc.any(chats, min_count=0).as_py():
+        return texts
+    said = [_said(content, role) for content in table["content"].filter(chats).to_pylist()]
+    return pc.replace_with_mask(texts, chats.combine_chunks(), pa.array(said, pa.large_string()))
+
+
+def _said(content: str | None, role: str) -> str:
+    """The turns of a chat, of one role or of all; nothing of one that cannot be read, which a check refuses."""
+    try:
+        turns = json.loads(content or "[]")
+        return "\n".join(str(turn.get("content", "")) for turn in turns if not role or turn.get("role") == role)
+    except (ValueError, AttributeError, TypeError):
+        return ""
+
+
+def _filled(texts: pa.ChunkedArray) -> pa.LargeStringArray:
+    return pc.fill_null(texts, "").combine_chunks().cast(pa.large_string())

@@ -1,0 +1,122 @@
+"""What every loop over UTF-8 bytes needs: the next character, stripping, hashing, and a table of what was seen.
+
+In go bytes of a buffer and the tables of `text_characters`. These functions are compiled into the loops that call
+them; who edits this file in a working copy clears the compiled ones (`find src -name '*.nb?' -delete`), since the
+compiler looks at the calling file only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volant.modalities.compiled import compiled
+
+Bytes = NDArray[np.uint8]
+Classes = NDArray[np.uint8]
+Hashes = NDArray[np.uint64]
+Counts = NDArray[np.int64]
+
+LETTER, ALNUM, WORD, SPACE, BREAK, TERMINAL, QUOTE, BULLET = 1, 2, 4, 8, 16, 32, 64, 128
+NEWLINE = 10
+_PLUS = np.uint64(0x9E3779B97F4A7C15)
+_S16, _S27, _S29, _S30, _S31 = np.uint64(16), np.uint64(27), np.uint64(29), np.uint64(30), np.uint64(31)
+_M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+@compiled
+def mix(x: np.uint64) -> np.uint64:
+    """SplitMix64's finaliser, as `words.mixed`."""
+    x = (x ^ (x >> _S30)) * _M1
+    x = (x ^ (x >> _S27)) * _M2
+    return x ^ (x >> _S31)
+
+
+@compiled
+def character(data: Bytes, at: int, end: int) -> tuple[int, int]:
+    """The code point that begins at `at`, and where the next one does; broken UTF-8 gives U+FFFD, byte by byte."""
+    first = int(data[at])
+    if first < 0x80:
+        return first, at + 1
+    size = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+    if first < 0xC0 or at + size > end:
+        return 0xFFFD, at + 1
+    code = first & (0x7F >> size)
+    for k in range(1, size):
+        code = code << 6 | int(data[at + k]) & 0x3F
+    return min(code, 0x10FFFF), at + size
+
+
+@compiled
+def stripped(data: Bytes, first: int, last: int, classes: Classes) -> tuple[int, int]:
+    """The span without the white space at its ends, as `str.strip`."""
+    while first < last:
+        code, after = character(data, first, last)
+        if not classes[code] & SPACE:
+            break
+        first = after
+    while last > first:
+        at = last_character(data, first, last)
+        if not classes[character(data, at, last)[0]] & SPACE:
+            break
+        last = at
+    return first, last
+
+
+@compiled
+def last_character(data: Bytes, first: int, last: int) -> int:
+    """Where the last character of a span that is not empty begins."""
+    at = last - 1
+    while at > first and data[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
+
+
+@compiled
+def ends_sentence(data: Bytes, first: int, last: int, classes: Classes) -> bool:
+    """Whether a span that is not empty ends with terminal punctuation or a closing quote."""
+    code, _ = character(data, last_character(data, first, last), last)
+    return bool(classes[code] & (TERMINAL | QUOTE))
+
+
+@compiled
+def span_hash(data: Bytes, first: int, last: int) -> np.uint64:
+    """A hash of bytes, eight at a time."""
+    state = np.uint64(last - first) * _PLUS
+    at = first
+    while at + 8 <= last:
+        word = np.uint64(0)
+        for k in range(8):
+            word |= np.uint64(data[at + k]) << np.uint64(8 * k)
+        state = (state ^ word) * _M1
+        state ^= state >> _S29
+        at += 8
+    word = np.uint64(0)
+    for k in range(last - at):
+        word |= np.uint64(data[at + k]) << np.uint64(8 * k)
+    return mix((state ^ word) * _M1)
+
+
+@compiled
+def characters_in(data: Bytes, first: int, last: int) -> int:
+    """How many characters the bytes are."""
+    count = 0
+    for at in range(first, last):
+        count += data[at] & 0xC0 != 0x80
+    return count
+
+
+@compiled
+def number_of(keys: Hashes, marks: Counts, mask: int, turn: int, key: np.uint64, new: int) -> int:
+    """The number under which this turn keeps the key; `new`, where the key was not there, and now is.
+
+    The table serves turn after turn without being cleared: an entry counts if it was made in this one.
+    """
+    slot = np.int64(key >> _S16) & mask
+    while marks[slot] >> 32 == turn:
+        if keys[slot] == key:
+            return int(marks[slot] & 0xFFFFFFFF)
+        slot = (slot + 1) & mask
+    keys[slot] = key
+    marks[slot] = turn << 32 | new
+    return new
