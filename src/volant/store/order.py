@@ -114,10 +114,11 @@ def takes(wanted: Sequence[float], most: Sequence[float]) -> list[int]:
     free = [i for i, w in enumerate(wanted) if w > 0]
     while free:
         left = size - sum(found[i] for i in range(len(wanted)) if i not in free)
-        scale = left / sum(wanted[i] for i in free)
-        full = [i for i in free if wanted[i] * scale >= room[i]]
+        total = sum(wanted[i] for i in free)
+        due = {i: wanted[i] / total * left for i in free}  # divided first: `left / total` of a tiny part overflows
+        full = [i for i in free if due[i] >= room[i]]
         for i in free:
-            found[i] = room[i] if i in full else wanted[i] * scale
+            found[i] = room[i] if i in full else due[i]
         if not full:
             break
         free = [i for i in free if i not in full]
