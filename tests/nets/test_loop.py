@@ -172,6 +172,32 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
     assert evaluate(net, [other.batch(0)]) == pytest.approx(min(looks), abs=0.03)
 
 
+class Averaged(torch.nn.Module):
+    """One weight that training drives up, and its running average, which is what counts in evaluation."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.register_buffer("average", torch.zeros(1))
+
+    def after_step(self):
+        self.average.lerp_(self.weight.detach(), 0.5)
+
+
+def test_the_average_that_was_judged_best_is_kept_with_the_weights(tmp_path):
+    def off(net, batch):
+        now = net.weight if net.training else net.average
+        wanted = 1.0 if net.training else 0.1  # what is held out is passed by on the way
+        return ((now - wanted) ** 2).sum() * 8, 8
+
+    recipe = replace(RECIPE, steps=40, lr=0.02, muon_lr=0.0, evaluate_every=1, bf16=False, weight_decay=0.0)
+    run, net = make_run(tmp_path), Averaged()
+    outcome = train(run, net, batches(), recipe, validation=[batches().batch(0)], loss=off)
+    looks = [v for n, v, _ in run.watcher.metrics if n == "validation_loss"]
+    assert outcome.validation == min(looks) < looks[-1]
+    assert evaluate(net, [batches().batch(0)], loss=off) == pytest.approx(min(looks))
+
+
 def test_pieces_add_up_to_the_batch(tmp_path):
     nets = [fresh(), fresh()]
     for place, (net, piece) in enumerate(zip(nets, (16, 4096), strict=True)):

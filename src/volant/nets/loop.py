@@ -264,7 +264,8 @@ class _Training:
         self.points.append(("validation_loss", value, self.step))
         if value < self.best:
             self.best, self.stale = value, 0
-            self.best_weights = {n: p.detach().clone() for n, p in trainable(self.net).items()}
+            # With the buffers: where a running average is what the look judged, it is what has to be kept.
+            self.best_weights = {n: t.detach().clone() for n, t in _learnt(self.net).items()}
             return
         self.stale += 1
         if self.recipe.patience and self.stale >= self.recipe.patience:
@@ -275,8 +276,8 @@ class _Training:
         reason = self.reason or f"all {self.recipe.steps} steps are done"
         if self.best_weights:
             with torch.no_grad():
-                for name, parameter in trainable(self.net).items():
-                    parameter.copy_(self.best_weights[name])
+                for name, tensor in _learnt(self.net).items():
+                    tensor.copy_(self.best_weights[name])
         self.net.eval()
         loss = sum(self.losses) / len(self.losses) if self.losses else float("nan")
         best = self.best if self.best_weights else None
@@ -287,6 +288,11 @@ class _Training:
         for name, value, at in self.points:
             self.run.metric(name, value, at)
         self.points.clear()
+
+
+def _learnt(net: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What training changes: weights, and buffers that follow them."""
+    return {**trainable(net), **_buffers(net)}
 
 
 def _buffers(net: torch.nn.Module) -> dict[str, torch.Tensor]:
