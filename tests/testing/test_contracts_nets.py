@@ -36,6 +36,7 @@ from volant.testing import (
     tasks,
 )
 from volant.testing.families import adam
+from volant.testing.poison_texts import poisoned_texts
 
 SPACE = Tokens(vocab=61, length=16)
 SIZE = {"depth": 1, "width": 32, "heads": 2, "mlp": 64}
@@ -319,7 +320,7 @@ CODEC = {"vocab": 320, "length": 128}
 
 
 def test_text(tmp_path):
-    check_modality(modality, SAMPLES, folder=tmp_path, codec=CODEC)
+    check_modality(modality, SAMPLES, folder=tmp_path, codec=CODEC, poisons=poisoned_texts())
 
 
 class Trusting(Text):

@@ -29,6 +29,7 @@ COMPRESSED = (".gz", ".bz2", ".zst")
 ARCHIVES = (".zip", ".tar", ".tgz")
 _KEYED = ("json", "txt", "text", "cls")
 _HEADER = 1 << 20
+_BROKEN = (tarfile.TarError, *BROKEN)
 
 
 def unpacked(entry: Entry) -> Entry:
@@ -47,7 +48,7 @@ def unpacked(entry: Entry) -> Entry:
         stream = entry.opened()
         try:
             packed = _decompressed(stream, entry.suffix)
-        except BROKEN as error:
+        except _BROKEN as error:
             stream.close()
             raise BadFile(f"is no {entry.suffix} file that can be read: {first_line(error)}") from error
         most = min(MAX_UNPACKED, max(FREE, MAX_RATIO * entry.bytes))
@@ -96,7 +97,7 @@ class _Bounded(io.RawIOBase):
             piece = self._read(len(buffer))
         except BadFile:
             raise
-        except BROKEN as error:
+        except _BROKEN as error:
             raise BadFile(f"is damaged or cut off after {self._given:,} bytes: {first_line(error)}") from error
         self._given += len(piece)
         if self._given > self._most:
@@ -126,7 +127,7 @@ def _zip_members(entry: Entry) -> Iterator[Entry | Found]:
             def opened(name: str = name, size: int = info.file_size) -> BinaryIO:
                 try:
                     return io.BufferedReader(_Bounded(archive.opened(name), size, size))
-                except BROKEN as error:
+                except _BROKEN as error:
                     raise BadFile(f"is damaged: {first_line(error)}") from error
 
             yield Entry(place, opened, info.file_size, collected_at=date, inside=True)
@@ -163,7 +164,7 @@ def _tar_members(entry: Entry) -> Iterator[Entry | Refusal]:
                 pass
     except BadFile:
         raise
-    except (tarfile.TarError, *BROKEN) as error:
+    except _BROKEN as error:
         raise BadFile(f"is damaged or cut off after {count:,} members: {first_line(error)}") from error
 
 
