@@ -34,8 +34,12 @@ $(DEV_STAMP): $(VENV)/bin/python pyproject.toml constraints.txt
 	@sh tools/install.sh $(PY) ".[dev]" "$(TORCH_INDEX)"
 	@touch $@ $(STAMP)
 
+# One process a core, one thread each: two threads in each of two processes are slower than one after the other.
+ONE_EACH     := OMP_NUM_THREADS=1
+SIDE_BY_SIDE := -n $(shell nproc) --dist loadscope
+
 test: lint types $(DEV_STAMP)  ## everything that has to hold before a commit lands
-	$(PY) -m pytest -m "not slow and not soak" --cov --cov-report=
+	$(ONE_EACH) $(PY) -m pytest -m "not slow and not soak" $(SIDE_BY_SIDE) --cov --cov-report=
 	$(PY) -m coverage report --skip-covered --include='$(GATED)' --fail-under=95
 
 lint: $(DEV_STAMP)  ## style, layers, licences, generated pages
@@ -49,7 +53,7 @@ types: $(DEV_STAMP)  ## mypy --strict
 	$(VENV)/bin/mypy
 
 test-slow: $(DEV_STAMP)  ## kill tests, full disks, whole turns
-	$(PY) -m pytest -m slow --timeout=1800
+	$(ONE_EACH) $(PY) -m pytest -m slow $(SIDE_BY_SIDE) --timeout=1800
 
 soak: $(DEV_STAMP)  ## hours; results go, dated, into docs/LOG.md
 	$(PY) -m pytest -m soak --timeout=0

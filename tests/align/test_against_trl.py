@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from tiny_models import model, pairs
 from volant.modalities import open_modality
-from volant.nets import preference
+from volant.nets import pair_losses, preference
 from volant.nets.preference import Pairs
 from volant.nets.transformer import family
 
@@ -39,7 +39,7 @@ def loss_of_ours(folder: Path, net: Any, reference: Any, kept: list[Any], beta: 
     data = Pairs(preference.fitted(preference.encoded(codec, kept), 128), rows=6, seed=0, pad=codec.pad_id)
     with torch.no_grad():
         data.reference = preference.pair_logp(reference, data.in_order()[0])
-        total, count = preference.dpo_loss(beta=beta, anchor=0.0)(net, data.in_order()[0])
+        total, count = pair_losses.dpo_loss(beta=beta, anchor=0.0)(net, data.in_order()[0])
     return total.item() / count
 
 

@@ -17,8 +17,9 @@ from volant.core.artifact import Dataset, Model, payload_digest
 from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.method import method_of
 from volant.core.outside import Snapshot
+from volant.core.sample import Label
 from volant.scorers.measure import check_task
-from volant.stages.align import dpo, preferences, reward
+from volant.stages.align import dpo, kto, orpo, preferences, reward, simpo
 from volant.store.dataset import rows
 
 MARK = {"ratings": Snapshot("records", "*", facts={"workload": "*", "requests": 0, "feedback": 0, "ratings": 9})}
@@ -128,6 +129,40 @@ def test_dpo_aligns_and_reports(made: tuple[Model, Dataset, Dataset], tmp_path: 
     assert net.config.vocab_size == 320 and aligned.about.extra["dpo"]["pairs"] == 36
 
 
+@pytest.mark.parametrize("function", [kto, simpo])
+def test_the_others_align_as_well(function: Any, made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    aligned = function(run, made[0], made[2], lr=3e-4, epochs=3, bound=100)
+    scores = {s.name: s for s in watched(run).scores}
+    assert scores["pair_accuracy"].value > 0.7 and scores["logratio"].value > 0
+    told = aligned.about.extra[function.__name__]
+    assert told["answers"] == 72 if function is kto else told["pairs"] == 36
+
+
+def test_orpo_teaches_a_base_the_answers_too(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    """The model of the others knows the answers already; one that hardly began gains by ORPO's first term."""
+    run = run_in(tmp_path / "run")
+    orpo(run, model(tmp_path / "base", steps=4), made[2], weight=2.0, lr=1e-3, epochs=4)
+    scores = {s.name: s for s in watched(run).scores}
+    assert scores["pair_accuracy"].value > 0.7 and scores["chosen_logratio"].value > 1
+
+
+def test_kto_learns_from_thumbs_alone(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    """No pair is left in the train split; those of the validation split say whether it helped."""
+    kept = []
+    for n, sample in enumerate(rows(made[2])):
+        if sample.shape == "preference" and sample.split == "train":
+            says = Label(name="rating", value="1" if n % 2 else "-1", by="client")
+            target = sample.target if n % 2 else sample.rejected
+            update = {"shape": "completion", "target": target, "rejected": None, "labels": [says]}
+            sample = sample.model_copy(update=update)
+        kept.append(sample)
+    run = run_in(tmp_path / "run")
+    aligned = kto(run, made[0], dataset(tmp_path / "thumbs", kept), lr=3e-4, epochs=4)
+    assert {s.name: s for s in watched(run).scores}["pair_accuracy"].value > 0.7
+    assert aligned.about.extra["kto"]["answers"] == 36
+
+
 def test_dpo_repeats_bit_by_bit(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
     digests = {payload_digest(dpo(run_in(tmp_path / n), made[0], made[2], epochs=1, limit=4).path)[0] for n in "ab"}
     assert len(digests) == 1
@@ -148,7 +183,7 @@ def test_a_model_that_writes_is_no_judge(made: tuple[Model, Dataset, Dataset], t
         dpo(run_in(tmp_path), made[0], made[2], reward=made[0])
 
 
-@pytest.mark.parametrize("function", [reward, dpo])
+@pytest.mark.parametrize("function", [reward, dpo, kto, orpo, simpo])
 def test_a_converted_model_is_not_trained(function: Any, made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
     about = made[0].about.model_copy(update={"engine": "ctranslate2"})
     (tmp_path / "volant.json").write_text(about.model_dump_json())
@@ -174,7 +209,7 @@ def test_the_task_metric_of_the_step_before_is_read_again(made: tuple[Model, Dat
     assert {k: kept[k] for k in ("ids", "scorer", "metric")} == {k: again[k] for k in ("ids", "scorer", "metric")}
 
 
-@pytest.mark.parametrize("function", [preferences, reward, dpo])
+@pytest.mark.parametrize("function", [preferences, reward, dpo, kto, orpo, simpo])
 def test_every_setting_is_documented(function: Any) -> None:
     method = method_of(function)
     assert set(method.fields) <= set(method.setting_docs)

@@ -16,10 +16,13 @@ from volant.core.errors import DataError, Interrupted
 from volant.core.run import Run, Silent
 from volant.core.spaces import Encoded
 from volant.modalities import open_modality
-from volant.nets import preference
+from volant.nets import pair_losses, preference
 from volant.nets.preference import Pair, PairBatch, Pairs
 from volant.nets.state import tensors_digest
 from volant.nets.transformer import family
+
+
+DPO = pair_losses.dpo_loss(beta=0.1, anchor=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +41,8 @@ def opened(base: Model) -> tuple[Any, Any, list[Pair], list[Pair]]:
 
 def learn(run: Run, base: Model, **changed: Any) -> tuple[str, Any, Any]:
     net, codec, train, held = opened(base)
-    settings = {"steps": 12, "rows": 6, "lr": 3e-4, "beta": 0.1, "anchor": 0.1, "bound": 100.0, "pad": codec.pad_id}
-    _, judged = preference.dpo(run, net, train, held, **{**settings, **changed})
+    settings = {"steps": 12, "rows": 6, "lr": 3e-4, "bound": 100.0, "pad": codec.pad_id, "loss": DPO}
+    _, judged = preference.prefer(run, net, train, held, **{**settings, **changed})
     return tensors_digest(dict(net.named_parameters())), judged, net
 
 
@@ -59,12 +62,57 @@ def test_dpo_starts_at_ln_2_and_falls_with_the_margin(base: Model) -> None:
     data = Pairs(train, rows=8, seed=0, pad=codec.pad_id)
     batch = data.in_order()[0]
     logp = preference.pair_logp(net, batch).detach()
-    plain = preference.dpo_loss(beta=0.5, anchor=0.0)
+    plain = pair_losses.dpo_loss(beta=0.5, anchor=0.0)
     at_start, count = plain(net, replace_reference(batch, logp))
     assert count == 8 and at_start.item() / 8 == pytest.approx(math.log(2), abs=1e-5)
     ahead = logp - torch.tensor([[3.0, 1.0]])
     later, _ = plain(net, replace_reference(batch, ahead))
     assert later.item() / 8 == pytest.approx(math.log(1 + math.exp(-0.5 * 2.0)), abs=1e-4)
+
+
+def test_simpo_and_orpo_by_hand(base: Model) -> None:
+    """Per-token means of the two answers, put into the papers' equations one pair at a time."""
+    net, codec, train, _ = opened(base)
+    batch = Pairs(train, rows=4, seed=0, pad=codec.pad_id).in_order()[0]
+    logp = preference.pair_logp(net, batch).detach().tolist()
+    tokens = [[sum(side.mask[1:]) for side in (pair.chosen, pair.rejected)] for pair in train[:4]]
+    means = [[p / n for p, n in zip(*both, strict=True)] for both in zip(logp, tokens, strict=True)]
+    wanted = sum(math.log1p(math.exp(-(2.0 * (good - bad) - 0.7))) for good, bad in means)
+    simpo, count = pair_losses.simpo_loss(beta=2.0, margin=0.7)(net, batch)
+    assert count == 4 and simpo.item() == pytest.approx(wanted, rel=1e-4)
+    odds = [[m - math.log(1 - math.exp(m)) for m in both] for both in means]
+    leads = sum(math.log1p(math.exp(-(good - bad))) for good, bad in odds)
+    orpo, _ = pair_losses.orpo_loss(weight=0.3)(net, batch)
+    assert orpo.item() == pytest.approx(0.3 * leads - sum(good for good, _ in means), rel=1e-4)
+
+
+def test_kto_by_hand(base: Model) -> None:
+    net, codec, train, _ = opened(base)
+    pairs, worth = preference.rated([p.chosen for p in train[:4]], [p.rejected for p in train[:2]], 128)
+    assert len(pairs) == 6 and worth == pytest.approx([0.75] * 4 + [-1.5] * 2)
+    data = Pairs(pairs, rows=6, seed=0, pad=codec.pad_id, worth=worth)
+    logp = preference.pair_logp(net, data.in_order()[0]).detach()
+    loss = pair_losses.kto_loss(beta=0.5)
+    data.reference = logp
+    at_start, count = loss(net, data.in_order()[0])
+    assert count == 6 and at_start.item() == pytest.approx(sum(map(abs, worth)) / 2, abs=1e-4)
+    data.reference = logp - torch.tensor([[3.0, 1.0]])  # ahead by 3 on the rated, by 1 on the others
+    later, _ = loss(net, data.in_order()[0])
+    ahead = 1 / (1 + math.exp(-0.5 * 2.0))
+    assert later.item() == pytest.approx(4 * 0.75 * (1 - ahead) + 2 * 1.5 * ahead, abs=1e-3)
+    data.reference = logp - torch.tensor([[3.0, -4.0]])  # an estimate below 0 counts as 0
+    bounded, _ = loss(net, data.in_order()[0])
+    ahead = 1 / (1 + math.exp(-0.5 * 3.0))
+    assert bounded.item() == pytest.approx(4 * 0.75 * (1 - ahead) + 2 * 1.5 * ahead, abs=1e-3)
+
+
+def test_a_rated_answer_stands_beside_another_prompts() -> None:
+    one = Encoded([1, 2, 9], [False, False, True])
+    same = Encoded([1, 2, 8], [False, False, True])
+    two = Encoded([3, 4, 5, 7], [False, False, True, True])
+    pairs, worth = preference.rated([one], [same, two], 8)
+    assert [p.rejected.ids for p in pairs] == [[1, 2, 5, 7], [1, 2, 5, 7], [3, 4, 9]] and worth == [1.5, -0.75, -0.75]
+    assert preference.rated([one], [same], 8) == ([], [])  # one prompt alone: nothing to estimate from
 
 
 def replace_reference(batch: PairBatch, reference: torch.Tensor) -> PairBatch:

@@ -208,6 +208,9 @@ TABLE: dict[str, Builder] = {
         "updates": 2, "tokens": 4,
     },
     "align.dpo": lambda p, w: {"model": put(p, w.model), "data": put(p, w.pairs), "epochs": 0.5, "limit": 4},
+    "align.simpo": lambda p, w: {"model": put(p, w.model), "data": put(p, w.pairs), "epochs": 0.5, "limit": 4},
+    "align.orpo": lambda p, w: {"model": put(p, w.model), "data": put(p, w.pairs), "epochs": 0.5, "limit": 4},
+    "align.kto": lambda p, w: {"model": put(p, w.model), "data": put(p, w.pairs), "epochs": 0.5, "limit": 4},
     "evaluate.suite": lambda p, w: {
         "model": put(p, w.model), "data": put(p, w.data), "limit": 4, "max_tokens": 8, "bias_pairs": 2,
     },

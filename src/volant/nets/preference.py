@@ -1,4 +1,4 @@
-"""Learning from pairs: a Bradley-Terry reward model, and direct preference optimisation (DPO).
+"""Learning from pairs: a reward model, and the policies that `pair_losses` moves towards what was chosen.
 
 Enters: a network and pairs of encoded answers to the same prompt, the chosen and the rejected one. Leaves: the
 trained weights, in place, and how held-out pairs fare. The losses are a few lines each and run in our own loop
@@ -31,7 +31,6 @@ from volant.nets.opened import unconverted
 
 # Architectures whose logits are `lm_head(hidden)` and nothing else: only answer positions need the head there.
 _PLAIN_HEADS = ("qwen3", "qwen2", "llama", "mistral")
-_CENTRE = 0.01
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,13 @@ class PairBatch(Batch):
         real: bool [P, 2L]; False on padding.
         answers: bool [P, 2L]; True on the ids of the answers.
         reference: the reference's log-probabilities of both answers, float32 [P, 2].
+        worth: float32 [P]; what the left answer weighs: more than 0 for a good one, less for a bad one. Only a loss
+            over answers that were rated one by one asks for it.
     """
 
     answers: torch.Tensor
     reference: torch.Tensor
+    worth: torch.Tensor
 
     def to(self, device: str) -> PairBatch:
         """The same batch on another device."""
@@ -68,7 +70,7 @@ class PairBatch(Batch):
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PairBatch:
         return PairBatch(
             change(self.ids), change(self.mask), None if self.real is None else change(self.real),
-            answers=change(self.answers), reference=change(self.reference),
+            answers=change(self.answers), reference=change(self.reference), worth=change(self.worth),
         )  # fmt: skip
 
     def flat(self) -> Batch:
@@ -81,13 +83,12 @@ class PairBatch(Batch):
 class Pairs:
     """Pairs as batches; number `step` is a pure function of the seed and the step, so there is no cursor to save."""
 
-    def __init__(
-        self, pairs: Sequence[Pair], *, rows: int, seed: int, pad: int, reference: torch.Tensor | None = None
-    ) -> None:
+    def __init__(self, pairs: Sequence[Pair], *, rows: int, seed: int, pad: int, worth: Sequence[float] = ()) -> None:
         if not pairs:
             raise DataError("there is no pair to learn from", fix="Run `align.preferences` on a larger train split.")
         self._pairs, self._rows, self._seed, self._pad = list(pairs), min(rows, len(pairs)), seed, pad
-        self.reference = torch.zeros(len(pairs), 2) if reference is None else reference
+        self.reference = torch.zeros(len(pairs), 2)
+        self.worth = torch.tensor(worth) if worth else torch.ones(len(pairs))
         self.steps = -(-len(pairs) // self._rows)
         self._order: tuple[int, list[list[int]]] = (-1, [])
 
@@ -128,6 +129,7 @@ class Pairs:
         return PairBatch(
             ids_BL.reshape(count, -1), torch.ones(count, 2, dtype=torch.bool), real_BL.reshape(count, -1),
             answers=answers_BL.reshape(count, -1), reference=self.reference[list(chosen)],
+            worth=self.worth[list(chosen)],
         )  # fmt: skip
 
 
@@ -177,6 +179,34 @@ def fitted(pairs: Sequence[tuple[Encoded, Encoded]], length: int) -> list[Pair]:
     return [p for p in cut if any(p.chosen.mask[1:]) and any(p.rejected.mask[1:]) and p.chosen.ids != p.rejected.ids]
 
 
+def rated(good: Sequence[Encoded], bad: Sequence[Encoded], length: int) -> tuple[list[Pair], list[float]]:
+    """Answers that were rated one by one, as `pair_losses.kto_loss` wants them, and what each of them weighs.
+
+    The right of each pair is the answer to another prompt under this one's, from which the distance to the reference
+    is estimated. Both kinds weigh the same in all, so the rarer one weighs more (Ethayarajh et al. 2024, section 4.2).
+    An answer that the context cuts away is left out.
+    """
+    sides = [[fit(e, length) for e in side] for side in (good, bad)]
+    kept = [[e for e in side if any(e.mask[1:])] for side in sides]
+    every = [(e, sign / (2 * len(side))) for side, sign in zip(kept, (1.0, -1.0), strict=True) for e in side]
+    pairs, worth = [], []
+    for at, (own, share) in enumerate(every):
+        others = (every[(at + n) % len(every)][0] for n in range(1, len(every)))
+        other = next((e for e in others if _parts(e)[0] != _parts(own)[0]), None)
+        if other is not None:
+            prompt, answer = _parts(own)[0], _parts(other)[1]
+            mixed = Encoded([*prompt, *answer], [False] * len(prompt) + [True] * len(answer))
+            pairs.append(Pair(own, fit(mixed, length)))
+            worth.append(share * len(every))
+    return pairs, worth
+
+
+def _parts(example: Encoded) -> tuple[list[int], list[int]]:
+    """The ids before the first answer, and those from there on."""
+    at = example.mask.index(True)
+    return list(example.ids[:at]), list(example.ids[at:])
+
+
 def answer_logp(net: Any, batch: Batch) -> torch.Tensor:
     """The log-probability in nats of each row's answer [B]."""
     counted_BL = batch.mask[:, 1:]
@@ -209,72 +239,59 @@ def answer_rewards(net: Any, batch: Batch) -> torch.Tensor:
     return found
 
 
-def dpo_loss(*, beta: float, anchor: float) -> Loss:
-    """The loss of Rafailov et al. 2023, equation 7, plus `anchor` times the chosen answer's own loss per token."""
-
-    def loss(net: Any, batch: PairBatch) -> tuple[torch.Tensor, int]:
-        logp_P2 = pair_logp(net, batch)
-        ahead_P2 = logp_P2 - batch.reference
-        lengths_P2 = batch.flat().mask[:, 1:].sum(dim=1).reshape(-1, 2)
-        own_P = -logp_P2[:, 0] / lengths_P2[:, 0]
-        return (-F.logsigmoid(beta * (ahead_P2[:, 0] - ahead_P2[:, 1])) + anchor * own_P).sum(), logp_P2.size(0)
-
-    return loss
-
-
-def bradley_terry_loss(net: Any, batch: PairBatch) -> tuple[torch.Tensor, int]:
-    """-log sigmoid of the reward difference; a light pull keeps rewards near 0, which the difference leaves open."""
-    rewards_P2 = pair_rewards(net, batch)
-    losses_P = -F.logsigmoid(rewards_P2[:, 0] - rewards_P2[:, 1]) + _CENTRE * rewards_P2.sum(dim=1) ** 2
-    return losses_P.sum(), rewards_P2.size(0)
-
-
-def dpo(
+def prefer(
     run: Run, net: Any, pairs: Sequence[Pair], held: Sequence[Pair], *,
-    steps: int, rows: int, lr: float, beta: float, anchor: float, bound: float, pad: int,
+    loss: Loss, steps: int, rows: int, lr: float, bound: float, pad: int, name: str = "dpo",
+    worth: Sequence[float] = (), held_worth: Sequence[float] = (), ranked: Sequence[Pair] | None = None,
 ) -> tuple[Outcome, Judged | None]:  # fmt: skip
-    """Train `net` by DPO; its weights at the start are the reference.
+    """Train `net` on pairs by a loss of `pair_losses`; its weights at the start are the reference.
 
     Args:
         run: seed, checkpoints, progress, Ctrl-C.
         net: a causal language model.
         pairs: to learn from.
         held: to judge by: the weights that do best on them are kept.
+        loss: what is minimised.
         steps: optimiser steps.
         rows: pairs in one step.
         lr: AdamW's highest rate.
-        beta: how dearly the distance from the reference is paid; higher stays closer.
-        anchor: weight of the chosen answers' own loss, which keeps them from becoming less likely.
         bound: the largest mean distance from the reference in nats an answer, on held-out pairs (else on the
             training pairs). Weights beyond it are pulled back on the line to the reference until they are within.
         pad: id of the padding token.
+        name: of the method, for the bar and the metrics.
+        worth: of each of `pairs`, where the loss asks for it (`PairBatch.worth`).
+        held_worth: of each of `held`.
+        ranked: held-out pairs of a chosen and a rejected answer, where `held` are something else (KTO).
 
     Returns:
         What the loop says, and how the held-out pairs fare after it (None where there are none).
     """
     start = Start(net)
-    data = Pairs(pairs, rows=rows, seed=run.seed, pad=pad)
+    data = Pairs(pairs, rows=rows, seed=run.seed, pad=pad, worth=worth)
     data.reference = _over(net, data)
-    watched = Pairs(held, rows=rows, seed=0, pad=pad) if held else data
+    watched = Pairs(held, rows=rows, seed=0, pad=pad, worth=held_worth) if held else data
     if held:
         watched.reference = _over(net, watched)
-    loss = dpo_loss(beta=beta, anchor=anchor)
+    told = watched if ranked is None else Pairs(ranked, rows=rows, seed=0, pad=pad) if ranked else data
+    if told is not watched:
+        told.reference = _over(net, told)
     before = evaluate(net, watched.in_order(), loss=loss)
-    outcome = _learn(run, net, data, watched if held else None, loss, steps, lr, "dpo")
+    outcome = _learn(run, net, data, watched if held else None, loss, steps, lr, name)
     if outcome.validation is not None and outcome.validation >= before:
-        run.say(f"held-out pairs did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")
+        run.say(f"what is held out did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")
         start.pull(net, 0.0)
-    judged = start.within(run, net, lambda: judge(net, watched), bound)
-    return outcome, judged if held else None
+    judged = start.within(run, net, lambda: judge(net, told), bound)
+    return outcome, judged if (held if ranked is None else ranked) else None
 
 
 def reward(
-    run: Run, net: Any, pairs: Sequence[Pair], held: Sequence[Pair], *, steps: int, rows: int, lr: float, pad: int
-) -> tuple[Outcome, Judged | None]:
+    run: Run, net: Any, pairs: Sequence[Pair], held: Sequence[Pair], *,
+    loss: Loss, steps: int, rows: int, lr: float, pad: int,
+) -> tuple[Outcome, Judged | None]:  # fmt: skip
     """Train `net`, a sequence classifier with one label, to give the chosen answer the higher reward."""
     data = Pairs(pairs, rows=rows, seed=run.seed, pad=pad)
     watched = Pairs(held, rows=rows, seed=0, pad=pad) if held else None
-    outcome = _learn(run, net, data, watched, bradley_terry_loss, steps, lr, "reward")
+    outcome = _learn(run, net, data, watched, loss, steps, lr, "reward")
     if watched is None:
         return outcome, None
     rewards_P2 = _over(net, watched, pair_rewards)

@@ -8,15 +8,13 @@ go the same way with another stand-in for their likelihood: `content_pairs.py`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from volant.core import Dataset, Model, Run, Sample
-from volant.core.artifact import ModelAbout
-from volant.core.errors import DataError, SettingError
-from volant.stages.align import content_pairs
-from volant.stages.align.aligned import lengths, pairs_of, state_lengths, state_pairs
+from volant.core import Dataset, Model, Run
+from volant.core.errors import SettingError
+from volant.stages.align import content_pairs, from_pairs
 
 
 def dpo(
@@ -56,16 +54,8 @@ def dpo(
         DataError: there is no pair to learn from.
         SettingError: the model was converted, or its family cannot tell how likely an example is.
     """
-    import math
-
-    import torch
-
-    from volant.engines.torch import TorchSession
-    from volant.modalities import open_modality
-    from volant.nets import preference
+    from volant.nets import pair_losses
     from volant.nets.opened import draws
-    from volant.nets.transformer import family
-    from volant.scorers.measure import check_task
 
     if draws(model):
         if reward is not None:
@@ -74,57 +64,7 @@ def dpo(
         return content_pairs.aligned(
             run, model, data, judge, beta=beta, epochs=epochs, rows=rows, lr=lr, anchor=anchor, bound=bound
         )
-    torch.set_num_threads(run.threads)
-    preference.check_trainable(model)
-    codec: Any = open_modality(model.about.modality).open_codec(model.path)
-    train, held = pairs_of(data, "train"), pairs_of(data, "validation")
-    if reward is not None:
-        train = _agreed(run, reward, train)
-    pairs, watched = (preference.fitted(preference.encoded(codec, part), codec.space.length) for part in (train, held))
-    if not pairs:
-        fix = "Run `align.preferences` with more `prompts`, or without `reward`."
-        raise DataError("there is no pair to learn from.", where=run.step, fix=fix)
-    net = family.load(model.path).to(run.device)
-    before = lengths(TorchSession(net, codec), data, limit)
-    outcome, judged = preference.dpo(
-        run, net, pairs, watched, steps=math.ceil(epochs * len(pairs) / min(rows, len(pairs))), rows=rows,
-        lr=lr or preference.rate_for(net, 1e-6), beta=beta, anchor=anchor, bound=bound, pad=codec.pad_id,
+    return from_pairs.learnt(
+        run, model, data, "dpo", pair_losses.dpo_loss(beta=beta, anchor=anchor), {"beta": beta, "anchor": anchor},
+        judge=judge, reward=reward, epochs=epochs, rows=rows, lr=lr, at_2048=1e-6, bound=bound, limit=limit,
     )  # fmt: skip
-    family.save(net.float().cpu(), run.out)
-    codec.save(run.out)
-    if judged is None:
-        run.say("there are no held-out pairs: pair accuracy was not measured, and the last weights were kept")
-    else:
-        state_pairs(run, judged, bound)
-    session = TorchSession(net, codec)
-    state_lengths(run, before, lengths(session, data, limit))
-    check_task(run, session, data, before=model, limit=limit)
-    told = {"beta": beta, "anchor": anchor, "pairs": len(pairs), "held_out": len(watched), "steps": outcome.steps}
-    known = {**model.about.model_dump(), "extra": {**model.about.extra, "dpo": told}}
-    about = ModelAbout.model_validate(known).model_dump_json(indent=1)
-    (run.out / "volant.json").write_text(about + "\n", encoding="utf-8")
-    return Model(run.out)
-
-
-def _agreed(run: Run, reward: Model, train: list[Sample]) -> list[Sample]:
-    """The pairs whose chosen answer the reward model prefers as well."""
-    import torch
-
-    from volant.modalities import open_modality
-    from volant.nets import judge, preference
-
-    codec: Any = open_modality(reward.about.modality).open_codec(reward.path)
-    net = judge.load(reward.path)
-    kept = []
-    for start in range(0, len(train), 16):
-        part = train[start : start + 16]
-        cut = [preference.fitted(preference.encoded(codec, [s]), codec.space.length) for s in part]
-        whole = [(s, pair[0]) for s, pair in zip(part, cut, strict=True) if pair]
-        if not whole:
-            continue
-        batch = preference.Pairs([pair for _, pair in whole], rows=len(whole), seed=0, pad=codec.pad_id).in_order()[0]
-        with torch.inference_mode():
-            rewards_P2 = preference.pair_rewards(net, batch)
-        kept += [s for (s, _), r in zip(whole, rewards_P2.tolist(), strict=True) if r[0] >= r[1]]
-    run.say(f"the reward model agrees with {len(kept)} of {len(train)} train pairs; the others are left out")
-    return kept

@@ -45,7 +45,7 @@ def reward(
     import torch
 
     from volant.modalities import open_modality
-    from volant.nets import judge, preference
+    from volant.nets import judge, pair_losses, preference
     from volant.nets.transformer import family
 
     torch.set_num_threads(run.threads)
@@ -56,7 +56,10 @@ def reward(
     pairs, watched = (preference.fitted(preference.encoded(codec, part), codec.space.length) for part in (train, held))
     steps = math.ceil(epochs * len(pairs) / min(rows, max(1, len(pairs))))
     rate = lr or preference.rate_for(net, 1e-5)
-    outcome, judged = preference.reward(run, net, pairs, watched, steps=steps, rows=rows, lr=rate, pad=codec.pad_id)
+    outcome, judged = preference.reward(
+        run, net, pairs, watched, loss=pair_losses.bradley_terry_loss, steps=steps, rows=rows, lr=rate,
+        pad=codec.pad_id,
+    )  # fmt: skip
     family.save(net.float().cpu(), run.out)
     codec.save(run.out)
     if judged is not None:
