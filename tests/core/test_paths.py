@@ -39,3 +39,29 @@ def test_globs_are_sorted_and_leave_folders_out(project):
     found = Resolver.for_project(project).glob("data/**")
     assert [path.name for path in found] == ["a.txt", "b.txt"]
     assert Resolver.for_project(project).glob("nothing/*") == []
+
+
+def test_links_that_lead_out_are_sorted_out(project):
+    (project / "data" / "link.txt").symlink_to(project.parent / "secret.txt")
+    (project / "data" / "sub").symlink_to(project.parent)
+    (project / "data" / "whole").symlink_to("/")
+    (project / "data" / "self").symlink_to(project / "data")
+    (project / "data" / ".hidden").mkdir()
+    (project / "data" / ".hidden" / "c.txt").write_text("c")
+    resolver = Resolver.for_project(project)
+    found, leaving = resolver.sorted_out("data/**")
+    assert [path.name for path in found] == ["a.txt", "b.txt"]
+    assert leaving == ["data/link.txt", "data/sub", "data/whole"]
+    assert resolver.sorted_out("*/*.txt") == (found, ["data/link.txt"])
+    assert [p.name for p in resolver.glob("data/.hidden/**/*.txt")] == ["c.txt"]
+
+
+def test_two_stars_stand_for_any_number_of_folders(project):
+    (project / "data" / "x" / "y").mkdir(parents=True)
+    for place in ("data/x/c.txt", "data/x/y/d.txt", "data/x/y/e.md"):
+        (project / place).write_text("t")
+    resolver = Resolver.for_project(project)
+    assert [p.name for p in resolver.glob("data/**/*.txt")] == ["a.txt", "b.txt", "c.txt", "d.txt"]
+    assert [p.name for p in resolver.glob("**/y/*")] == ["d.txt", "e.md"]
+    assert [p.name for p in resolver.glob("data/**/x/**/*.txt")] == ["c.txt", "d.txt"]
+    assert [p.name for p in resolver.glob(str(project / "d*" / "**" / "[de].*"))] == ["d.txt", "e.md"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import small_sources
 import tiny_models
 from small_content import Shelf
 from volant.core.artifact import Dataset, Model, Prompt, Report
@@ -110,6 +111,11 @@ def _hub(project: Project) -> str:
     return "local"
 
 
+def _repository(project: Project) -> dict[str, Any]:
+    """A repository of a few documents, whose commit has the same name each time."""
+    return {"repository": "repo", "commit": small_sources.repository(project.root / "repo")}
+
+
 def _used(project: Project, *, ratings: bool = False) -> str:
     """Records of 24 requests with feedback, and of ratings."""
     for number, sample in enumerate(tiny_models.samples()[:24]):
@@ -150,6 +156,7 @@ TABLE: dict[str, Builder] = {
     "plan.sizing": lambda p, w: {"past": _used(p)},
     "plan.survey": lambda p, w: {"models": _folder(p, w.model, "models/tiny").split("/")[0]},
     "collect.files": lambda p, w: {"glob": _lines(p), "licence": "MIT"},
+    "collect.git": lambda p, w: _repository(p),
     "collect.hub": lambda p, w: {"dataset": _hub(p), "licence": "MIT"},
     "collect.python_sources": lambda p, w: {"what": "pairs", "modules": 12},
     "collect.clean": lambda p, w: {"data": put(p, w.data), "more": [put(p, w.content)]},

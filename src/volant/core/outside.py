@@ -64,7 +64,8 @@ class Snapshot:
     Attributes:
         facts: for `hub`: `{"name", "revision", "local"}`; for `records`: `{"workload", "requests",
             "feedback"}` (the highest ids); for `ratings`: `{"workload", "ratings"}`; for `machine`:
-            `{"cores", "memory_bytes", ...}`.
+            `{"cores", "memory_bytes", ...}`. Of files `{"left_out"}`: names of links that lead out of the
+            project and are not followed; absent where there is none.
     """
 
     kind: OutsideKind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob as globbing
 import os
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Resolver:
         if "\0" in str(name):
             raise PathError("a file name holds a NUL byte", where=repr(str(name)), fix="Remove it.")
         path = (self.root / Path(name).expanduser()).resolve()
-        if not any(path.is_relative_to(base) for base in (self.root, *self.allowed)):
+        if not self._allows(path):
             raise PathError(
                 f"{path} lies outside of the project {self.root}",
                 where=str(name),
@@ -47,6 +48,70 @@ class Resolver:
         return path
 
     def glob(self, pattern: str) -> list[Path]:
-        """The plain files that match, sorted; directories are left out, links are checked where they lead."""
-        found = globbing.glob(str(self.root / Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 (absolute patterns)
-        return sorted({self.resolve(name) for name in found if Path(name).is_file()})
+        """The plain files that match, sorted; directories are left out, links are checked where they lead.
+
+        Raises:
+            PathError: one of them lies outside of root and allowed.
+        """
+        found, leaving = self.sorted_out(pattern)
+        for name in leaving:
+            self.resolve(name)
+        return found
+
+    def sorted_out(self, pattern: str) -> tuple[list[Path], list[str]]:
+        """The plain files that match, sorted, and the names of links that lead out of root and allowed.
+
+        `**` goes into no folder twice, and into none that lies outside; names with a dot at their beginning are
+        passed over where the pattern names none.
+        """
+        asked = self.root / Path(pattern).expanduser()
+        if "**" in asked.parts:
+            at = asked.parts.index("**")
+            starts = globbing.glob(str(Path(*asked.parts[:at])))  # noqa: PTH207 (absolute patterns)
+            names = [name for start in sorted(starts) for name in self._below(Path(start), asked.parts[at:], set())]
+        else:
+            names = [Path(name) for name in globbing.glob(str(asked))]  # noqa: PTH207
+        inside: set[Path] = set()
+        leaving: list[str] = []
+        for name in names:
+            path = name.resolve()
+            if not self._allows(path):
+                leaving.append(name.relative_to(self.root).as_posix() if name.is_relative_to(self.root) else str(name))
+            elif path.is_file():
+                inside.add(path)
+        return sorted(inside), sorted(leaving)
+
+    def _below(self, folder: Path, pattern: tuple[str, ...], seen: set[Path]) -> list[Path]:
+        """The files below a folder that match, and what leads out of the tree there."""
+        if not folder.is_dir() or folder.resolve() in seen:
+            return []
+        seen.add(folder.resolve())
+        found: list[Path] = []
+        todo = [folder]
+        hidden = any(part.startswith(".") for part in pattern)
+        while todo:
+            for entry in sorted(todo.pop().iterdir()):
+                if entry.name.startswith(".") and not hidden:
+                    continue
+                real = entry.resolve() if entry.is_symlink() else entry
+                if not entry.is_dir() or not self._allows(real):
+                    if entry.is_dir() or _matches(entry.relative_to(folder).parts, pattern):
+                        found.append(entry)
+                elif real not in seen:
+                    seen.add(real)
+                    todo.append(entry)
+        return found
+
+    def _allows(self, path: Path) -> bool:
+        return any(path.is_relative_to(base) for base in (self.root, *self.allowed))
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether the parts of a path match those of a pattern; `**` stands for any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        if len(pattern) == 1:
+            return bool(parts)
+        return any(_matches(parts[at:], pattern[1:]) for at in range(len(parts)))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])

@@ -48,10 +48,15 @@ class Text:
             options: `encoding` (default UTF-8), `fields` (canonical field name to the file's own; `licence`,
                 `collected_at` and `uri` name what a record says of its own source), `group` (a field that groups
                 records), `piece_chars` (documents are cut into pieces of at most that many characters, at blank
-                lines; 0 keeps them whole), `plain` (files of unknown endings are read as plain text).
+                lines; 0 keeps them whole), `plain` (files of unknown endings are read as plain text), `whole` (every
+                file of text is one document, a web page or a table as well).
         """
-        encoding, plain = str(options.get("encoding", "")), bool(options.get("plain", False))
-        for found in text_files.records(file, encoding=encoding, plain=plain):
+        encoding, plain, whole = (
+            str(options.get("encoding", "")),
+            bool(options.get("plain")),
+            bool(options.get("whole")),
+        )
+        for found in text_files.records(file, encoding=encoding, plain=plain, whole=whole):
             if isinstance(found, Refusal):
                 yield found
             else:

@@ -26,16 +26,18 @@ _READERS: dict[str, Callable[[Entry, str], Iterator[Found]]] = {
     ".jsonl": text_lines.jsonl, ".ndjson": text_lines.jsonl, ".json": text_lines.json_list,
     ".csv": text_lines.table, ".tsv": text_lines.table, ".parquet": text_lines.parquet,
 }  # fmt: skip
+_BINARY = (".pdf", ".docx", ".warc", ".wet", ".parquet")
 FORMATS = (*_READERS, *COMPRESSED, *ARCHIVES)
 
 
-def records(file: OutsideFile, *, encoding: str = "", plain: bool = False) -> Iterator[Found]:
+def records(file: OutsideFile, *, encoding: str = "", plain: bool = False, whole: bool = False) -> Iterator[Found]:
     """Every record of a file with its place (`data.jsonl:12`), or why it could not be read.
 
     Args:
         file: of a snapshot.
         encoding: of text; empty means UTF-8, or what the file says of itself.
         plain: files of unknown endings are read as plain text (sources of programs).
+        whole: every file of text is one document, a web page or a table as well.
     """
     entry = Entry(file.name, lambda: cast(BinaryIO, file.path.open("rb")), file.bytes, path=file.path)
     if not plain and not _known(entry):
@@ -47,7 +49,7 @@ def records(file: OutsideFile, *, encoding: str = "", plain: bool = False) -> It
         yield Refusal(file.name, "the file is empty")
         return
     silent = True
-    for found in _read(entry, encoding, plain):
+    for found in _read(entry, encoding, plain, whole):
         silent = False
         yield found
     if silent:
@@ -58,14 +60,16 @@ def _known(entry: Entry) -> bool:
     return entry.suffix in FORMATS
 
 
-def _read(entry: Entry, encoding: str, plain: bool) -> Iterator[Found]:
+def _read(entry: Entry, encoding: str, plain: bool, whole: bool) -> Iterator[Found]:
     try:
         if entry.suffix in COMPRESSED:
-            yield from _read(unpacked(entry), encoding, plain)
+            yield from _read(unpacked(entry), encoding, plain, whole)
         elif entry.suffix in ARCHIVES:
-            yield from _archive(entry, encoding, plain)
+            yield from _archive(entry, encoding, plain, whole)
         elif entry.suffix in _READERS or plain:
-            yield from _READERS.get(entry.suffix, text_documents.document)(entry, encoding)
+            as_document = whole and entry.suffix not in _BINARY
+            read = text_documents.document if as_document else _READERS.get(entry.suffix, text_documents.document)
+            yield from read(entry, encoding)
         else:
             known = did_you_mean(entry.suffix, _READERS)
             yield Refusal(entry.name, f"holds no kind that is read: {entry.suffix or 'no ending'}. {known}")
@@ -75,7 +79,7 @@ def _read(entry: Entry, encoding: str, plain: bool) -> Iterator[Found]:
         yield Refusal(entry.name, str(reason))
 
 
-def _archive(entry: Entry, encoding: str, plain: bool) -> Iterator[Found]:
+def _archive(entry: Entry, encoding: str, plain: bool, whole: bool) -> Iterator[Found]:
     passed: Counter[str] = Counter()
     try:
         for member in members(entry):
@@ -84,7 +88,7 @@ def _archive(entry: Entry, encoding: str, plain: bool) -> Iterator[Found]:
             elif member.bytes == 0:
                 passed["empty"] += 1
             elif plain or _known(member):
-                yield from _read(member, encoding, plain)
+                yield from _read(member, encoding, plain, whole)
             else:
                 passed[member.suffix[:12] or "no ending"] += 1
     except BadFile as reason:

@@ -158,6 +158,7 @@ def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
     try:
         with _recorded(project, call, parents) as log, room(project.store.root, f"running {call.step}"):
             run = _as_run(project, call, out, work, log.watcher, spec_steps)
+            _say_left_out(run)
             made = runner.submit(call.method.call, run, Bound(inputs, call.bound.settings)).result()
             log.artifact = _seal(call, project, log, made, out, parents)
             _index(project, log.artifact)
@@ -166,6 +167,15 @@ def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
     shutil.rmtree(work, ignore_errors=True)
     assert log.artifact is not None
     return Done(log.artifact, fresh=False, older_code=False, run=log.run_id, seconds=log.seconds)
+
+
+def _say_left_out(run: Run) -> None:
+    """Links that lead out of the project are not followed; whoever put them there is told."""
+    for name, snapshot in run.outside.items():
+        left = snapshot.facts.get("left_out", [])
+        if left:
+            shown = ", ".join(left[:3]) + (" ..." if len(left) > 3 else "")
+            run.say(f"{name}: {len(left):,} links lead out of the project and are not followed: {shown}")
 
 
 @dataclass

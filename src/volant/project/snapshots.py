@@ -92,10 +92,14 @@ class Snapshots:
 
     def _files(self, patterns: list[str], value: str | list[str], where: str) -> Snapshot:
         found: dict[Path, str] = {}
+        left: list[str] = []
         for pattern in patterns:
             if not pattern:
                 continue
-            matches = self.resolver.glob(pattern)
+            matches, leaving = self.resolver.sorted_out(pattern)
+            if leaving and not matches:
+                self.resolver.resolve(leaving[0])  # says how to allow it
+            left += leaving
             if not matches:
                 raise DataError(
                     f"no file matches {pattern!r}.", where=where,
@@ -104,18 +108,26 @@ class Snapshots:
             for path in matches:
                 base = next(b for b in (self.resolver.root, *self.resolver.allowed) if path.is_relative_to(b))
                 found[path] = path.relative_to(base).as_posix()
-        return Snapshot("files", value, files=tuple(self._entry(path, name) for path, name in found.items()))
+        files = tuple(self._entry(path, name) for path, name in found.items())
+        return Snapshot("files", value, files=files, facts=_left_out(left))
 
     def _walk(self, folder: Path) -> list[Path]:
+        """The files of a folder; a link that leads out is an error, because libraries open the folder themselves."""
         found = []
         for parent, folders, names in os.walk(folder):
             folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)
-            found += [self.resolver.resolve(Path(parent) / name) for name in sorted(names)]
+            links = [name for name in folders if (Path(parent) / name).is_symlink()]  # never walked into
+            found += [self.resolver.resolve(Path(parent) / name) for name in [*links, *sorted(names)]]
         return [path for path in found if path.is_file()]
 
     def _entry(self, path: Path, name: str) -> OutsideFile:
         size, digest = self.hashes.sha256(path)
         return OutsideFile(path=path, name=name, bytes=size, sha256=digest)
+
+
+def _left_out(names: list[str]) -> dict[str, Any]:
+    """Links that lead out of the project are not followed, and not silently."""
+    return {"left_out": sorted(set(names))} if names else {}
 
 
 def machine_facts(root: Path) -> dict[str, Any]:

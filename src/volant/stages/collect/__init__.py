@@ -8,6 +8,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 |------------------|-------------------------------------------------------------------------------|
 | `files`          | your own files: texts, images or tables, as the goal's modality reads them    |
 | `hub`            | a dataset of the Hugging Face hub, or a local copy of one                     |
+| `git`            | what a git repository tracks at a commit, with its licence file's licence     |
 | `python_sources` | real text and code with no network: the library that every Python carries     |
 | `screen`         | languages, word lists, broken Unicode, names of people; before `clean`        |
 | `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
@@ -19,6 +20,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 from volant.stages.collect.balance import balance as balance
 from volant.stages.collect.clean import clean as clean
 from volant.stages.collect.files import files as files
+from volant.stages.collect.git import git as git
 from volant.stages.collect.hub import hub as hub
 from volant.stages.collect.mix import mix as mix
 from volant.stages.collect.python_sources import python_sources as python_sources

@@ -57,33 +57,21 @@ def files(
         LicenceError: the licence is unknown or forbids the use.
         DataError: nothing usable was found.
     """
-    from collections.abc import Iterator
-
     from volant.core.protocols import Refusal
-    from volant.core.sample import Sample, Source, split_of
-    from volant.modalities import open_modality
+    from volant.core.sample import Source
     from volant.stages.collect._arrival import arrive, terms
+    from volant.stages.collect._reading import FEW, Arriving, read
 
     snapshot = run.snapshot("glob")
     first = snapshot.files[0].name if snapshot.files else str(glob)
     known = terms(run, licence, consent, where=first)
-    modality = open_modality(run.modality)
     source = Source(uri="", licence=known, consent=consent, collected_at=collected_at)
     options = {"fields": fields or {}, "group": group, "encoding": encoding, "piece_chars": piece_chars}
-    options |= reading or {}
-    # With few documents a document is too coarse a group to split by: runs of eight pieces are, then.
-    fine = len(snapshot.files) < 10 and piece_chars > 0
-
-    def found() -> Iterator[Sample | Refusal]:
-        total = sum(file.bytes for file in snapshot.files)
-        with run.progress("reading files", total, "bytes") as bar:
-            for file in snapshot.files:
-                for number, item in enumerate(modality.load(file, source, **options)):
-                    run.check_stop()
-                    if fine and isinstance(item, Sample) and item.group == file.name:
-                        block = f"{file.name}#{number // 8}"
-                        item = item.model_copy(update={"group": block, "split": split_of(block)})
-                    yield item
-                bar.advance(file.bytes)
-
-    return arrive(run, found(), refuse_above=refuse_above, where=first)
+    links: list[Arriving] = [
+        Refusal(name, "is a link that leads out of the project") for name in snapshot.facts.get("left_out", [])
+    ]
+    found = read(
+        run, ((file, source) for file in [*links, *snapshot.files]), options | (reading or {}),
+        total=sum(file.bytes for file in snapshot.files), few=len(snapshot.files) < FEW and piece_chars > 0,
+    )  # fmt: skip
+    return arrive(run, found, refuse_above=refuse_above, where=first)
