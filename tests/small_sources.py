@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,3 +58,16 @@ def run_git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(["git", "-C", str(folder), *arguments], env={**os.environ, **fixed}, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
+
+
+def database(file: Path, rows: int = 40) -> str:
+    """A SQLite file with questions and answers, ids not in their order; returns its name."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made = sqlite3.connect(file)
+    with made:
+        made.execute("CREATE TABLE asked (id INTEGER PRIMARY KEY, who TEXT, question TEXT, answer TEXT)")
+        for n in sorted(range(1, rows + 1), key=lambda n: n * 7 % 11):
+            values = (n, f"who{n % 9}", f"What is {n} times {n % 13}?", f"It is {n * (n % 13)}.")
+            made.execute("INSERT INTO asked VALUES (?, ?, ?, ?)", values)
+    made.close()
+    return file.name

@@ -21,7 +21,6 @@ from volant.nets.preference import Pair, PairBatch, Pairs
 from volant.nets.state import tensors_digest
 from volant.nets.transformer import family
 
-
 DPO = pair_losses.dpo_loss(beta=0.1, anchor=0.1)
 
 

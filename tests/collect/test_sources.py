@@ -1,6 +1,7 @@
 """Sources of data beside plain files: links that lead out, git repositories, queries, buckets; one set of terms."""
 
 import json
+import os
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -172,3 +173,157 @@ def test_a_repository_on_the_web_is_fetched_once(project):
             project.run(collect.git, repository=f"{address}/nothing", commit=commit)
     samples = list(store.rows(data))
     assert len(samples) == 17 and all(s.source.uri.startswith("git:127.0.0.1:") for s in samples)
+
+
+# --- sql ---------------------------------------------------------------------------------
+
+ASKED = "SELECT id, who, question AS prompt, answer AS completion FROM asked"
+
+
+def ask(project, query=ASKED, **settings):
+    given = {"file": "asked.db", "key": ["id"], "licence": "LicenseRef-own", **settings}
+    return project.run(collect.sql, query=query, **given)
+
+
+def test_rows_of_a_query_come_in_the_order_of_their_key(project):
+    small_sources.database(project.root / "asked.db", 60)
+    data = ask(project, group="who")
+    samples = {s.source.uri: s for s in store.rows(data)}
+    assert set(samples) == {f"sql:asked.db#id={n}" for n in range(1, 61)}
+    one = samples["sql:asked.db#id=12"]
+    assert (one.condition, one.target, one.group) == ("What is 12 times 12?", "It is 144.", "who3")
+    assert one.source.licence == "LicenseRef-own" and one.source.place == "sql:asked.db"
+    train = [int(s.source.uri.rpartition("=")[2]) for s in store.rows(data, "train")]
+    assert train == sorted(train)
+    text = ask(project, "SELECT id, who, question || ' ' || answer AS text FROM asked -- all\n;", key=["who", "id"])
+    assert next(iter(store.rows(text))).source.uri == "sql:asked.db#who=who0&id=9"
+
+
+@pytest.mark.parametrize(
+    ("query", "settings", "says"),
+    [
+        ("DELETE FROM asked", {}, "no SELECT"),
+        ("SELECT 1 AS id; DELETE FROM asked", {}, "query fails"),
+        ("WITH x AS (SELECT 1 AS id) INSERT INTO asked SELECT * FROM x", {}, "query fails"),
+        ("SELECT load_extension('x') AS id", {}, "query fails"),
+        ("SELECT * FROM nowhere", {}, "no such table"),
+        (ASKED, {"key": []}, "no key"),
+        (ASKED, {"key": ["number"]}, "number"),
+        (ASKED, {"key": ["who"]}, "two rows have who"),
+        (ASKED, {"server": "SHOP_URL"}, "not one database"),
+        (ASKED, {"file": "", "server": "VOLANT_NOT_SET"}, "is not set"),
+        (ASKED, {"file": "", "server": "postgresql://me:key@host/x"}, "server"),
+        ("SELECT id, question FROM asked", {}, "fields"),
+    ],
+)
+def test_a_query_that_cannot_be_read_says_why(project, query, settings, says):
+    small_sources.database(project.root / "asked.db")
+    before = (project.root / "asked.db").read_bytes()
+    with pytest.raises((DataError, SettingError), match=says):
+        ask(project, query, **settings)
+    assert (project.root / "asked.db").read_bytes() == before
+
+
+def test_a_query_goes_on_where_it_was_killed(project, monkeypatch):
+    from volant.stages.collect import _query
+
+    monkeypatch.setattr(_query, "CHUNK", 10)
+    small_sources.database(project.root / "asked.db", 95)
+    whole = ask(project).card.digest
+    kept, seen = _query.Query._kept, []
+
+    def dying(self, number, rows):
+        seen.append((number, len(rows), rows[0]["id"]))
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return kept(self, number, rows)
+
+    monkeypatch.setattr(_query.Query, "_kept", dying)
+    with pytest.raises(KeyboardInterrupt):
+        project.step("again", refresh=True).run(collect.sql, query=ASKED, key=["id"], licence="LicenseRef-own",
+                                                file="asked.db")  # fmt: skip
+    again = project.step("again", refresh=True).run(collect.sql, query=ASKED, key=["id"], licence="LicenseRef-own",
+                                                    file="asked.db")  # fmt: skip
+    assert again.card.digest == whole
+    assert seen[4] == (3, 10, 31)
+
+
+def test_odd_values_and_a_log_that_is_not_folded(project):
+    import sqlite3
+
+    project.root.mkdir(exist_ok=True)
+    raw = sqlite3.connect(project.root / "odd.db")
+    raw.execute("CREATE TABLE t (id REAL PRIMARY KEY, text)")
+    values = ["plain words", b"bytes of text", b"\xff\xfe", None, 7, "a: b :c %s 'd'", "NUL \0 in it"]
+    raw.executemany("INSERT INTO t VALUES (?, ?)", [(n + 0.5, v) for n, v in enumerate(values * 2)])
+    raw.execute("INSERT INTO t VALUES (99, CAST(x'61ff62' AS TEXT))")
+    raw.commit()
+    data = ask(project, "SELECT id, text || '' AS text FROM t WHERE text <> ':no %'", file="odd.db")
+    assert sorted({s.content for s in store.rows(data)}) == ["7", "a: b :c %s 'd'", "bytes of text", "plain words"]
+    assert len(refused(data)) == 5
+    raw.execute("PRAGMA journal_mode=WAL")
+    raw.execute("DELETE FROM t")
+    raw.commit()
+    with pytest.raises(DataError, match="wal_checkpoint"):
+        ask(project, "SELECT id, text FROM t", file="odd.db")
+    raw.close()
+    (project.root / "none.db").write_bytes(b"not a database, but long enough to look at" * 50)
+    with pytest.raises(DataError, match="not a database"):
+        ask(project, file="none.db")
+
+
+def test_rows_of_tables(tmp_path):
+    project = Project(tmp_path, device="cpu", threads=1)
+    (tmp_path / "volant.yaml").write_text("volant: 1\nname: t\ngoal: {problem: x, modality: table}\nsteps: {}\n")
+    small_sources.database(tmp_path / "asked.db", 60)
+    data = ask(Project(tmp_path, device="cpu", threads=1), "SELECT id, who, id * 2 AS twice FROM asked")
+    row = json.loads(next(iter(store.rows(data))).content)
+    assert set(row) == {"id", "who", "twice"} and row["twice"] == 2 * row["id"]
+    assert project.root == tmp_path
+
+
+POSTGRES = os.environ.get("VOLANT_TEST_POSTGRES", "")
+
+
+@pytest.mark.skipif(not POSTGRES, reason="set VOLANT_TEST_POSTGRES to a database that may be wiped")
+def test_a_server_is_only_read_and_its_address_kept_out(project, monkeypatch):
+    from sqlalchemy import NullPool, create_engine, text
+
+    from volant.stages.collect import _query
+
+    monkeypatch.setattr(_query, "CHUNK", 16)
+    engine = create_engine(POSTGRES.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS volant_asked"))
+        connection.execute(text("CREATE SEQUENCE IF NOT EXISTS volant_row"))
+        connection.execute(text("CREATE TABLE volant_asked (at timestamptz, n numeric(8, 2), said text, more jsonb)"))
+        for n in range(50):
+            told = {"at": f"2024-05-06 07:{n:02}:00+00", "n": n / 4, "said": f"It was {n} % of all.", "m": '{"a": [1]}'}
+            connection.execute(text("INSERT INTO volant_asked VALUES (:at, :n, :said, CAST(:m AS jsonb))"), told)
+    monkeypatch.setenv("SHOP_URL", POSTGRES)
+    query = "SELECT at, n, said AS text, more->>'a' AS a FROM volant_asked WHERE said LIKE 'It%' AND at::text <> ':x'"
+    given = {"file": "", "server": "SHOP_URL", "key": ["at", "n"]}
+    data = ask(project, query, **given)
+    uris = [s.source.uri for s in store.rows(data)]
+    assert len(uris) == 50 and all(uri.startswith("sql:SHOP_URL#at=2024-05-06T07") for uri in uris)
+    kept, seen = _query.Query._kept, []
+
+    def dying(self, number, rows):
+        seen.append(rows[0]["n"])
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return kept(self, number, rows)
+
+    monkeypatch.setattr(_query.Query, "_kept", dying)
+    for error in (KeyboardInterrupt, None):
+        call = project.step("sql", refresh=True)
+        if error:
+            with pytest.raises(error):
+                call.run(collect.sql, query=query, licence="LicenseRef-own", **given)
+        else:
+            again = call.run(collect.sql, query=query, licence="LicenseRef-own", **given)
+    assert again.card.digest == data.card.digest and seen[3] == seen[2] == "8.00"
+    with pytest.raises(DataError, match="read-only transaction"):
+        ask(project, "SELECT nextval('volant_row') AS at", **{**given, "key": ["at"]})
+    stored = b"".join(p.read_bytes() for p in project.root.rglob("*") if p.is_file())
+    assert POSTGRES.encode() not in stored

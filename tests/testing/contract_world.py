@@ -167,6 +167,10 @@ TABLE: dict[str, Builder] = {
         "data": [put(p, w.data), put(p, w.pairs)], "by": "shape", "temperature": 2.0, "quality": "attrs.length",
     },
     "collect.screen": lambda p, w: {"data": put(p, w.data), "lists": _words(p), "languages": ["en"], "sure": 0.0},
+    "collect.sql": lambda p, w: {
+        "query": "SELECT id, question AS prompt, answer AS completion FROM asked", "key": ["id"], "licence": "MIT",
+        "file": small_sources.database(p.root / "asked.db"),
+    },
     "collect.split": lambda p, w: {"data": put(p, w.data)},
     "pretrain.base": lambda p, w: {"source": _folder(p, w.model, "tiny")},
     "pretrain.masked": lambda p, w: {

@@ -9,6 +9,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `files`          | your own files: texts, images or tables, as the goal's modality reads them    |
 | `hub`            | a dataset of the Hugging Face hub, or a local copy of one                     |
 | `git`            | what a git repository tracks at a commit, with its licence file's licence     |
+| `sql`            | the rows of a query: a SQLite file, or a Postgres server                      |
 | `python_sources` | real text and code with no network: the library that every Python carries     |
 | `screen`         | languages, word lists, broken Unicode, names of people; before `clean`        |
 | `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
@@ -26,3 +27,4 @@ from volant.stages.collect.mix import mix as mix
 from volant.stages.collect.python_sources import python_sources as python_sources
 from volant.stages.collect.screen import screen as screen
 from volant.stages.collect.split import split as split
+from volant.stages.collect.sql import sql as sql
