@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import subprocess
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
 
 MIT = """MIT License
 
@@ -71,3 +75,71 @@ def database(file: Path, rows: int = 40) -> str:
             made.execute("INSERT INTO asked VALUES (?, ?, ?, ?)", values)
     made.close()
     return file.name
+
+
+class SmallS3(BaseHTTPRequestHandler):
+    """As much of S3 as reading takes: pages of a listing, heads and objects. `objects` is set on a subclass."""
+
+    objects: dict[str, bytes] = {}
+    page = 3
+    asked: list[str] = []
+    dies_at = ""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def do_HEAD(self) -> None:
+        """A head is a get without its body."""
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        """A listing where no object is named, else the object."""
+        place = urlsplit(self.path)
+        bucket, _, key = unquote(place.path).lstrip("/").partition("/")
+        self.asked.append(f"{self.command} {key}")
+        if not key:
+            self._answer(200, self._listing(bucket, {n: v[0] for n, v in parse_qs(place.query).items()}))
+        elif key == self.dies_at and self.command == "GET":
+            self._answer(403, b"<Error><Code>AccessDenied</Code><Message>No.</Message></Error>")
+        elif key in self.objects:
+            raw = self.objects[key]
+            first, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
+            part = raw[int(first) : int(last) + 1 if last else None] if first else raw
+            span = {"Content-Range": f"bytes {first}-{int(first) + len(part) - 1}/{len(raw)}"} if first else {}
+            self._answer(206 if first else 200, part, ETag=self._tag(key), **span)
+        else:
+            self._answer(404, b"<Error><Code>NoSuchKey</Code><Message>It is not there.</Message></Error>")
+
+    def _tag(self, key: str) -> str:
+        return f'"{hashlib.md5(self.objects[key]).hexdigest()}"'
+
+    def _listing(self, bucket: str, query: dict[str, str]) -> bytes:
+        prefix, cut = query.get("prefix", ""), query.get("delimiter", "")
+        names = sorted(name for name in self.objects if name.startswith(prefix))
+        folders: list[str] = []
+        if cut:
+            below = {n: n[len(prefix) :].partition(cut) for n in names}
+            folders = sorted({prefix + first + cut for first, found, _ in below.values() if found})
+            names = [n for n in names if not below[n][1]]
+        start = int(query.get("continuation-token", "0"))
+        shown = names[start : start + self.page]
+        more = start + self.page < len(names)
+        token = f"<NextContinuationToken>{start + self.page}</NextContinuationToken>" if more else ""
+        rows = "".join(
+            f"<Contents><Key>{escape(n)}</Key><LastModified>2024-05-06T07:08:09.000Z</LastModified>"
+            f"<ETag>{escape(self._tag(n))}</ETag><Size>{len(self.objects[n])}</Size></Contents>"
+            for n in shown
+        )
+        parts = "".join(f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>" for f in folders)
+        head = f"<Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(shown)}</KeyCount>"
+        cut_off = f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+        return f"<ListBucketResult>{head}{cut_off}{token}{rows}{parts}</ListBucketResult>".encode()
+
+    def _answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        known = {"Content-Length": str(len(body)), "Last-Modified": "Mon, 06 May 2024 07:08:09 GMT", **headers}
+        for name, value in known.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)

@@ -327,3 +327,76 @@ def test_a_server_is_only_read_and_its_address_kept_out(project, monkeypatch):
         ask(project, "SELECT nextval('volant_row') AS at", **{**given, "key": ["at"]})
     stored = b"".join(p.read_bytes() for p in project.root.rglob("*") if p.is_file())
     assert POSTGRES.encode() not in stored
+
+
+# --- buckets -----------------------------------------------------------------------------
+
+OBJECTS = {f"data/part{n}.jsonl": lines(5, start=5 * n).encode() for n in range(8)}
+ODD = {
+    "data/../../up.jsonl": lines(2, start=900).encode(),
+    "data/empty.txt": b"",
+    "data/a b&c.md": b"# A name\n\nText.",
+}
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """A bucket behind a server on this machine; the class of its handler."""
+    s3fs = pytest.importorskip("s3fs", reason="the S3 client is not installed")
+    s3fs.S3FileSystem.clear_instance_cache()  # it would remember another test's server
+
+    class Handler(small_sources.SmallS3):
+        objects = {**OBJECTS, **ODD, "other/x.jsonl": lines(3).encode()}
+        asked = []
+
+    with serving(handler=Handler) as address:
+        for name, value in {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "hushhush",
+                            "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"}.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        yield Handler
+
+
+def test_a_prefix_of_s3(project, s3):
+    data = project.run(collect.bucket, address="s3://shop/data/", licence="MIT")
+    uris = {s.source.uri for s in store.rows(data)}
+    assert len(uris) == 43 and "s3://shop/data/part3.jsonl:2" in uris and "s3://shop/data/a b&c.md" in uris
+    told = data.read_json("objects.json")
+    assert [one["name"] for one in told] == sorted(n.removeprefix("data/") for n in {**OBJECTS, **ODD})
+    assert [r["where"] for r in refused(data)] == ["empty.txt"]
+    assert not list(project.root.parent.glob("**/up.jsonl"))
+    only = project.run(collect.bucket, address="s3://shop/data", licence="MIT", only=["part[12].*"])
+    assert len(list(store.rows(only))) == 10
+    assert b"hushhush" not in b"".join(p.read_bytes() for p in project.root.rglob("*") if p.is_file())
+
+
+def test_objects_that_were_fetched_are_not_fetched_again(project, s3):
+    s3.dies_at = "data/part5.jsonl"
+    given = {"address": "s3://shop/data", "licence": "MIT", "only": ["part*"]}
+    with pytest.raises(RemoteError, match="s3://shop/data"):
+        project.run(collect.bucket, **given)
+    s3.dies_at, s3.objects = "", {**s3.objects, "data/part1.jsonl": lines(5, start=500).encode()}
+    s3.asked.clear()
+    data = project.run(collect.bucket, **given)
+    got = [line.removeprefix("GET data/") for line in s3.asked if line.startswith("GET data/")]
+    assert sorted(set(got)) == ["part1.jsonl", "part5.jsonl", "part6.jsonl", "part7.jsonl"]
+    assert any("thing 3500 " in s.text for s in store.rows(data))
+
+
+def test_directories_and_addresses_that_are_not_read(project, tmp_path):
+    for name, raw in OBJECTS.items():
+        path = project.root / "share" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(raw)
+    data = project.run(collect.bucket, address="share", licence="MIT")
+    assert len(list(store.rows(data))) == 40
+    assert next(iter(store.rows(data))).source.uri == "bucket:share/data/part0.jsonl:1"
+    one = project.run(collect.bucket, address="share/data/part0.jsonl", licence="MIT")
+    assert [o["name"] for o in one.read_json("objects.json")] == ["part0.jsonl"]
+    for address in ("s3://me:key@shop/x", "zip://x::file:///etc", "file:///etc", "https://example.org/x", "s3://b?x=1"):
+        with pytest.raises(SettingError):
+            project.run(collect.bucket, address=address, licence="MIT")
+    with pytest.raises(PathError):
+        project.run(collect.bucket, address="..", licence="MIT")
+    for address in ("memory://nothing", "none"):
+        with pytest.raises(DataError, match="nothing lies there"):
+            project.run(collect.bucket, address=address, licence="MIT")

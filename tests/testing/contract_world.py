@@ -111,6 +111,13 @@ def _hub(project: Project) -> str:
     return "local"
 
 
+def _share(project: Project) -> str:
+    (project.root / "share" / "deep").mkdir(parents=True)
+    for number in range(4):
+        (project.root / "share" / "deep" / f"{number}.jsonl").write_text("\n".join(LINES[number::4]))
+    return "share"
+
+
 def _repository(project: Project) -> dict[str, Any]:
     """A repository of a few documents, whose commit has the same name each time."""
     return {"repository": "repo", "commit": small_sources.repository(project.root / "repo")}
@@ -156,6 +163,7 @@ TABLE: dict[str, Builder] = {
     "plan.sizing": lambda p, w: {"past": _used(p)},
     "plan.survey": lambda p, w: {"models": _folder(p, w.model, "models/tiny").split("/")[0]},
     "collect.files": lambda p, w: {"glob": _lines(p), "licence": "MIT"},
+    "collect.bucket": lambda p, w: {"address": _share(p), "licence": "MIT"},
     "collect.git": lambda p, w: _repository(p),
     "collect.hub": lambda p, w: {"dataset": _hub(p), "licence": "MIT"},
     "collect.python_sources": lambda p, w: {"what": "pairs", "modules": 12},

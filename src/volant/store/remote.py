@@ -1,8 +1,8 @@
-"""Artifacts at another address: any file system that fsspec opens (S3, a share, a local directory).
+"""Artifacts and files at another address: any file system that fsspec opens (S3, a share, a local directory).
 
-Enters: an address and a sealed directory. Leaves: the same files under `<address>/artifacts/<digest>/`.
-The card is written last and read first, so a half-copied artifact is never taken for a whole one. What
-comes back is not trusted: names are checked here, hashes by the store.
+Enters: an address and a sealed directory. Leaves: the same files under `<address>/artifacts/<digest>/`; or the
+names of what lies below an address, and single files of it. The card is written last and read first, so a half-copied
+artifact is never taken for a whole one. What comes back is not trusted: names are checked here, hashes by the store.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -69,6 +69,52 @@ def pull(url: str, digest: str, draft: Path) -> Card:
     if card.digest != digest:
         raise ArtifactError("its card is another artifact's", where=f"{url} {digest[:12]}", fix="Push it again.")
     return card
+
+
+class Listed(NamedTuple):
+    """A file at an address.
+
+    Attributes:
+        name: below the address.
+        version: what tells it from a later one of the same size (an ETag); empty where the address says nothing.
+        path: what the address calls it.
+    """
+
+    name: str
+    bytes: int
+    version: str
+    path: str
+
+
+def listing(url: str) -> list[Listed]:
+    """What lies below an address, sorted by name; directories and empty markers of them are left out.
+
+    Raises:
+        RemoteError: the address does not answer.
+        MissingPackage: the address needs a package that is not installed.
+    """
+    with _answers(url):
+        system, base = _open(url)
+        system.invalidate_cache()
+        found = []
+        for path, about in system.find(base, detail=True).items():
+            name = path.removeprefix(base).lstrip("/") or path.rpartition("/")[2]
+            version = about.get("ETag") or about.get("etag") or about.get("mtime") or about.get("created") or ""
+            if about.get("type") == "file" and not path.endswith("/"):
+                found.append(Listed(name, int(about.get("size") or 0), str(version).strip('"'), path))
+    return sorted(found)
+
+
+def fetch(url: str, one: Listed, target: Path) -> None:
+    """Copy a file that `listing` named to `target`, which appears whole or not at all.
+
+    Raises:
+        RemoteError: the address does not answer.
+    """
+    draft = target.with_name(f"{target.name}.part")
+    with _answers(url):
+        _open(url)[0].get_file(one.path, str(draft))
+        draft.rename(target)
 
 
 def _open(url: str) -> tuple[Any, str]:

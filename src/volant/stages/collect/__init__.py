@@ -8,6 +8,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 |------------------|-------------------------------------------------------------------------------|
 | `files`          | your own files: texts, images or tables, as the goal's modality reads them    |
 | `hub`            | a dataset of the Hugging Face hub, or a local copy of one                     |
+| `bucket`         | what lies below an S3 prefix, or another store of objects                     |
 | `git`            | what a git repository tracks at a commit, with its licence file's licence     |
 | `sql`            | the rows of a query: a SQLite file, or a Postgres server                      |
 | `python_sources` | real text and code with no network: the library that every Python carries     |
@@ -19,6 +20,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 """
 
 from volant.stages.collect.balance import balance as balance
+from volant.stages.collect.bucket import bucket as bucket
 from volant.stages.collect.clean import clean as clean
 from volant.stages.collect.files import files as files
 from volant.stages.collect.git import git as git

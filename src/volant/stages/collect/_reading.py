@@ -5,7 +5,8 @@ In go files with the terms that each comes under; out come samples and refusals,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from volant.core import Run, Sample
@@ -17,6 +18,11 @@ FEW = 10
 """With fewer documents a document is too coarse a group to split by: runs of eight pieces are, then."""
 
 Arriving = OutsideFile | Refusal
+
+
+def asked(name: str, only: Sequence[str] | None) -> bool:
+    """Whether a name matches one of the patterns, of which `*` also matches `/`; without patterns every name does."""
+    return not only or any(fnmatchcase(name, pattern) for pattern in only)
 
 
 def read(

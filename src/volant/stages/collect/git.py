@@ -67,7 +67,7 @@ def git(
     """
     from volant.core.sample import Source
     from volant.stages.collect._arrival import arrive, terms
-    from volant.stages.collect._reading import FEW, read
+    from volant.stages.collect._reading import FEW, asked, read
     from volant.stages.collect._repository import opened
 
     store = opened(run, repository, commit)
@@ -77,7 +77,7 @@ def git(
         date = collected_at or store.date(commit)
         uri = f"git:{store.name}@{commit[:12]}/"
         source = Source(uri=uri, licence=known, consent=consent, collected_at=date)
-        chosen = [entry for entry in entries if _asked(entry.name, only)]
+        chosen = [entry for entry in entries if asked(entry.name, only)]
         options = {"piece_chars": piece_chars, "plain": True, "whole": whole} | (reading or {})
         found = read(
             run, _files(run, blobs, chosen, source, max_megabytes * 1e6), options,
@@ -107,12 +107,6 @@ def _licence(run: Run, stated: str, blobs: Blobs, entries: list[Entry], where: s
         raise LicenceError(what, where=where, fix="Read its terms and set `licence`.")
     run.say(f"licence: {plain[0]}, by {shown}")
     return plain[0]
-
-
-def _asked(name: str, only: list[str] | None) -> bool:
-    from fnmatch import fnmatchcase
-
-    return not only or any(fnmatchcase(name, pattern) for pattern in only)
 
 
 def _files(
