@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -400,3 +401,79 @@ def test_directories_and_addresses_that_are_not_read(project, tmp_path):
     for address in ("memory://nothing", "none"):
         with pytest.raises(DataError, match="nothing lies there"):
             project.run(collect.bucket, address=address, licence="MIT")
+
+
+# --- hub ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def far(monkeypatch, tmp_path):
+    """A hub whose datasets lie in a folder here; what it was asked is kept."""
+    import datasets
+    import huggingface_hub
+
+    folder, asked, load = tmp_path / "far", [], datasets.load_dataset
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(lines(60))
+
+    def info(self, name):
+        asked.append(("info", name))
+        return huggingface_hub.hf_api.DatasetInfo(id=name, sha=f"{len(asked):040}")
+
+    def loaded(name, subset, *, revision, cache_dir, streaming):
+        asked.append(("load", revision, streaming))
+        return load(str(folder), subset, cache_dir=cache_dir, streaming=streaming)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
+    monkeypatch.setattr(datasets, "load_dataset", loaded)
+    asked.append(folder)
+    return asked
+
+
+def test_the_hub_is_read_at_one_revision(project, far, monkeypatch):
+    module = sys.modules["volant.stages.collect.hub"]
+    opened = module._open
+
+    def dying(*given):
+        opened(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_open", dying)
+    with pytest.raises(KeyboardInterrupt):
+        project.run(collect.hub, dataset="org/name", licence="MIT")
+    monkeypatch.setattr(module, "_open", opened)
+    data = project.run(collect.hub, dataset="org/name", licence="MIT")
+    pin = f"{2:040}"
+    assert far[1:] == [("info", "org/name"), ("load", pin, False), ("load", pin, False)]
+    assert data.read_json("hub.json") == {"name": "org/name", "revision": pin}
+    assert len(list(store.rows(data))) == 60
+    few = project.run(collect.hub, dataset="org/name", licence="MIT", limit=7, revision="a" * 40)
+    assert far[-1] == ("load", "a" * 40, True) and len(list(store.rows(few))) == 7
+
+
+def test_a_stream_that_breaks_off_says_so(project, far):
+    (far[0] / "train.jsonl").write_text(lines(30) + "{broken" * 40)
+    with pytest.raises(DataError, match="org/name"):
+        project.run(collect.hub, dataset="org/name", licence="MIT", limit=40, revision="a" * 40)
+
+
+def test_a_hub_that_does_not_answer(project, monkeypatch):
+    import huggingface_hub
+
+    def offline(self, name):
+        raise huggingface_hub.errors.OfflineModeIsEnabled("no network")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", offline)
+    with pytest.raises(RemoteError, match="org/name"):
+        project.run(collect.hub, dataset="org/name", licence="MIT")
+
+
+def test_datasets_saved_to_disk_are_read_as_they_lie(project):
+    import datasets
+
+    made = datasets.Dataset.from_list([json.loads(line) for line in lines(40).splitlines()])
+    made.save_to_disk(str(project.root / "one"))
+    datasets.DatasetDict({"train": made, "test": made.select(range(5))}).save_to_disk(str(project.root / "two"))
+    assert len(list(store.rows(project.run(collect.hub, dataset="one", licence="MIT")))) == 40
+    both = project.run(collect.hub, dataset="two", licence="MIT")
+    assert (store.count(both, "train"), store.count(both, "validation"), store.count(both, "test")) == (39, 1, 5)
