@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import tarfile
 import textwrap
 import zipfile
 
@@ -334,3 +335,44 @@ def test_check_says_what_is_wrong(change, sentence, tmp_path):
     sample = only(save(tmp_path / "a.png"))
     (problem,) = modality.check(sample.model_copy(update=change))
     assert sentence in problem
+
+
+def png(k: int = 0) -> bytes:
+    made = io.BytesIO()
+    Pillow.fromarray(picture(k)).save(made, "PNG")
+    return made.getvalue()
+
+
+def tarred(path, members, mode="w"):
+    with tarfile.open(path, mode) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1_600_000_000
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(("ending", "mode"), [("tar", "w"), ("tgz", "w:gz"), ("tar.gz", "w:gz")])
+def test_a_tar_in_the_form_of_webdataset(ending, mode, tmp_path):
+    members = {
+        "s/0001.png": png(1), "s/0001.txt": b"a small  dog", "s/0001.json": b'{"label": 3, "who": "ana"}',
+        "s/0002.json": b'{"label": 4, "who": "bea"}', "s/0002.png": png(2), "s/0003.cls": b"7", "s/0003.png": png(3),
+        "s/0004.left.png": png(4), "s/0004.right.png": png(5), "s/0004.txt": b"two sides", "s/0005.png": png(6),
+        "s/0006.txt": b"of nothing", "s/0007.mp3": b"a song", "s/0008.png": b"no picture", "s/0009.json": b"{",
+        "s/0009.png": png(7),
+    }  # fmt: skip
+    found = read(tarred(tmp_path / f"a.{ending}", members, mode))
+    samples = {s.source.uri.rpartition("/")[2]: s for s in found if isinstance(s, Sample)}
+    assert {name: s.condition for name, s in samples.items()} == {
+        "0001.png": "a small  dog", "0002.png": "4", "0003.png": "7", "0004.left.png": "two sides",
+        "0004.right.png": "two sides", "0005.png": None,
+    }  # fmt: skip
+    assert np.array_equal(pixels(samples["0002.png"]), picture(2))
+    assert {s.source.collected_at for s in samples.values()} == {"2020-09-13"}
+    told = {r.where.rpartition("/")[2]: r.reason for r in found if isinstance(r, Refusal)}
+    assert set(told) == {"0006.txt", "0008.png", "0009.png", f"a.{ending}"} and "1 .mp3" in told[f"a.{ending}"]
+    one = [s for s in read(tmp_path / f"a.{ending}", captions="none") if isinstance(s, Sample)]
+    assert {s.condition for s in one} == {None}
+    grouped = [s for s in read(tmp_path / f"a.{ending}", group="who") if isinstance(s, Sample)]
+    assert {s.group for s in grouped} == {"ana", "bea"}
+    assert [s.condition for s in read(tmp_path / f"a.{ending}", captions="folder") if isinstance(s, Sample)][0] == "s"

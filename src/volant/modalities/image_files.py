@@ -8,6 +8,7 @@ In goes a file of a snapshot; out come samples or Refusals, in order:
 | npy, npz                     | those of the array `images`, with `labels`                                 |
 | csv, tsv, jsonl, json        | those that its column `file_name` names, in its own folder or below it     |
 | zip                          | those that its `metadata.jsonl` or `.csv` lists; else all that are in it   |
+| tar, tgz, tar.gz             | all that are in it, in its order, with the texts of their keys (WebDataset) |
 | txt                          | none where it is the caption of an image beside it                         |
 
 What the memory can hold is judged by headers and directories, before anything is decoded or unpacked.
@@ -29,6 +30,7 @@ from volant.modalities import text_files
 from volant.modalities.image_arrays import array_images
 from volant.modalities.image_captions import CAPTIONS, ENDINGS, METADATA, caption_of, inside, row_caption
 from volant.modalities.image_pixels import MAX_BYTES, MAX_PIXELS, MOST_PIXELS, BadImage, decoded, image_sample
+from volant.modalities.image_tar import TARS, tar_images
 from volant.modalities.zip_archive import Archive, BadFile
 
 LISTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
@@ -86,8 +88,10 @@ def load(file: OutsideFile, source: Source, reading: Reading) -> Iterator[Sample
         yield from _list(file, source, reading)
     elif suffix == ".zip":
         yield from _zip(file, source, reading)
+    elif file.name.lower().endswith(TARS):
+        yield from _tar(file, source, reading)
     elif suffix != ".txt" or not any(file.path.with_suffix(e).is_file() for e in ENDINGS):
-        known = (*ENDINGS, *ARRAYS, *LISTS, ".zip")
+        known = (*ENDINGS, *ARRAYS, *LISTS, ".zip", *TARS)
         yield Refusal(
             file.name, f"no images are read from {suffix or 'a nameless ending'}. {did_you_mean(suffix, known)}"
         )
@@ -201,6 +205,24 @@ def _member(
         return image_sample(array, _at(source, place), condition, group=_group(row, reading))
     except BadFile as reason:
         return Refusal(place, str(reason))
+
+
+def _tar(file: OutsideFile, source: Source, reading: Reading) -> Iterator[Sample | Refusal]:
+    try:
+        for found in tar_images(file, reading.captions, reading.fields):
+            if isinstance(found, Refusal):
+                yield found
+                continue
+            place, raw, condition, row, date = found
+            try:
+                array = decoded(raw, max_pixels=reading.max_pixels)
+                own = _at(source, place)
+                own = own.model_copy(update={"collected_at": own.collected_at or date})
+                yield image_sample(array, own, condition, group=_group(row, reading))
+            except BadImage as reason:
+                yield Refusal(place, str(reason))
+    except BadFile as reason:
+        yield Refusal(file.name, f"the archive {reason}")
 
 
 def _at(source: Source, place: str) -> Source:

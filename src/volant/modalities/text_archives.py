@@ -68,7 +68,7 @@ def members(entry: Entry) -> Iterator[Entry | Found]:
     elif entry.suffix == ".zip":
         yield from _zip_members(entry)
     else:
-        yield from _by_key(entry.name, _tar_members(unpacked(entry) if entry.suffix == ".tgz" else entry))
+        yield from _by_key(entry.name, tar_members(unpacked(entry) if entry.suffix == ".tgz" else entry))
 
 
 def _decompressed(stream: BinaryIO, suffix: str) -> BinaryIO:
@@ -149,7 +149,12 @@ class _Member(tarfile.TarInfo):
             raise BadFile(f"holds a header of {self.size:,} bytes; at most {_HEADER:,} are read")
 
 
-def _tar_members(entry: Entry) -> Iterator[Entry | Refusal]:
+def tar_members(entry: Entry) -> Iterator[Entry | Refusal]:
+    """The plain files of a tar, in its order, each to be read before the next is asked for.
+
+    Raises:
+        BadFile: it is damaged, cut off, or holds too many files.
+    """
     count = 0
     try:
         with entry.opened() as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:

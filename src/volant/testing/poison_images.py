@@ -6,8 +6,10 @@ turned up in the wild in its kind: small on disk and huge in memory, cut off, or
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
+import tarfile
 import zipfile
 import zlib
 from functools import lru_cache
@@ -49,6 +51,11 @@ def poisoned_images() -> Poisons:
         "an archive of pickled objects": (".npz", _zipped({"images.npy": pickled.getvalue()})),
         "a zip bomb of arrays": (".npz", _zipped({"images.npy": npy((2_000, 200, 200)) + bytes(80_000_000)})),
         "a zip bomb of images": (".zip", _zipped({f"{k}.png": bytes(35_000_000) for k in range(2)})),
+        "a tar bomb": (".tar.gz", gzip.compress(_tarred("a.png", bytes(80_000_000)), mtime=0)),
+        "a tar cut off": (".tar", _tarred("a.png", whole)[:1000]),
+        "a tar that leaves its folder": (".tar", _tarred("../a.png", whole)),
+        "a tar with a link": (".tar", _tarred("a.png", kind=tarfile.SYMTYPE)),
+        "a tar without an image": (".tar", _tarred("a.txt", b"words")),
         "an array that is larger than it is": (".npy", npy((1 << 20, 1 << 20, 1 << 20))),
         "an array of floats": (".npy", _array(np.zeros((4, 8, 8)))),
         "an array that is one colour picture": (".npy", _array(noise)),
@@ -107,3 +114,9 @@ def _zipped(members: dict[str, bytes]) -> bytes:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, compresslevel=1)
     return file.getvalue()
+
+
+def _tarred(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.type, member.size, member.linkname = kind, len(content), "/etc/hosts"
+    return member.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512 + 1024)

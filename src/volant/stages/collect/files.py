@@ -1,8 +1,8 @@
 """Your own files as a Dataset, one licence and source on every record.
 
 Enters: a glob of files that the goal's modality reads (for text txt, md, html, pdf, docx, jsonl, json, csv, tsv,
-parquet, warc, each also compressed or in a zip or tar; for images png, jpeg, webp, npz; for tables csv, tsv,
-parquet), and the terms they come under. Leaves: a Dataset, split by hash of group. Bad records are refused one by
+parquet, warc, each also compressed or in a zip or tar; for images png, jpeg, webp, npz, zip, tar; for tables csv,
+tsv, parquet), and the terms they come under. Leaves: a Dataset, split by hash of group. Bad records are refused one by
 one, with line and reason.
 """
 

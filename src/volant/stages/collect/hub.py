@@ -42,8 +42,8 @@ def hub(
         licence: SPDX name of its terms, as its card states them; one that forbids goal.use is refused.
         consent: whether the people in the data agreed: not-personal, given, contract or public; `withheld` is refused.
         collected_at: day on which it was gathered (`2026-11-24`), as its card states it; empty where it does not.
-        revision: the commit of the hub's dataset to read (see its "Files and versions"); empty takes the newest, so that
-            the same call may give other data on another day.
+        revision: the commit of the hub's dataset to read (see its "Files and versions"); empty takes the newest, so
+            that the same call may give other data on another day.
         subset: the configuration to load, where it has several; empty takes the default one.
         fields: its names of the known fields, as in {prompt: question, completion: answer}.
         splits: its split names to train, validation or test, as in {dev: validation}; unknown names are an error.
