@@ -92,6 +92,12 @@ def _words(project: Project) -> str:
     return "asked.txt"
 
 
+def _principles(project: Project) -> str:
+    lines = ["principles:", "  - {name: like, says: It says what is asked., scorer: token_f1}"]
+    (project.root / "rules.yaml").write_text("\n".join([*lines, "  - {name: kind, says: It is kind.}\n"]))
+    return "rules.yaml"
+
+
 def _groups(project: Project) -> str:
     (project.root / "groups.txt").write_text("verb | getters | get, gets\nverb | setters | set, sets\n")
     return "groups.txt"
@@ -208,6 +214,10 @@ TABLE: dict[str, Builder] = {
     "align.preferences": lambda p, w: {
         "model": put(p, w.model), "data": put(p, w.data), "ratings": _used(p, ratings=True) and "*",
         "prompts": 6, "answers": 2, "max_tokens": 8, "margin": 0.0,
+    },
+    "align.constitution": lambda p, w: {
+        "model": put(p, w.model), "data": put(p, w.data), "principles": _principles(p), "critic": put(p, w.model),
+        "ratings": _used(p, ratings=True) and "*", "prompts": 12, "answers": 3, "max_tokens": 8, "margin": 0.0,
     },
     "align.reward": lambda p, w: {"model": put(p, w.model), "data": put(p, w.pairs), "epochs": 1.0},
     "align.reward_weighted": lambda p, w: {

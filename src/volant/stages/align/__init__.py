@@ -6,6 +6,7 @@ model that judges, or a model that has moved towards what is preferred.
 | method        | makes   | pick it                                                                |
 |---------------|---------|------------------------------------------------------------------------|
 | `preferences` | Dataset | first: pairs from `volant rate`, and from scorers where nobody rated   |
+| `constitution` | Dataset | pairs from principles in a file: scorers check them, or a critic judges; text |
 | `reward`      | Model   | to rank or filter answers, and to weed out doubtful pairs before `dpo`; text |
 | `dpo`         | Model   | to align with pairs: no sampling while it trains, stays near; text, flows, VAEs |
 | `simpo`, `orpo` | Model | the same without a reference: by nats per token; tuning and aligning at once; text |
@@ -15,6 +16,7 @@ model that judges, or a model that has moved towards what is preferred.
 | `reward_weighted` | Model | images and tables: towards what a judge, a rule or a constraint rewards |
 """
 
+from volant.stages.align.constitution import constitution as constitution
 from volant.stages.align.dpo import dpo as dpo
 from volant.stages.align.grpo import grpo as grpo
 from volant.stages.align.kto import kto as kto

@@ -16,12 +16,11 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Ratings, Run, Sample, Score, Scorers
 from volant.core.errors import DataError
-from volant.core.sample import CONTENT_SHAPES, Label, Source, Split, content_text, pair_sides, sample_id, split_of
+from volant.core.sample import CONTENT_SHAPES, Label, Source, Split, pair_sides, sample_id, split_of
+from volant.stages.align.drawn import TEMPERATURE, drawn
 
 if TYPE_CHECKING:
     from volant.core.protocols import Output
-
-_TEMPERATURE = 0.9
 
 
 def preferences(
@@ -227,40 +226,19 @@ def _pair(sample: Sample, chosen: str, rejected: str, best: float, worst: float,
 def _sampled(
     run: Run, model: Model, asked: list[Sample], count: int, max_tokens: int, controls: dict[str, float]
 ) -> list[list[Output]]:
-    """Sampled answers to each prompt, `count` or what the model gives of them.
-
-    Every one has a seed of its own, so order and batches do not matter. What is no text stands in the output twice:
-    as the sample, and as the text that a pair holds.
-    """
-    from volant.core.protocols import Output
+    """Sampled answers to each prompt, `count` or what the model gives of them."""
     from volant.engines import open_model
     from volant.modalities import open_modality
     from volant.scorers.measure import CONTENT_BATCH
 
     requests = _requests(run, asked, count, max_tokens, controls)
-    made: dict[str, Output] = {}
     media_type = open_modality(model.about.modality).media_type
-    session = open_model(model, threads=run.threads, device=run.device)
-    order = sorted(requests, key=lambda id: len(_prompt(asked[int(id.split("/")[0])])))
     batch = CONTENT_BATCH if asked[0].shape in CONTENT_SHAPES else 16
+    session = open_model(model, threads=run.threads, device=run.device)
     try:
-        with run.progress("answers", len(order), "answers") as bar:
-            for start in range(0, len(order), batch):
-                run.check_stop()
-                part = order[start : start + batch]
-                for chunk in session.generate([requests[id] for id in part]):
-                    if chunk.finish == "error" and not chunk.refused:
-                        raise DataError(f"the model failed: {chunk.error}", where=run.step)
-                    if chunk.refused:  # no draw was what the condition asks for
-                        continue
-                    output = made.setdefault(chunk.id, Output("", requests[chunk.id]))
-                    output.sample = chunk.sample
-                    output.text += content_text(chunk.sample, media_type) if chunk.sample else chunk.text
-                bar.advance(len(part))
+        made = drawn(run, session, requests, title="answers", batch=batch, media_type=media_type)
     finally:
         session.close()
-    if len(made) < len(order):
-        run.say(f"the model refused {len(order) - len(made)} of {len(order)} answers")
     return [[made[id] for n in range(count) if (id := f"{i}/{n}") in made] for i in range(len(asked))]
 
 
@@ -275,5 +253,5 @@ def _requests(run: Run, asked: list[Sample], count: int, max_tokens: int, contro
         for turn in range(count):
             seed = ((run.seed * 1_000_003 + number) * 64 + turn) % 2**31
             plain = request_of(sample, max_tokens=max_tokens, id=f"{number}/{turn}")
-            found[plain.id] = replace(plain, temperature=_TEMPERATURE, seed=seed, controls=controls)
+            found[plain.id] = replace(plain, temperature=TEMPERATURE, seed=seed, controls=controls)
     return found

@@ -1,0 +1,296 @@
+"""Preference pairs from principles: draw, critique, revise, judge (AI feedback; Bai et al., "Constitutional AI", 2022).
+
+Enters: a Model, a Dataset with prompts, a file of principles and, for those that nothing can compute, a critic: any
+Model, hosted ones included. Leaves: a Dataset of shape `preference` for `align.dpo` and its kin; what decided stands
+on every pair. How far the judge agrees with people (kappa) is reported first, where people rated answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from volant.core import Dataset, Files, Model, Ratings, Run, Sample, Score
+from volant.core.errors import DataError, GateRefused
+from volant.core.sample import Label, sample_id
+from volant.stages.align.critic import REVISE, Critic
+from volant.stages.align.drawn import TEMPERATURE, drawn
+from volant.stages.align.principles import Bench, Principle, read
+
+if TYPE_CHECKING:
+    from volant.core.protocols import Output
+
+_CRITIQUE_TOKENS = 96
+
+
+@dataclass
+class _Answer:
+    """One answer to one prompt: what the executable principles give it, and how it came to be."""
+
+    output: Output
+    values: list[float]
+    critique: str = ""
+    principle: str = ""
+
+
+def constitution(
+    run: Run,
+    model: Model,
+    data: Dataset,
+    *,
+    principles: Files,
+    judge: Model | None = None,
+    critic: Model | None = None,
+    ratings: Ratings = "*",
+    least_kappa: Annotated[float, Field(ge=-1, le=1)] = 0.0,
+    prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 256,
+    answers: Annotated[int, Field(ge=1, le=64)] = 4,
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.05,
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 48,
+) -> Dataset:
+    """Make preference pairs from principles: answers are criticised, revised and judged.
+
+    Args:
+        run: seed, records, where to write.
+        model: the one whose answers are judged; it revises its own answers.
+        data: prompts; train prompts give pairs to learn from, validation prompts held-out ones. Its validation
+            samples travel along, so that alignment can watch the task metric.
+        principles: a YAML file: each principle's `name` and what it `says`, and a `scorer` that checks it. Scorers
+            alone are enough, and all that a small model can learn from.
+        judge: a model that the scorers ask, where they need one.
+        critic: a model that writes critiques, and judges the principles without a scorer; may be a hosted one
+            (`pretrain.base` of an OpenAI-compatible address).
+        ratings: workload whose ratings by people (`*`: all) the judge is compared with.
+        least_kappa: agreement with people below this refuses the labels; it needs at least ten ratings to count.
+        prompts: how many are asked, a quarter of them from the validation split.
+        answers: drawn for each prompt, beside one revision; more give clearer pairs and take longer.
+        margin: how far apart two answers have to be by the scorers; nearer ones are ties, unless a critic decides.
+        max_tokens: the longest answer.
+
+    Raises:
+        DataError: the file is no constitution, or no pair came of it.
+        GateRefused: the judge agrees with people less than `least_kappa`.
+    """
+    from volant.engines import open_model
+    from volant.scorers.measure import task_samples
+    from volant.store.dataset import writer
+
+    files = run.snapshot("principles").files
+    if len(files) != 1:
+        raise DataError(f"{len(files)} files of principles.", where="principles", fix="Name one YAML file.")
+    every = read(files[0].path, files[0].name)
+    said = [p for p in every if not p.scorer]
+    if said and critic is None:
+        fix = "Give each a `scorer`, or name a model as `critic`."
+        raise DataError(f"nothing judges {', '.join(p.name for p in said)}.", where=files[0].name, fix=fix)
+    bench = Bench(every, judge)
+    train, held = task_samples(data, "train", 1_000_000), task_samples(data, "validation", 1_000_000)
+    judging = open_model(critic, threads=run.threads, device=run.device) if critic else None
+    try:
+        asking = Critic(run, judging, max_tokens=_CRITIQUE_TOKENS) if judging else None
+        _agreement(run, bench, said, asking, [*train, *held], least_kappa)
+        asked = _chosen(run, train, held, prompts)
+        found = _answered(run, model, asked, bench, asking, every, answers, max_tokens)
+        pairs = _pairs(run, asked, found, bench, said, asking, margin)
+        if asking and asking.unread:
+            run.say(f"{asking.unread} verdicts of the critic were neither A nor B and count as ties")
+    finally:
+        if judging:
+            judging.close()
+    _state(run, bench, asked, found, pairs)
+    with writer(run.out, modality=run.modality) as out:
+        out.write_all(pairs)
+        out.write_all(held)
+    return Dataset(run.out)
+
+
+def _chosen(run: Run, train: list[Sample], held: list[Sample], prompts: int) -> list[Sample]:
+    """The prompts that are asked: a random choice, three quarters from train."""
+    import numpy as np
+
+    rng = np.random.default_rng(run.seed)
+    found = []
+    for samples, wanted in ((train, prompts - prompts // 4), (held, prompts // 4)):
+        found += [samples[int(i)] for i in sorted(rng.permutation(len(samples))[:wanted])]
+    if not found:
+        raise DataError("the data holds no prompts.", where=run.step, fix="Give data with prompts and answers.")
+    return found
+
+
+def _answered(
+    run: Run, model: Model, asked: list[Sample], bench: Bench, critic: Critic | None, every: Sequence[Principle],
+    answers: int, max_tokens: int,
+) -> list[list[_Answer]]:  # fmt: skip
+    """For each prompt its drawn answers, and last a revision of the first one in the light of a critique."""
+    from volant.engines import open_model
+    from volant.scorers.measure import prompt_of, request_of
+
+    def request(number: int, turn: int, **changed: Any) -> Any:
+        seed = ((run.seed * 1_000_003 + number) * 128 + turn) % 2**31
+        plain = request_of(asked[number], max_tokens=max_tokens, id=f"{number}/{turn}")
+        return replace(plain, temperature=TEMPERATURE, seed=seed, **changed)
+
+    session = open_model(model, threads=run.threads, device=run.device)
+    try:
+        drafts = {r.id: r for n in range(len(asked)) for t in range(answers) if (r := request(n, t))}
+        made = drawn(run, session, drafts, title="answers")
+        found = [_valued(bench, [made[i] for t in range(answers) if (i := f"{n}/{t}") in made], s)
+                 for n, s in enumerate(asked)]  # fmt: skip
+        open_ones = [n for n, own in enumerate(found) if own]
+        aims = {n: bench.worst(found[n][0].values) if bench else every[n % len(every)] for n in open_ones}
+        told = {n: f"This falls short: {aims[n].says}" for n in open_ones}
+        if critic:
+            texts = critic.critiques([(prompt_of(asked[n]), found[n][0].output.text, aims[n].says) for n in open_ones])
+            told.update({n: text for n, text in zip(open_ones, texts, strict=True) if text})
+        again = {}
+        for n in open_ones:
+            plain = request(n, answers)
+            before = plain.messages or ({"role": "user", "content": plain.prompt or ""},)
+            turns = (
+                *before, {"role": "assistant", "content": found[n][0].output.text},
+                {"role": "user", "content": REVISE.format(critique=told[n], says=aims[n].says)},
+            )  # fmt: skip
+            again[plain.id] = replace(plain, messages=turns, prompt=None)
+        revised = drawn(run, session, again, title="revisions")
+    finally:
+        session.close()
+    for n in open_ones:
+        if f"{n}/{answers}" in revised:
+            extra = _valued(bench, [revised[f"{n}/{answers}"]], asked[n])[0]
+            found[n].append(replace(extra, critique=told[n], principle=aims[n].name))
+    return found
+
+
+def _valued(bench: Bench, outputs: Sequence[Output], sample: Sample) -> list[_Answer]:
+    values = bench.values(outputs, [sample] * len(outputs)) if outputs else []
+    return [_Answer(output, row) for output, row in zip(outputs, values, strict=True)]
+
+
+def _pairs(
+    run: Run, asked: list[Sample], found: list[list[_Answer]], bench: Bench, said: Sequence[Principle],
+    critic: Critic | None, margin: float,
+) -> list[Sample]:  # fmt: skip
+    """The better and the worse answer to each prompt, by the scorers, and by the critic where words decide."""
+    from volant.scorers.measure import prompt_of
+
+    couples = []
+    for number, own in enumerate(found):
+        filled = [a for a in own if a.output.text.strip()]
+        if len(filled) < 2:
+            continue
+        if bench:
+            ordered = sorted(filled, key=lambda a: bench.total(a.values))
+            couples.append((number, ordered[-1], ordered[0]))
+        elif filled[-1].critique:
+            couples.append((number, filled[-1], filled[0]))
+    lead = [bench.total(good.values) - bench.total(bad.values) if bench else 0.0 for _, good, bad in couples]
+    words = [0.0] * len(couples)
+    if critic and said:
+        weight = sum(p.weight for p in [*bench.principles, *said])
+        for principle in said:
+            verdicts = critic.verdicts(
+                [(prompt_of(asked[n]), g.output.text, b.output.text, principle.says) for n, g, b in couples]
+            )
+            words = [w + principle.weight * v / weight for w, v in zip(words, verdicts, strict=True)]
+        share = sum(p.weight for p in bench.principles) / weight
+        lead = [share * x + w for x, w in zip(lead, words, strict=True)]
+    by = "constitution:" + "+".join(part for part in (bench.version, "critic" if critic and said else "") if part)
+    pairs = []
+    for (number, good, bad), ahead in zip(couples, lead, strict=True):
+        if ahead < 0:
+            good, bad, ahead = bad, good, -ahead
+        if good.output.text != bad.output.text and ahead >= max(margin, 1e-9):
+            pairs.append(_pair(asked[number], good, bad, ahead, by))
+    run.say(f"{len(asked) - len(pairs)} of {len(asked)} prompts gave no two answers at least {margin:g} apart")
+    if not any(p.split == "train" for p in pairs):
+        fix = "Raise `prompts` or `answers`, lower `margin`, or look whether the principles tell answers apart."
+        raise DataError("the principles gave no pair to learn from.", where=run.step, fix=fix)
+    return pairs
+
+
+def _pair(sample: Sample, good: _Answer, bad: _Answer, ahead: float, by: str) -> Sample:
+    revised = good.critique or bad.critique
+    attrs = {"lead": round(ahead, 6), "revision": "chosen" if good.critique else "rejected" if bad.critique else ""}
+    if revised:
+        attrs |= {"critique": revised, "principle": good.principle or bad.principle}
+    return Sample(
+        id=sample_id("constitution", sample.id, good.output.text, bad.output.text),
+        shape="preference", source=sample.source.model_copy(update={"origin": "generated"}),
+        condition=_condition(sample), target=good.output.text, rejected=bad.output.text, split=sample.split,
+        group=sample.group, parents=[sample.id], labels=[Label(name="preference", value="chosen", by=by)], attrs=attrs,
+    )  # fmt: skip
+
+
+def _condition(sample: Sample) -> str:
+    from volant.scorers.measure import prompt_of
+
+    return sample.condition or prompt_of(sample)
+
+
+def _agreement(
+    run: Run, bench: Bench, said: Sequence[Principle], critic: Critic | None, known: list[Sample], least: float
+) -> None:
+    """Cohen's kappa between people's choices and the constitution's on the same two answers.
+
+    Raises:
+        GateRefused: it is below `least`, over ten ratings or more.
+    """
+    from volant.core.protocols import Output
+    from volant.scorers.agreement import kappa_score
+    from volant.scorers.measure import prompt_of
+
+    samples = {prompt_of(s): s for s in known}
+    rows = [] if run.records is None else [
+        row for row in run.records.ratings(run.snapshot("ratings"))
+        if row["choice"] in ("a", "b") and row["a"] != row["b"] and str(row["prompt"]) in samples
+    ]  # fmt: skip
+    if not rows:
+        run.say("nobody rated answers to these prompts: how far the principles agree with people is not known")
+        return
+    lead = [0.0] * len(rows)
+    if bench:
+        sides = [
+            bench.values([Output(str(row[side])) for row in rows], [samples[str(row["prompt"])] for row in rows])
+            for side in ("a", "b")
+        ]
+        lead = [bench.total(a) - bench.total(b) for a, b in zip(*sides, strict=True)]
+    if critic:
+        for principle in said:
+            asked = [(str(r["prompt"]), str(r["a"]), str(r["b"]), principle.says) for r in rows]
+            verdicts = critic.verdicts(asked)
+            lead = [x + principle.weight * v for x, v in zip(lead, verdicts, strict=True)]
+    chosen = ["a" if x > 0 else "b" if x < 0 else "tie" for x in lead]
+    note = "principles against people's choices; ties of the principles count as disagreement"
+    score = kappa_score([str(row["choice"]) for row in rows], chosen, seed=run.seed, note=note)
+    run.score(score)
+    run.say(
+        f"kappa of the principles with people: {score.value:.2f} [{score.low:.2f}, {score.high:.2f}], n = {score.n}"
+    )
+    if score.n >= 10 and score.value < least:
+        what = f"the principles agree with people by a kappa of {score.value:.2f}, less than {least:g}."
+        raise GateRefused(what, where=run.step, fix="Change the principles, or take people's ratings alone.")
+
+
+def _state(run: Run, bench: Bench, asked: list[Sample], found: list[list[_Answer]], pairs: list[Sample]) -> None:
+    """How well first answers keep each principle, how often the revision won, and whether longer answers do."""
+    from volant.scorers.compare import paired
+    from volant.scorers.measure import mean_score
+
+    firsts = [own[0] for own in found if own]
+    for at, principle in enumerate(bench.principles):
+        values = [answer.values[at] for answer in firsts]
+        run.score(mean_score(f"keeps_{principle.name}", values, note=principle.says))
+    run.score(Score.exact("pairs", len(pairs)))
+    run.score(Score.exact("pair_yield", len(pairs) / len(asked), n=len(asked)))
+    won = sum(p.attrs["revision"] == "chosen" for p in pairs)
+    run.score(Score.exact("revision_wins", won / len(pairs), n=len(pairs), note="pairs whose chosen answer is one"))
+    sizes = [[float(len(text or "")) for text in (p.rejected, p.target)] for p in pairs]
+    longer = paired("chosen_length", *map(list, zip(*sizes, strict=True)), direction="lower", unit="characters")
+    run.score(longer.change)
+    if longer.verdict == "worse":
+        run.say(
+            f"WARNING: chosen answers are longer ({longer.before:.0f} to {longer.after:.0f} characters): length bias"
+        )
