@@ -69,6 +69,20 @@ def test_what_tells_nothing_leaks_only_as_a_whole():
     assert set(leaks([f"planted: {item} in here"], [item])) == {0}
 
 
+def test_numbers_and_words_of_programming_tell_nothing():
+    count = "one 1 two 2 three 3 four 4 five 5 six 6 seven 7"
+    loops = "for i in range(len(l)): for j in range(i + 1, len(l)): if l[i]"
+    assert (
+        leaks([f"{count} and on", f"{loops} and on"], [f"{count} {joined(prose(9))}", loops + joined(prose(9))]) == {}
+    )
+
+
+def test_a_short_answer_that_many_programs_hold_leaks_with_its_question_only():
+    answer = "while b: a, b = b, a % b; return a"
+    guard = Guard([[joined(prose(30)), answer], [answer]])
+    assert [leak.guarded for leak in guard.scan(words_of([f"def gcd(a, b): {answer}"]))] == [1]
+
+
 def test_scripts_without_spaces_are_guarded():
     item = "日本語の文章は単語の間に空白を置かないので一文字ずつ数える"
     assert set(leaks([f"前 {item} 後"], [item])) == {0}

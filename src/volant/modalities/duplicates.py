@@ -95,10 +95,11 @@ def near_clusters(
 def text_clusters(texts: Sequence[str], similarity: float) -> Clusters:
     """Clusters of texts that fit into memory."""
     words = words_of(texts)
-    return near_clusters(signatures(words), similarity, lambda wanted: _sets(words, wanted))
+    return near_clusters(signatures(words), similarity, lambda wanted: shingles_at(words, wanted))
 
 
-def _sets(words: Words, wanted: NDArray[np.int64]) -> list[NDArray[np.uint64]]:
+def shingles_at(words: Words, wanted: NDArray[np.int64]) -> list[NDArray[np.uint64]]:
+    """The shingle sets of the texts at these indices."""
     lengths = words.begin_N[wanted + 1] - words.begin_N[wanted]
     parts = [words.of(int(i)) for i in wanted]
     begin = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

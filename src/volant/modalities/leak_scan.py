@@ -138,16 +138,16 @@ def stretches_of(
 
 @compiled
 def verdicts_of(
-    stretch_R6: NDArray[np.int64], words_P: NDArray[np.int64], run: int, share: float, most: float
+    stretch_R6: NDArray[np.int64], words_P: NDArray[np.int64], least_P: NDArray[np.int64], run: int, share: float
 ) -> NDArray[Any]:
     """Text and part pairs that leak [L, 6]: text, part, begin in text, begin in part, longest, words covered.
 
     Args:
         stretch_R6: sorted by text, part and begin in the part.
         words_P: of each part.
+        least_P: words of the part from which any stretches leak, telling or not.
         run: words from which a telling stretch leaks whatever its share is.
         share: of the part's words that telling stretches have to cover, otherwise.
-        most: of the part's words from which any stretches leak.
     """
     out = np.empty((len(stretch_R6), 6), np.int64)
     found = 0
@@ -167,7 +167,7 @@ def verdicts_of(
                 if stretch_R6[r, 4] > longest:
                     longest, best = stretch_R6[r, 4], r
             r += 1
-        if any_covered >= most * words_P[part]:
+        if any_covered >= least_P[part]:
             covered, longest, best = any_covered, any_longest, any_best
         elif longest == 0 or (longest < run and covered < share * words_P[part]):
             continue

@@ -9,17 +9,20 @@ Two rules, both over runs of whole words that stand in the same order on both si
 * **a common run of 8 words or more**, where such runs cover 15 % of the item's part (its question, its answer).
   It finds an item of which every tenth word was changed, where a run of 13 often does not survive.
 
-A run has to tell something: three different words of three letters at least (a sign of a script without spaces
-counts as a third of a word). Without this the 8-word rule takes `for i in range(n): for j in range(i + 1, n)` and
-rows of digits for leaks: 4.2 % of unrelated code files share 8 words with HumanEval or GSM8K, 0.06 % with it.
-Whatever covers four fifths of a part leaks, telling or not. Runs that stand in more than 5 % of a set's items (and
-in more than 10 items) are its template, such as a system prompt, and count for nothing.
+A run has to tell something: three different words of three letters at least that are no numbers and no words of
+programming (a sign of a script without spaces counts as a third of a word). Without this the 8-word rule takes
+`for i in range(n): for j in range(i + 1, n)`, "one, two, three ..." and rows of digits for leaks: 0.6 % of the standard
+library's files share 8 words with HumanEval, none with it (`bench/leakage.py`). Whatever covers four fifths of an item
+leaks, telling or not, and so does a part (its question, its answer) where that is 13 words or more. Runs that stand in
+more than 5 % of a set's items (and in more than 10 items) are its template, such as a system prompt, and count for
+nothing.
 
 Items of fewer than 8 words in all leak only where a training text equals them as a whole.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +39,15 @@ WIDTH = 8
 SHARE = 0.15
 MOST = 0.8
 _TELLING = 9  # three words of three points each
+# Chosen by what the gate wrongly took from the standard library and the packages; checked on another set's items.
+_TELLS_NOTHING = frozenset(
+    re.findall(
+        r"\w+",
+        """zero one two three four five six seven eight nine ten eleven twelve twenty hundred thousand
+        first second third and break class continue def elif else enumerate except false float for
+        from import int isinstance len list none not null print range return self set str sum true try while with""",
+    )
+)
 _TEMPLATE_ITEMS, _TEMPLATE_SHARE = 10, 0.05
 _PLACES = 32  # of one run that are looked at: a phrase of many items is attributed to the first ones
 
@@ -92,6 +104,10 @@ class Guard:
         texts = [part for parts in items for part in parts]
         self.words = words_of(texts)
         self._points = _points_of(texts, self.words)
+        # One part of several has to be of 13 words where only its being whole tells: many programs hold a short one.
+        lone_P = np.bincount(self.item_P, minlength=self.items)[self.item_P] == 1
+        words_P = np.diff(self.words.begin_N)
+        self._least_P = np.maximum(np.ceil(MOST * words_P), np.where(lone_P, 0, RUN)).astype(np.int64)
         self.templates = 0
         self._short = {
             self.words.of(p).tobytes(): p for p, n in enumerate(np.diff(self.words.begin_N)) if 0 < n < WIDTH
@@ -109,7 +125,7 @@ class Guard:
         stretches = stretches[np.lexsort((stretches[:, 3], stretches[:, 1], stretches[:, 0]))]
         words_P = np.diff(begin_P)
         best: dict[tuple[int, int], Leak] = {}
-        verdicts = leak_scan.verdicts_of(stretches, words_P, RUN, SHARE, MOST).tolist()
+        verdicts = leak_scan.verdicts_of(stretches, words_P, self._least_P, RUN, SHARE).tolist()
         for text, part, at, guarded_at, longest, covered in (*verdicts, *self._equal(words)):
             item = int(self.item_P[part])
             leak = Leak(text, item, longest, covered / int(words_P[part]), at, guarded_at)
@@ -166,7 +182,7 @@ def _points_of(texts: Sequence[str], words: Words) -> NDArray[np.uint8]:
 
 def _points(word: str) -> int:
     if len(word) >= 3 and not word[0].isdigit():
-        return 3
+        return 0 if word in _TELLS_NOTHING else 3
     return 0 if word.isascii() else 1
 
 
