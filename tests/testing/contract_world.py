@@ -170,6 +170,9 @@ TABLE: dict[str, Builder] = {
     "plan.survey": lambda p, w: {"models": _folder(p, w.model, "models/tiny").split("/")[0]},
     "collect.files": lambda p, w: {"glob": _lines(p), "licence": "MIT"},
     "collect.bucket": lambda p, w: {"address": _share(p), "licence": "MIT"},
+    "collect.candidates": lambda p, w: {
+        "folder": _share(p), "data": put(p, w.data), "query": "docstrings of functions", "sample": 20,
+    },
     "collect.git": lambda p, w: _repository(p),
     "collect.hub": lambda p, w: {"dataset": _hub(p), "licence": "MIT"},
     "collect.python_sources": lambda p, w: {"what": "pairs", "modules": 12},

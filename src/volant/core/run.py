@@ -6,12 +6,13 @@ These belong to the run, never to a method's settings, so that the same call mea
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from volant.core.artifact import Dataset
 from volant.core.errors import Interrupted
 from volant.core.outside import Snapshot
 from volant.core.paths import Resolver
@@ -111,6 +112,8 @@ class Run:
         resolver: for file names in settings.
         records: read access to requests, feedback, ratings and past runs.
         forgotten: ids of records that the project was asked to forget; gathering methods call `remembered`.
+        past: the datasets that finished runs of the project made and that are still kept, newest first. Like the
+            runs in `records` they do not make a step stale: for looking at what exists, never for data to learn from.
         spec_steps: the coming steps as `(name, method, settings, inputs by name)`; for `plan.sizing`.
     """
 
@@ -127,6 +130,7 @@ class Run:
     records: RecordsReader | None = None
     outside: dict[str, Snapshot] = field(default_factory=dict)
     forgotten: frozenset[str] = frozenset()
+    past: Callable[[], Iterable[Dataset]] = tuple
     spec_steps: list[tuple[str, str, dict[str, Any], dict[str, list[str]]]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 

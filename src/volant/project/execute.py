@@ -249,6 +249,7 @@ def _as_run(
         records=project.reader(),
         outside=call.outside,
         forgotten=project.forgotten,
+        past=project.past_datasets,
         spec_steps=spec_steps,
         stop=project.stop,
     )

@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import psutil
 
-from volant.core.artifact import Artifact
+from volant.core.artifact import Artifact, Dataset
 from volant.core.errors import ArtifactError, MachineError, SpecError, did_you_mean
 from volant.core.method import Method, method_of
 from volant.core.outside import Snapshot
@@ -147,6 +147,16 @@ class Project:
     def reader(self) -> RecordsReader:
         """What methods may read of the records."""
         return FeedbackAfter(self.records.reader())
+
+    def past_datasets(self) -> Iterator[Dataset]:
+        """The datasets that finished runs made and that the store still has, newest first, each once."""
+        seen: set[str] = set()
+        for row in self.records.runs(status="done"):
+            if row.artifact and row.artifact not in seen and self.store.has(row.artifact):
+                seen.add(row.artifact)
+                artifact = self.store.get(row.artifact)
+                if isinstance(artifact, Dataset):
+                    yield artifact
 
     def narrow(self, snapshot: Snapshot) -> Snapshot:
         """Within a turn, a snapshot of the records leaves out feedback that an earlier turn judged."""

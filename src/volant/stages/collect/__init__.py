@@ -6,6 +6,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 
 | method           | when to pick it                                                               |
 |------------------|-------------------------------------------------------------------------------|
+| `candidates`     | first of all: which data there is, ranked by relevance, licence, size, overlap |
 | `files`          | your own files: texts, images or tables, as the goal's modality reads them    |
 | `hub`            | a dataset of the Hugging Face hub, or a local copy of one                     |
 | `bucket`         | what lies below an S3 prefix, or another store of objects                     |
@@ -21,6 +22,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 
 from volant.stages.collect.balance import balance as balance
 from volant.stages.collect.bucket import bucket as bucket
+from volant.stages.collect.candidates import candidates as candidates
 from volant.stages.collect.clean import clean as clean
 from volant.stages.collect.files import files as files
 from volant.stages.collect.git import git as git
