@@ -38,6 +38,8 @@ def clean(
     max_duplicate_phrases: Annotated[float, Field(gt=0, le=1)] = 0.3,
     personal: Literal["mask", "drop", "keep"] = "mask",
     client_cap: Annotated[float, Field(gt=0, le=1)] = 0.2,
+    rules: list[Literal["gopher", "c4", "c4_loose", "fineweb"]] | None = None,
+    thresholds: dict[str, float] | None = None,
 ) -> Dataset:
     """Clean, deduplicate and guard datasets.
 
@@ -59,17 +61,25 @@ def clean(
         personal: e-mail addresses, public IP addresses, telephone, card, account and identity numbers and keys are
             masked (`mask`), drop their record (`drop`) or stay (`keep`).
         client_cap: feedback rows that one client may add, as a share (0 to 1) of the other records.
+        rules: published rule sets that judge plain texts in place of the seven thresholds above, in this order;
+            FineWeb's recipe is `[gopher, c4_loose, fineweb]`. `c4` and `c4_loose` also take single rows out of the
+            texts that stay.
+        thresholds: other thresholds of single rules of these sets, by the name that a drop gives
+            (`{gopher_min_words: 20}`).
 
     Returns:
         One Dataset; dropped records lie beside the kept ones with their reasons.
 
     Raises:
         DataError: a split is empty before or after cleaning.
+        SettingError: `thresholds` names no rule of `rules`.
     """
     from volant.modalities.quality import Rules
+    from volant.modalities.text_rules import rules_of
     from volant.store.dataset import dropped, rows, writer
 
-    rules = Rules(
+    published = rules_of(rules or [], thresholds)
+    own = Rules(
         min_words=min_words, max_words=max_words, min_letters=min_letters, max_symbols=max_symbols,
         max_duplicate_lines=max_duplicate_lines, max_top_phrase=max_top_phrase,
         max_duplicate_phrases=max_duplicate_phrases,
@@ -83,7 +93,8 @@ def clean(
             where=run.step, fix="Give at least three records (better: hundreds).",
         )  # fmt: skip
     passes: tuple[Callable[[], None], ...] = (
-        lambda: _judge_each(run, samples, rules),
+        lambda: _judge_each(run, samples, own, plain=not rules),
+        lambda: _judge_published(run, samples, rules or [], published),
         lambda: _judge_personal(samples, personal),
         lambda: _drop_exact(samples),
         lambda: _drop_near(run, samples, near),
@@ -118,7 +129,7 @@ def _kept(samples: Sequence[Sample]) -> list[int]:
     return sorted(alive, key=lambda i: (samples[i].source.origin == "feedback", right[samples[i].split], i))
 
 
-def _judge_each(run: Run, samples: list[Sample], rules: Any) -> None:
+def _judge_each(run: Run, samples: list[Sample], rules: Any, plain: bool) -> None:
     from volant.modalities import open_modality
     from volant.modalities.quality import broken_answer, broken_rule
 
@@ -131,10 +142,32 @@ def _judge_each(run: Run, samples: list[Sample], rules: Any) -> None:
             sample.drop = f"check: {problems[0]} against none"
             continue
         if sample.shape == "text":
-            sample.drop = broken_rule(sample.text, rules)
+            sample.drop = broken_rule(sample.text, rules) if plain else ""
         elif sample.shape not in CONTENT_SHAPES:
             answer = sample.target or "\n".join(m["content"] for m in sample.messages if m["role"] == "assistant")
             sample.drop = broken_answer(sample.text, answer, rules)
+
+
+def _judge_published(run: Run, samples: list[Sample], presets: Sequence[str], rules: Sequence[Any]) -> None:
+    """Drop plain texts by published rules, and take out the rows that C4 does not keep."""
+    import pyarrow as pa
+
+    from volant.modalities.text_features import features, trimmed
+    from volant.modalities.text_rules import broken
+
+    order = [i for i, sample in enumerate(samples) if presets and sample.shape == "text" and not sample.drop]
+    for at in range(0, len(order), 1000):
+        run.check_stop()
+        part = order[at : at + 1000]
+        texts = pa.array([samples[i].text for i in part], pa.large_string())
+        drops = broken(features(texts), rules)
+        for place, drop in drops.items():
+            samples[part[place]].drop = drop
+        if "c4" in presets or "c4_loose" in presets:
+            after, went = trimmed(texts, punctuation="c4" in presets)
+            for place, (text, gone) in enumerate(zip(after.to_pylist(), went.tolist(), strict=True)):
+                if place not in drops and text != samples[part[place]].text:
+                    samples[part[place]] = with_texts(samples[part[place]], [text], rows_dropped=gone)
 
 
 def _judge_personal(samples: list[Sample], personal: str) -> None:

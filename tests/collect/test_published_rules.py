@@ -1,0 +1,78 @@
+"""`collect.clean` by the rules of Gopher, C4 and FineWeb."""
+
+import itertools
+
+import pytest
+
+from volant.core.artifact import Dataset
+from volant.core.errors import SettingError
+from volant.core.run import Run
+from volant.core.sample import Sample, Source, sample_id
+from volant.stages import collect
+from volant.store import dataset as store
+
+SPLITS = ("test", "validation", "train", "train", "train", "train", "train", "train", "train")
+NAMES = ["".join(letters) for letters in itertools.product("bdfgk", "aeiou", "lmnrst", "aeiou", "nrst")]
+
+
+def run_in(folder, step="step", **named):
+    (folder / step).mkdir(parents=True)
+    (folder / f"{step}-work").mkdir()
+    return Run(step=step, out=folder / step, work=folder / f"{step}-work", **named)
+
+
+def prose(number, lines=8):
+    """Lines of words that no other number has, between words that all texts have."""
+    found = []
+    for line in range(lines):
+        at = (number * lines + line) * 5 % (len(NAMES) - 5)
+        found.append("The {} of {} and {} that {} have with {}.".format(*NAMES[at : at + 5]))
+    return found
+
+
+def sample(text, split="train"):
+    return Sample(id=sample_id(text), shape="text", source=Source(uri="t", licence="MIT"), content=text, split=split)
+
+
+def cleaned(folder, samples, step="clean", **settings):
+    data = run_in(folder, f"{step}-data")
+    with store.writer(data.out) as out:
+        out.write_all(samples)
+    result = collect.clean(run_in(folder, step), Dataset(data.out), **settings)
+    return {s.id: s.drop for s in store.dropped(result)}, list(store.rows(result))
+
+
+def test_published_rules_judge_plain_texts_and_c4_takes_rows_out(tmp_path):
+    good = ["\n".join([*prose(i), "Menu", "  by nobody", "This one [12] ends well."]) for i in range(7)]
+    bad = ["too short", "\n".join([prose(8, 1)[0]] * 9), "\n".join([*prose(9), "Here stands { as well."])]
+    samples = [sample(text, split) for text, split in itertools.zip_longest([*good, *bad], SPLITS, fillvalue="train")]
+    drops, kept = cleaned(tmp_path, samples, rules=["gopher", "c4"])
+    assert drops == {
+        samples[7].id: "gopher_top_2: 1 against 0.2",
+        samples[8].id: "gopher_lines_again: 0.888889 against 0.3",
+        samples[9].id: "c4_curly_bracket: 1 against 0",
+    }
+    by_parent = {s.parents[0]: s for s in kept}
+    assert list(by_parent) == [s.id for s in (*samples[2:7], samples[1], samples[0])]
+    for number in range(7):
+        found = by_parent[samples[number].id]
+        assert found.text == "\n".join([*prose(number), "This one  ends well."]) and found.attrs == {"rows_dropped": 2}
+        assert found.id == sample_id("text", "", found.text, "", "")
+
+
+def test_a_threshold_is_changed_by_the_name_of_its_rule(tmp_path):
+    samples = [sample("\n".join(prose(i)), split) for i, split in enumerate(SPLITS)]
+    samples[4] = sample("\n".join(prose(40, 2)))
+    drops, _ = cleaned(tmp_path, samples, rules=["gopher"], thresholds={"gopher_min_words": 3})
+    assert drops == {}
+    drops, _ = cleaned(tmp_path, samples, "strict", rules=["gopher"], thresholds={"gopher_stop_words": 3})
+    assert drops == {samples[4].id: "gopher_min_words: 22 against 50"}
+    with pytest.raises(SettingError, match="Did you mean 'gopher_min_words'"):
+        cleaned(tmp_path, samples, "wrong", rules=["gopher"], thresholds={"gopher_min_word": 3})
+
+
+def test_fineweb_asks_for_ends_of_lines(tmp_path):
+    samples = [sample("\n".join(prose(i)), split) for i, split in enumerate(SPLITS)]
+    samples[3] = sample("\n".join(line.rstrip(".") for line in prose(3)))
+    drops, kept = cleaned(tmp_path, samples, rules=["gopher", "c4_loose", "fineweb"])
+    assert drops == {samples[3].id: "fineweb_terminal_lines: 0 against 0.12"} and not any(s.parents for s in kept)
