@@ -73,6 +73,7 @@ def test_relevant_usable_and_new_data_comes_first(project):
     page = (made.path / "index.html").read_text()
     assert "hives" in page and "forbids commercial use" in page
     taken = rows["hives"]["take"]
+    assert rows["hives"]["fields"] == ["text"]
     assert taken == {"use": "collect.files", "glob": ["lake/hives/**/*.jsonl"], "licence": "mit"}
     taken.pop("use")
     assert sum(project.run(collect.files, **taken).about["splits"].values()) == 200
@@ -87,6 +88,18 @@ def test_what_is_there_already_ranks_lower(project):
     assert list(rows) == ["new", "half", "old"]
     # A tenth of it is in validation and another in test, which are no training data.
     assert rows["new"]["overlap"] < 0.05 and 0.35 < rows["half"]["overlap"] < 0.55 and rows["old"]["overlap"] > 0.75
+
+
+def test_records_are_read_whatever_their_fields_are_called(project):
+    asked = [
+        {"question": f"How do bees make honey {n}?", "turns": [{"reply": ["In cells."]}], "n": n} for n in range(30)
+    ]
+    lay(project, "asked", "mit", "".join(json.dumps(one) + "\n" for one in asked))
+    (project.root / "lake" / "asked" / "LICENSE").write_text("Further terms.")
+    lay(project, "dull", "mit", texts("trains", 30))
+    _, rows = ranked(project)
+    assert list(rows) == ["asked", "dull"] and rows["asked"]["fields"] == ["n", "question", "turns"]
+    assert rows["asked"]["sampled"] == 30 and rows["asked"]["hindrance"] == ""
 
 
 def test_past_runs_are_candidates_of_their_own(project):

@@ -477,3 +477,28 @@ def test_datasets_saved_to_disk_are_read_as_they_lie(project):
     assert len(list(store.rows(project.run(collect.hub, dataset="one", licence="MIT")))) == 40
     both = project.run(collect.hub, dataset="two", licence="MIT")
     assert (store.count(both, "train"), store.count(both, "validation"), store.count(both, "test")) == (39, 1, 5)
+
+
+# --- poison ------------------------------------------------------------------------------
+
+
+def test_poisoned_files_are_counted_reported_and_survived(project, tmp_path):
+    from volant.testing.poison_texts import poisoned_texts
+
+    data = project.root / "data"
+    data.mkdir(parents=True)
+    (data / "good.jsonl").write_text(lines(200))
+    names = {}
+    for number, (said, (ending, content)) in enumerate(poisoned_texts().items()):
+        names[f"data/poison{number}{ending}"] = said
+        (data / f"poison{number}{ending}").write_bytes(content)
+    mixed = [lines(3).encode(), b'{"text": "caf\xe9 in Latin-1"}\n', b'{"text": "cut o\n', b'{"text": "NUL \\u0000"}\n',
+             b"\0\0\0\n", lines(3, start=500).encode()]  # fmt: skip
+    (data / "mixed.jsonl").write_bytes(b"".join(mixed))
+    (data / "long.jsonl").write_bytes(b'{"text": "' + b"x" * 40_000_000 + b'"}\n' + lines(2, start=700).encode())
+    made = project.run(collect.files, glob="data/*", licence="MIT")
+    told = refused(made)
+    assert not [said for name, said in names.items() if not any(r["where"].startswith(name) for r in told)]
+    assert [r["where"] for r in told if "mixed" in r["where"]] == [f"data/mixed.jsonl:{n}" for n in (4, 5, 6, 7)]
+    assert sum("long.jsonl" in r["where"] for r in told) == 1
+    assert sum(made.about["splits"].values()) == 208

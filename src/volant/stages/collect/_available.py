@@ -16,11 +16,15 @@ from typing import Any
 from volant.core import Dataset, Run, Sample
 from volant.core.errors import RemoteError, VolantError
 from volant.core.outside import OutsideFile
+from volant.core.protocols import Refusal
 
 FILES = 20
 """Files of a folder whose first records are read, spread over its list."""
 _CARD = ("readme.md", "datasheet.md", "croissant.json", "dataset.json", "artifact.json", "metadata.json")
 _CARD_BYTES = 200_000
+_LOOKED_AT = 40_000  # records of one file, good and bad
+_FIELDS = 40
+_PIECE = 2_000  # characters of a record that are looked at
 _BYTES_A_RECORD = 500  # what a record of the hub, which names only their number, is taken to have
 
 
@@ -40,6 +44,7 @@ class Found:
         relevance: 0 to 1, by the words of the brief.
         overlap: share (0 to 1) of its sampled records that is there already; None where it was not looked at.
         found: words of the brief that it has.
+        fields: what its records call their fields, for the setting `fields`.
     """
 
     name: str
@@ -55,12 +60,13 @@ class Found:
     overlap: float | None = None
     score: float = 0.0
     found: list[str] = field(default_factory=list)
+    fields: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The row of `plan.json`."""
         rounded = {"relevance": round(self.relevance, 4), "score": round(self.score, 4)}
         overlap = None if self.overlap is None else round(self.overlap, 4)
-        names = ("name", "where", "licence", "hindrance", "bytes", "records", "take", "found")
+        names = ("name", "where", "licence", "hindrance", "bytes", "records", "take", "found", "fields")
         row = {name: getattr(self, name) for name in names}
         return {**row, **rounded, "overlap": overlap, "sampled": len(self.samples)}
 
@@ -89,7 +95,9 @@ def _folder(
     globs = [place] if data[0].name == name else [f"{place}/**/*{ending}" for ending in endings]
     one = Found(name, "folder", licence, bytes=sum(file.bytes for file in data), about=f"{name} {card}")
     one.take = {"use": "collect.files", "glob": globs, "licence": licence or "?"}
-    one.samples = list(islice(_first_records(run, data, most), most))
+    sampled = list(islice(_first_records(run, data, most), most))
+    one.samples = [sample for sample, _ in sampled]
+    one.fields = sorted({name for _, names in sampled for name in names})[:_FIELDS]
     one.hindrance = _hindrance(licence, run.goal.use) or ("" if one.samples else "no record in it can be read")
     return one
 
@@ -182,7 +190,7 @@ def _card(told: Sequence[OutsideFile]) -> tuple[str, str]:
         name = PurePosixPath(file.name).name.lower()
         if name.endswith(".md"):
             texts.append(text)
-            licences.append(card_licence(text))
+            licences.append(card_licence(text) or licence_of(text))
         elif name == "dataset.json":
             try:
                 licences.append(" AND ".join(sorted(json.loads(text).get("licences") or {})))
@@ -193,23 +201,58 @@ def _card(told: Sequence[OutsideFile]) -> tuple[str, str]:
     return "\n".join(texts), next(filter(None, licences), "")
 
 
-def _first_records(run: Run, files: Sequence[OutsideFile], most: int) -> Iterator[Sample]:
-    """The first records of files spread over the list, of each about as many; what cannot be read is passed over."""
-    from volant.core.sample import Source
-    from volant.modalities import open_modality
+def _first_records(run: Run, files: Sequence[OutsideFile], most: int) -> Iterator[tuple[Sample, list[str]]]:
+    """The first records of files spread over the list, of each about as many, and the names of their fields.
 
-    modality = open_modality(run.modality)
+    What cannot be read is passed over.
+    """
     step = max(1, len(files) // FILES)
     chosen = list(files)[::step][:FILES]
     each = -(-most // len(chosen))
-    source = Source(uri="", licence="LicenseRef-unknown")
     for file in chosen:
         run.check_stop()
         try:
-            loaded = modality.load(file, source, piece_chars=8000)
-            yield from islice((item for item in islice(loaded, 4 * each) if isinstance(item, Sample)), each)
+            yield from islice(_texts(file) if run.modality == "text" else _contents(run.modality, file), each)
         except VolantError:
             continue
+
+
+def _texts(file: OutsideFile) -> Iterator[tuple[Sample, list[str]]]:
+    """Records of text with all that they say, whatever their fields are called; a document in pieces of equal use.
+
+    Pieces keep candidates comparable: a book in one piece has any word.
+    """
+    from volant.core.sample import Source, sample_id
+    from volant.modalities.text import cut
+    from volant.modalities.text_files import records
+
+    for record in islice(records(file), _LOOKED_AT):
+        if isinstance(record, Refusal):
+            continue
+        pieces = cut("\n".join(_said(record.fields)), _PIECE)
+        names = [] if record.document else sorted(map(str, record.fields))
+        source = Source(uri=record.place, licence="LicenseRef-unknown")
+        for piece in pieces if record.document else pieces[:1]:
+            yield Sample(id=sample_id(piece), shape="text", content=piece, source=source), names
+
+
+def _said(value: Any, depth: int = 0) -> Iterator[str]:
+    """The texts in a record, those of lists and objects in it as well."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list) and depth < 4:
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _said(part, depth + 1)
+
+
+def _contents(modality: str, file: OutsideFile) -> Iterator[tuple[Sample, list[str]]]:
+    from volant.core.sample import Source
+    from volant.modalities import open_modality
+
+    source = Source(uri="", licence="LicenseRef-unknown")
+    for item in islice(open_modality(modality).load(file, source), _LOOKED_AT):
+        if isinstance(item, Sample):
+            yield item, []
 
 
 def _hindrance(licence: str, use: str) -> str:

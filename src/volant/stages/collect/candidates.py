@@ -182,7 +182,10 @@ def _page(body: dict[str, Any]) -> str:
         for one in body["candidates"]
     ]  # fmt: skip
     heads = ["dataset", "found in", "licence", "size", "relevance", "there already", "rank by", "words found", ""]
-    steps = [(one["name"], json.dumps(one["take"], ensure_ascii=False)) for one in body["candidates"]]
+    steps = [
+        (one["name"], json.dumps(one["take"], ensure_ascii=False), ", ".join(one["fields"]))
+        for one in body["candidates"]
+    ]
     places = {"a folder": body["searched"]["folder"], "past runs": True, "the hub": body["searched"]["hub"]}
     looked = [name for name, done in places.items() if done]
     note = (
@@ -194,7 +197,7 @@ def _page(body: dict[str, Any]) -> str:
         paragraph(f"Looked at: {', '.join(looked)}. Looked for: {', '.join(body['words'])}."),
         section("What there is", table(heads, rows, numeric=(4, 5, 6)) if rows else paragraph("Nothing was found."),
                 paragraph(note, kind="note")),
-        section("How to gather it", table(["dataset", "step"], steps)) if rows else "",
+        section("How to gather it", table(["dataset", "step", "its fields"], steps)) if rows else "",
     ]  # fmt: skip
     return page("Data that could be gathered", "\n".join(parts), eyebrow="Collect")
 
