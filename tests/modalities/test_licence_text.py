@@ -40,6 +40,9 @@ def test_a_text_with_further_terms_is_left_to_a_person():
         ("<!-- SPDX-License-Identifier: CC-BY-4.0 -->", "CC-BY-4.0"),
         ("x" * 5000 + "SPDX-License-Identifier: MIT", ""),
         ("no licence", ""),
+        ("//\n// SPDX-License-Identifier: ISC\n", "ISC"),
+        ("a = '# SPDX-License-Identifier: MIT'\n", ""),
+        ("Write SPDX-License-Identifier: MIT at the top of each file.", ""),
     ],
 )
 def test_what_a_source_file_states(text, name):
