@@ -17,7 +17,7 @@ NAMES = re.compile(r"^(licen[cs]e|copying|unlicense|copyright)([._-].*)?$", re.I
 """Names of licence files, at the root of a repository."""
 
 # At the beginning of a comment; a text that speaks of such lines states nothing of itself.
-_STATED = re.compile(r"^[\s/*#;%<!.-]*(?:REM |dnl )?SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+() -]+)", re.MULTILINE)
+_STATED = re.compile(r"^[ \t/*#;%<!.-]*(?:REM |dnl )?SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+() -]+)", re.MULTILINE)
 _WORD = re.compile(r"[a-z0-9.]+")
 _MIT = "permission is hereby granted free of charge to any person obtaining a copy of this software and associated"
 _KEEP = "the above copyright notice and this permission notice shall be included in all copies"

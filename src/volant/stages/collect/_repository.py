@@ -170,6 +170,7 @@ def _fetched(run: Run, address: str, commit: str) -> Repository:
         if told.returncode:
             told = _run(draft, "fetch", *quiet, "--", address, "+refs/*:refs/fetched/*", allow="http:https")
         if told.returncode:
+            run.check_stop()  # Ctrl-C ends git as well
             first = told.stderr.decode("utf-8", "replace").strip().split("\n")[0]
             raise RemoteError(f"it cannot be fetched: {first}", where=address, fix="Check address and network.")
         draft.rename(folder)
