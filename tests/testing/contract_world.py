@@ -188,7 +188,7 @@ TABLE: dict[str, Builder] = {
         "query": "SELECT id, question AS prompt, answer AS completion FROM asked", "key": ["id"], "licence": "MIT",
         "file": small_sources.database(p.root / "asked.db"),
     },
-    "collect.split": lambda p, w: {"data": put(p, w.data)},
+    "collect.split": lambda p, w: {"data": put(p, w.data), "earlier": put(p, w.data)},
     "pretrain.base": lambda p, w: {"source": _folder(p, w.model, "tiny")},
     "pretrain.masked": lambda p, w: {
         "data": put(p, w.data), "depth": 1, "tokens": 4000, "vocab": 320, "context": 64, "batch_tokens": 256,

@@ -8,7 +8,7 @@ Pairs that hold join into clusters; the first of each cluster stays, whatever or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volant.modalities.banding import Pairs, candidate_pairs
-from volant.modalities.minhash import bands_for, shingle_sets, signatures
+from volant.modalities.minhash import LENGTH, bands_for, shingle_sets, signatures
 from volant.modalities.words import Words, words_of
 
 MARGIN = 0.15
@@ -96,6 +96,37 @@ def text_clusters(texts: Sequence[str], similarity: float) -> Clusters:
     """Clusters of texts that fit into memory."""
     words = words_of(texts)
     return near_clusters(signatures(words), similarity, lambda wanted: shingles_at(words, wanted))
+
+
+def streamed_clusters(
+    texts: Callable[[], Iterator[Sequence[str]]], similarity: float, *, work: Path, since: int = 0
+) -> Clusters:
+    """Clusters of texts that are read batch by batch and never held: for each 512 bytes stay, on disk.
+
+    Args:
+        texts: gives all texts in batches, each time that it is called the same ones: once for the signatures, once
+            more for the exact similarity of candidates.
+        work: folder for the signatures and the bands.
+        since: pairs of two texts before this index are not looked for.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "signatures").open("wb") as file:
+        for batch in texts():
+            file.write(signatures(words_of(batch)).tobytes())
+    count = (work / "signatures").stat().st_size // (4 * LENGTH)
+    shape = (count, LENGTH)
+    signature_NP = np.memmap(work / "signatures", np.uint32, "r", shape=shape) if count else np.zeros(shape, np.uint32)
+
+    def shingles_of(wanted: NDArray[np.int64]) -> list[NDArray[np.uint64]]:
+        found: list[NDArray[np.uint64]] = []
+        first = 0
+        for batch in texts() if len(wanted) else ():
+            inside = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + len(batch))] - first
+            found += shingle_sets(words_of([batch[i] for i in inside.tolist()]))
+            first += len(batch)
+        return found
+
+    return near_clusters(signature_NP, similarity, shingles_of, work=work / "bands", since=since)
 
 
 def shingles_at(words: Words, wanted: NDArray[np.int64]) -> list[NDArray[np.uint64]]:

@@ -17,7 +17,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
 | `balance`        | classes and protected groups: how many, and how labels fall to them           |
 | `mix`            | shares of sources or datasets, repetition, quality up-sampling; after `clean` |
-| `split`          | other shares than 80/10/10, or another seed of the deal; before `clean`       |
+| `split`          | near duplicates, groups or dates to one side each; before `clean`          |
 """
 
 from volant.stages.collect.balance import balance as balance

@@ -25,6 +25,7 @@ from pydantic import Field
 from volant.core import Dataset, Run, Sample, Score
 from volant.core.errors import DataError, SettingError, did_you_mean
 from volant.core.sample import sample_id
+from volant.stages.collect._named import named
 
 QUARTERS = 4
 
@@ -56,7 +57,7 @@ def mix(
     """Mix datasets by weight or temperature, with a cap on repetition.
 
     A part or a stratum is named by `dataset` (the step that made it), `source` (the file it came from), `licence`,
-    `origin`, `shape`, `group`, `condition`, `labels.NAME` or `attrs.NAME`.
+    `origin`, `shape`, `group`, `condition`, `labels.NAME`, `attrs.NAME` or `columns.NAME` of a row.
 
     Args:
         data: cleaned datasets; a record that lies in two of them is taken from the first.
@@ -132,31 +133,15 @@ def _training(run: Run, data: Sequence[Dataset], names: Sequence[str]) -> Iterat
 def _looked_at(sample: Sample, name: str, by: str, stratify: str, quality: str) -> _Row:
     worth = -math.inf
     if quality:
-        given = _value(sample, name, quality.removeprefix("-"), missing="")
+        given = named(sample, quality.removeprefix("-"), dataset=name, missing="")
         try:
             worth = float(given or "-inf")
         except ValueError as error:
             what = f"{quality.removeprefix('-')} of record {sample.id} is {given!r}, no number."
             raise SettingError(what, fix="Name a number that the records carry.") from error
         worth = -worth if quality.startswith("-") and given else worth
-    return _Row(_value(sample, name, by), _value(sample, name, stratify) if stratify else "", worth, len(sample.text))
-
-
-def _value(sample: Sample, name: str, key: str, missing: str = "none") -> str:
-    """What a record has under a key such as `source` or `attrs.topic`."""
-    kind, _, rest = key.partition(".")
-    if kind == "attrs" and rest:
-        return str(sample.attrs.get(rest, missing))
-    if kind == "labels" and rest:
-        return next((label.value for label in sample.labels if label.name == rest), missing)
-    plain = {
-        "dataset": name, "source": sample.source.place, "licence": sample.source.licence, "shape": sample.shape,
-        "origin": sample.source.origin, "group": sample.group, "condition": sample.condition or missing,
-    }  # fmt: skip
-    if key not in plain:
-        fix = f"{did_you_mean(key, plain)} Or write attrs.NAME or labels.NAME."
-        raise SettingError(f"records have no {key!r}.", fix=fix)
-    return plain[key]
+    stratum = named(sample, stratify, dataset=name) if stratify else ""
+    return _Row(named(sample, by, dataset=name), stratum, worth, len(sample.text))
 
 
 def _shared(
