@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from volant.core.artifact import Dataset
 from volant.core.sample import Source
-from volant.store.shards import parts_of, unreadable
+from volant.store.shards import Part, parts_of, unreadable
 
 ENTRY = np.dtype([("key", "<u8"), ("place", "<u8")])
 """`key`: hash of an id. `place`: row number in the order of `shards`, times two; odd where the id is a parent."""
@@ -53,20 +52,20 @@ def shards(data: Path) -> list[Path]:
     return [*sorted((data / "data").glob("*.parquet")), *sorted((data / "dropped").glob("*.parquet"))]
 
 
-def hashed(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def hashed(ids: Sequence[str]) -> np.ndarray:
     """A 64-bit hash of each string, uint64 [N]; ids of one length are hashed together, eight bytes at a time.
 
     The mixing step is that of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
-    2014). A collision costs a row that is read in vain.
+    2014). A collision costs a row that is read in vain. Arrow is not asked: to make an array of its own it imports
+    pandas, which takes longer than a whole trace.
     """
-    flat = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    flat = flat.cast(pa.large_binary())
-    lengths = pc.binary_length(flat).to_numpy(zero_copy_only=False).astype(np.int64)
-    keys = np.zeros(len(flat), dtype=np.uint64)
+    spelt = [id.encode() for id in ids]
+    lengths = np.fromiter(map(len, spelt), np.int64, len(spelt))
+    keys = np.zeros(len(spelt), dtype=np.uint64)
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
-        part = flat if rows.size == len(flat) else flat.take(pa.array(rows))
-        raw = np.frombuffer(b"".join(part.to_pylist()), dtype=np.uint8).reshape(rows.size, int(length))
+        part = spelt if rows.size == len(spelt) else [spelt[row] for row in rows]
+        raw = np.frombuffer(b"".join(part), dtype=np.uint8).reshape(rows.size, int(length))
         padded = np.zeros((rows.size, max(1, -(-int(length) // 8)) * 8), dtype=np.uint8)
         padded[:, : raw.shape[1]] = raw
         keys[rows] = _mixed(padded.view("<u8"), int(length))
@@ -90,13 +89,13 @@ def made_index(data: Path) -> np.ndarray:
         table = pq.read_table(file, columns=["id", "parents"], use_threads=False)
         if not table.num_rows:
             continue
-        keys.append(hashed(table["id"]))
+        keys.append(hashed(table["id"].to_pylist()))
         places.append(np.arange(start, start + table.num_rows, dtype=np.uint64) * np.uint64(2))
         parents = table["parents"].combine_chunks()
         above = parents.flatten()
         if len(above):
-            keys.append(hashed(above))
-            rows = pc.list_parent_indices(parents).to_numpy(zero_copy_only=False).astype(np.uint64)
+            keys.append(hashed(above.to_pylist()))
+            rows = parents.value_parent_indices().to_numpy(zero_copy_only=False).astype(np.uint64)
             places.append((rows + np.uint64(start)) * np.uint64(2) + np.uint64(1))
         start += table.num_rows
     index = np.zeros(sum(map(len, keys)), dtype=ENTRY)
@@ -121,6 +120,7 @@ class RecordIndex:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: dict[str, np.ndarray] = {}
+        self._parts: dict[str, list[Part]] = {}
 
     def add(self, data: Dataset) -> np.ndarray:
         """The index of a dataset, made where there is none yet.
@@ -151,6 +151,7 @@ class RecordIndex:
     def remove(self, digest: str) -> None:
         """Forget the index of a dataset that is gone."""
         self._open.pop(digest, None)
+        self._parts.pop(digest, None)
         (self.folder / f"{digest}.npy").unlink(missing_ok=True)
 
     def find(self, data: Dataset, ids: Collection[str], *, children: bool = False) -> list[Held]:
@@ -163,29 +164,32 @@ class RecordIndex:
             return []
         wanted = set(ids)
         index = self.add(data)
-        keys = np.sort(hashed(pa.array(sorted(wanted), pa.string())))
+        keys = np.sort(hashed(sorted(wanted)))
         low = np.searchsorted(index["key"], keys, "left")
         high = np.searchsorted(index["key"], keys, "right")
         places = np.unique([int(index["place"][i]) for a, b in zip(low, high, strict=True) for i in range(a, b)])
         rows = [int(p) // 2 for p in places if bool(int(p) % 2) == children]
-        found = _read(data, rows)
+        found = self._read(data, rows)
         if children:
             return [held for held in found if wanted & set(held.parents)]
         return [held for held in found if held.id in wanted]
 
-
-def _read(data: Dataset, rows: Sequence[int]) -> Iterator[Held]:
-    """The rows of those numbers; only the row groups that hold one are read."""
-    todo, start = sorted(set(rows)), 0
-    for part in parts_of(shards(data.path)):
-        here = [row - start for row in todo if row < start + part.rows]
-        if here:
-            table = part.read(_COLUMNS)
-            yield from (_held(data.digest, row) for row in table.take(pa.array(here)).to_pylist())
-            todo = todo[len(here) :]
-        if not todo:
+    def _read(self, data: Dataset, rows: Sequence[int]) -> Iterator[Held]:
+        """The rows of those numbers; only the row groups that hold one are read."""
+        if not rows:
             return
-        start += part.rows
+        if data.digest not in self._parts:  # opening a shard costs more than reading a row group of it
+            self._parts[data.digest] = list(parts_of(shards(data.path)))
+        todo, start = sorted(set(rows)), 0
+        for part in self._parts[data.digest]:
+            here = [row - start for row in todo if row < start + part.rows]
+            if here:
+                table = part.read(_COLUMNS)
+                yield from (_held(data.digest, table.slice(row, 1).to_pylist()[0]) for row in here)
+                todo = todo[len(here) :]
+            if not todo:
+                return
+            start += part.rows
 
 
 def _held(digest: str, row: dict[str, Any]) -> Held:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from volant.core.errors import ArtifactError
@@ -169,6 +168,8 @@ def unreadable(file: Path, error: Exception) -> ArtifactError:
 
 def _sizes(table: pa.Table) -> np.ndarray:
     """About how many bytes each row holds: its text and media, and 128 for the rest; int64 [rows]."""
+    import pyarrow.compute as pc  # reading needs none of it, and it takes as long as all the rest of Arrow
+
     total = np.full(table.num_rows, 128, np.int64)
     for column in table.columns:
         if pa.types.is_string(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_string(column.type):
