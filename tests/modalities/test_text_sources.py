@@ -143,6 +143,18 @@ def test_a_pdf_is_one_document_with_its_own_date(tmp_path):
     assert read(tmp_path, "a.pdf", raw, source=stated)[0].source.collected_at == "2024-01-01"
 
 
+def test_a_member_without_a_name_is_passed_over(tmp_path):
+    found = read(tmp_path, "a.zip", zip_of({"a.txt": b"Some words.", "": b"Other words."}))
+    assert texts(found) == ["Some words."] and reasons(found) == ["a.zip: files in it that are not read: 1 no ending"]
+
+
+def test_a_library_says_nothing_beside_the_refusals(tmp_path, caplog):
+    raw, _ = pdf_of("One page of words.", "Another page.")
+    for number, spoilt in enumerate((raw[:-40], raw[:60], raw.replace(b"/Kids [", b"/Kids [ \x04"))):
+        read(tmp_path, f"{number}.pdf", spoilt)
+    assert caplog.records == []
+
+
 def test_pdfs_that_cannot_be_read_say_why(tmp_path):
     raw, writer = pdf_of("Secret words.")
     writer.encrypt("key", algorithm="RC4-128")

@@ -128,9 +128,10 @@ def _block(block: Any) -> str:
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
     """The library's log is not the user's: what matters becomes a refusal."""
-    logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
+    logger = logging.getLogger(name)  # its modules log by names below this one, and take their level from it
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.setLevel(before)

@@ -21,7 +21,7 @@ MAX_RATIO = 200
 MAX_MEMBERS = 1_000_000
 BROKEN = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError, ValueError, KeyError,
-    NotImplementedError, OverflowError,
+    IndexError, NotImplementedError, OverflowError,
 )  # fmt: skip
 """What reading a damaged archive raises."""
 
@@ -48,7 +48,7 @@ class Archive:
         except BROKEN as error:
             raise BadFile(f"is no zip file that can be read: {first_line(error)}") from error
         try:
-            self.members = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
+            self.members = {info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")}
             self._check(packed, most)
         except BadFile:
             self._zip.close()
