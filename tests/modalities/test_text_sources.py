@@ -143,9 +143,9 @@ def test_a_pdf_is_one_document_with_its_own_date(tmp_path):
     assert read(tmp_path, "a.pdf", raw, source=stated)[0].source.collected_at == "2024-01-01"
 
 
-def test_a_member_without_a_name_is_passed_over(tmp_path):
+def test_a_member_without_a_name_is_refused(tmp_path):
     found = read(tmp_path, "a.zip", zip_of({"a.txt": b"Some words.", "": b"Other words."}))
-    assert texts(found) == ["Some words."] and reasons(found) == ["a.zip: files in it that are not read: 1 no ending"]
+    assert texts(found) == ["Some words."] and reasons(found) == ["a.zip/: has no name"]
 
 
 def test_a_library_says_nothing_beside_the_refusals(tmp_path, caplog):

@@ -189,6 +189,8 @@ def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) ->
 
 
 def _leaves(name: str) -> str:
+    if not name:
+        return "has no name"
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or "\0" in name or (path.parts and path.parts[0].endswith(":")):
         return "names a place outside of the archive"
