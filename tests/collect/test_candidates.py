@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+from PIL import Image
 
 import small_sources
 from volant.core.errors import RemoteError, SettingError
@@ -152,3 +153,26 @@ def test_the_hub_is_asked_only_when_online(project, monkeypatch):
 def test_without_a_problem_there_is_nothing_to_look_for(tmp_path):
     with pytest.raises(SettingError, match="what data"):
         Project(tmp_path, device="cpu", threads=1).run(collect.candidates)
+
+
+@pytest.mark.parametrize("modality", ["image", "table"])
+def test_pictures_and_rows_are_sampled_as_their_modality_reads_them(modality, tmp_path):
+    metric, rival = {"image": ("sharpness", "gaussian"), "table": ("marginals", "cart")}[modality]
+    goal = f"goal: {{problem: Cats and dogs by age, modality: {modality}, metric: {metric}, baseline: {rival}}}"
+    (tmp_path / "volant.yaml").write_text(f"volant: 1\nname: t\n{goal}\nsteps: {{}}\n")
+    lake = tmp_path / "lake"
+    for name, words in (("pets", ["cat", "dog"]), ("tools", ["saw", "axe"])):
+        for number in range(12):
+            place = lake / name / words[number % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            if modality == "image":
+                shade = Image.new("L", (8, 8), 10 * number)
+                shade.save(place / f"{number}.png")
+        if modality == "table":
+            rows = "".join(f"{words[n % 2]},{n}\n" for n in range(30))
+            (lake / name / "rows.csv").write_text(f"kind,age\n{rows}")
+        (lake / name / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
+    made = Project(tmp_path, device="cpu", threads=1).run(collect.candidates, folder="lake")
+    found = made.read_json("plan.json")["candidates"]
+    assert [row["name"] for row in found] == ["pets", "tools"] and all(row["sampled"] >= 12 for row in found)
+    assert {"cat", "dog"} <= set(found[0]["found"]) and found[0]["relevance"] > found[1]["relevance"]

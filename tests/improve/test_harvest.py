@@ -6,7 +6,7 @@ import pytest
 
 import toy_content
 from volant.core.artifact import payload_digest
-from volant.core.errors import DataError
+from volant.core.errors import DataError, LicenceError
 from volant.core.outside import Snapshot
 from volant.core.run import Run, Silent
 from volant.stages.improve import harvest
@@ -57,6 +57,13 @@ def test_without_consent_nothing_is_copied(tmp_path):
     stored = b"".join(f.read_bytes() for f in data.path.rglob("*") if f.is_file())
     assert b"secret plan" not in stored and len(list(rows(data))) == 1 and not list(dropped(data))
     assert data.read_json("harvest.json")["refused"] == {"no consent to training": 3}
+
+
+def test_terms_that_forbid_the_use_are_refused(tmp_path):
+    with pytest.raises(LicenceError, match="forbids commercial use"):
+        harvested(tmp_path, [said(1, correction="y")], licence="CC-BY-NC-4.0")
+    data, _ = harvested(tmp_path, [said(1, correction="y")], licence="cc-by-4.0")
+    assert {s.source.licence for s in rows(data)} == {"CC-BY-4.0"}
 
 
 def test_nothing_enters_the_test_split_and_one_request_stays_on_one_side(tmp_path):

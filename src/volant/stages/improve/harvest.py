@@ -44,9 +44,12 @@ def harvest(
 
     Raises:
         DataError: nothing usable is there; the message counts why.
+        LicenceError: the licence is unknown or forbids the use.
     """
+    from volant.modalities.licence import require
     from volant.store.dataset import writer
 
+    licence = require(licence, run.goal.use, where=run.step)
     refused: Counter[str] = Counter()
     rows = [] if run.records is None else list(run.records.feedback(run.snapshot("feedback")))
     samples = list(_samples(rows, refused, modality=run.modality, min_rating=min_rating, licence=licence))
