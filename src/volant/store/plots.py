@@ -123,6 +123,29 @@ def histograms(title: str, subtitle: str, own: Sequence[float], rival: Sequence[
     return _figure(title, subtitle, height, "".join(parts))
 
 
+def columns(title: str, subtitle: str, counts: Sequence[int], names: Sequence[str]) -> Html:
+    """A histogram of counts; `names` are the bins' edges, of which as many as fit are written."""
+    height, base, most = 140, 112, max([*counts, 1])
+    step = WIDTH / max(1, len(counts))
+    parts = [
+        _bar("a soft", i * step + 1, base - n / most * (base - 16), max(1.0, step - 2), n / most * (base - 16))
+        for i, n in enumerate(counts)
+        if n
+    ]
+    parts.append(f'<line class="zero" x1="0" x2="{WIDTH}" y1="{base}" y2="{base}"/>')
+    skipped = math.ceil(len(names) / 7)
+    for i in range(0, len(names), skipped):
+        share = i / max(1, len(names) - 1)
+        anchor = "start" if i == 0 else "end" if i == len(names) - 1 else "middle"
+        parts.append(
+            f'<text x="{share * WIDTH:.1f}" y="{base + 15}" text-anchor="{anchor}">{html.escape(names[i])}</text>'
+        )
+    tallest = max(range(len(counts)), key=lambda i: counts[i])
+    at = min(max((tallest + 0.5) * step, 24), WIDTH - 24)
+    parts.append(f'<text class="own" x="{at:.1f}" y="11" text-anchor="middle">{counts[tallest]:,}</text>')
+    return _figure(title, subtitle, height, "".join(parts))
+
+
 def wins_and_losses(title: str, subtitle: str, gains: Sequence[float]) -> Html:
     """One bar an example, sorted: how much better or worse than the rival it got."""
     ordered = sorted(gains, reverse=True)

@@ -33,9 +33,13 @@ def _representation(found: Counted) -> str:
     rows = []
     for axis, own in found.axes.items():
         counts = {g: int((found.named[axis, g] & kept).sum()) for g in own if (axis, g) in found.named}
-        most = max(counts.values(), default=0)
-        for at, (group, n) in enumerate(sorted(counts.items(), key=lambda item: (-item[1], item[0]))):
-            rows.append((axis if at == 0 else "", group, f"{n:,}", meter(n / most if most else 0.0)))
+        ranked = sorted((item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0]))
+        head = [axis, *[""] * len(ranked)]
+        for at, (group, n) in enumerate(ranked):
+            rows.append((head[at], group, f"{n:,}", meter(n / ranked[0][1])))
+        absent = [group for group in own if not counts.get(group)]
+        if absent:
+            rows.append((head[len(ranked)], f"none names {', '.join(absent)}", "0", meter(0.0)))
     return table(("axis", "texts that name", "kept", ""), rows, numeric=(2,))
 
 

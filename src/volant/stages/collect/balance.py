@@ -59,9 +59,10 @@ def balance(
     with writer(run.out, modality=run.modality) as out:
         out.write_all(rows(data))
         out.write_all(dropped(data))
-    _write(run, scores, body, sections)
+    made = Dataset(run.out)
+    _write(run, made, scores, body, sections)
     _judge(run, scores)
-    return Dataset(run.out)
+    return made
 
 
 def _of_texts(
@@ -204,19 +205,21 @@ def _interval(value: float, again: Any) -> tuple[float, float, float]:
     return value, min(low, value), max(high, value)
 
 
-def _write(run: Run, scores: Sequence[Score], body: Mapping[str, Any], sections: Sequence[str]) -> None:
-    from volant.store.page import page, section, table
-    from volant.store.plots import STYLE
+def _write(run: Run, made: Dataset, scores: Sequence[Score], body: Mapping[str, Any], sections: Sequence[str]) -> None:
+    from volant.stages.collect._data_page import data_page
+    from volant.store.page import section, table
 
     for score in scores:
         run.score(score)
         run.say(f"{score} ({score.note})")
     told = {"scores": [s.model_dump() for s in scores], **body}
     (run.out / "balance.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    figures = [(s.name.replace("_", " "), f"{s.value:.3g}", f"{s.low:.3g} to {s.high:.3g}", s.note) for s in scores]
-    parts = [section("Figures", table(("figure", "value", "95 %", "between"), figures, numeric=(1, 2))), *sections]
-    text = page("Balance of the data", "\n".join(parts), eyebrow="collect", head=STYLE)
-    (run.out / "index.html").write_text(text, "utf-8")
+    figures = [
+        (s.name.replace("_", " "), f"{s.value:.3g}", f"{s.low:.3g} to {s.high:.3g}" if s.low < s.high else "", s.note)
+        for s in scores
+    ]
+    first = section("Balance", table(("figure", "value", "95 %", "between"), figures, numeric=(1, 2)))
+    data_page(run, made, first=[first, *sections])
 
 
 def _judge(run: Run, scores: Sequence[Score]) -> None:

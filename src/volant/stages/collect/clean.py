@@ -20,6 +20,7 @@ from pydantic import Field
 from volant.core import Dataset, Run, Sample, Score
 from volant.core.errors import DataError
 from volant.core.sample import CONTENT_SHAPES, SPLITS
+from volant.stages.collect._data_page import data_page
 from volant.stages.collect._texts import texts_of, with_texts
 
 
@@ -112,7 +113,9 @@ def clean(
         out.write_all(sample for sample in found if sample.drop and sample.id in run.forgotten)
         for part in (data, *more):
             out.write_all(dropped(part))
-    return Dataset(run.out)
+    made = Dataset(run.out)
+    data_page(run, made)
+    return made
 
 
 def _placed(sample: Sample) -> Sample:

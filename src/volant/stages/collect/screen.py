@@ -19,6 +19,7 @@ from pydantic import Field
 from volant.core import Dataset, Files, Run, Sample, Score
 from volant.core.errors import DataError
 from volant.core.sample import SPLITS
+from volant.stages.collect._data_page import data_page
 from volant.stages.collect._texts import texts_of, with_texts
 
 _AT_ONCE = 1000  # records
@@ -66,7 +67,9 @@ def screen(
             bar.advance(len(part))
         out.write_all(dropped(data))
     _report(run, look, out.about["splits"])
-    return Dataset(run.out)
+    made = Dataset(run.out)
+    data_page(run, made)
+    return made
 
 
 class _Look:

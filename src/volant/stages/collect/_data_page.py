@@ -1,0 +1,245 @@
+"""The data report: what a Dataset holds, what was dropped from it and why, as one self-contained page.
+
+Enters: a written Dataset, and sections of others (the bias of its texts). Leaves: `index.html` beside the data, which
+`volant show STEP --page` opens. It holds no time and no path, so the same data have the same page.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from volant.core import Dataset, Run
+from volant.core.sample import SPLITS
+from volant.stages.collect._facts import Facts, Rule, facts_of, histogram
+
+_MOST = 20  # rows of a table; the rest is summed up
+_ABOUT = {
+    "near_duplicate": "similarity to the record that was kept",
+    "exact_duplicate": "equal to the record that was kept",
+    "leakage": "runs of words shared with a record that is held out",
+    "personal_data": "findings in the record",
+    "client_cap": "rows of one client",
+    "check": "what the modality refuses",
+    "language": "languages that were asked for",
+    "language_sure": "how sure the model is of the language",
+}
+
+
+def data_page(run: Run, data: Dataset, *, title: str = "", first: Sequence[str] = (), more: Sequence[str] = ()) -> None:
+    """Write `index.html` into the run's folder.
+
+    Args:
+        data: what was written there.
+        title: the page's; empty says how many records of what there are.
+        first, more: sections that stand before and after those on the data.
+    """
+    from volant.store.page import page
+    from volant.store.plots import STYLE
+
+    found = facts_of(data)
+    parts = [*_head(found), *first, *_sections(found), *more]
+    name = title or f"{sum(found.kept.values()):,} records of {found.modality}"
+    text = page(name, "\n".join(parts), eyebrow="data report", head=STYLE)
+    (run.out / "index.html").write_text(text, encoding="utf-8")
+
+
+def _head(found: Facts) -> list[str]:
+    from volant.store.page import paragraph, tiles
+
+    kept, gone = sum(found.kept.values()), sum(found.dropped.values())
+    words = sum(found.words.values())
+    if gone:
+        often = max(found.rules.values(), key=lambda r: (r.count, r.name))
+        told = (
+            f"{kept:,} of {kept + gone:,} records are kept; `{often.name}` dropped most of the rest ({often.count:,})."
+        )
+    else:
+        told = f"{kept:,} records; nothing was dropped."
+    shown: list[tuple[str, object]] = [
+        ("records kept", f"{kept:,}"),
+        ("dropped", f"{gone:,} ({gone / max(1, kept + gone):.1%})"),
+    ]
+    if words:
+        shown.append(("words kept", f"{words:,}"))
+    shown.append(("sources", f"{len({source[0] for source in found.sources}):,}"))
+    shown.append(("licences", f"{len({source[1] for source in found.sources}):,}"))
+    return [paragraph(told, kind="lead"), tiles(shown)]
+
+
+def _sections(found: Facts) -> list[str]:
+    from volant.store.page import section
+
+    parts: list[str] = [
+        section("Splits", _splits(found), *_lengths(found)),
+        section("Where it comes from", _sources(found)),
+    ]
+    if found.languages:
+        parts.append(section("Languages", _counted(found.languages, "language")))
+    if found.labels:
+        named = Counter({f"{name}: {value}": n for (name, value), n in found.labels.items()})
+        parts.append(section("Labels", _counted(named, "label")))
+    if found.rules:
+        parts.append(section("What was dropped", *_rules(found)))
+    parts += [section("Duplicates", *_duplicates(found))] if found.twins else []
+    parts += [section("Leakage", *_leakage(found.rules["leakage"]))] if "leakage" in found.rules else []
+    if found.masked or found.flags or found.changed:
+        parts.append(section("Personal data, flags and repair", *_marks(found)))
+    return parts
+
+
+_OWN = ("leakage", "exact_duplicate", "near_duplicate")  # rules with a section of their own
+
+
+def _splits(found: Facts) -> str:
+    from volant.store.page import table
+
+    rows = [
+        (split, f"{found.kept[split]:,}", f"{found.dropped[split]:,}", f"{found.words[split]:,}")
+        for split in SPLITS
+        if found.kept[split] or found.dropped[split]
+    ]
+    return table(("split", "kept", "dropped", "words"), rows, numeric=(1, 2, 3))
+
+
+def _lengths(found: Facts) -> list[str]:
+    from volant.store.page import Html
+    from volant.store.plots import columns
+
+    plots = []
+    for split in SPLITS:
+        counts = found.lengths.get(split)
+        if counts:
+            low, high = min(counts), max(counts)
+            names = [f"{2**power:,}" for power in range(low, high + 2)]
+            values = [counts[power] for power in range(low, high + 1)]
+            plots.append(columns(f"Length, {split}", "words a record, doubling", values, names))
+    return [Html(f'<div class="plots">{"".join(plots)}</div>')] if plots else []
+
+
+def _sources(found: Facts) -> str:
+    from volant.store.page import table
+    from volant.store.plots import meter
+
+    ranked = sorted(found.sources.items(), key=lambda item: (-item[1], item[0]))
+    most = ranked[0][1] if ranked else 1
+    rows: list[Sequence[object]] = [(*source, f"{n:,}", meter(n / most)) for source, n in ranked[:_MOST]]
+    if ranked[_MOST:]:
+        rows.append((f"{len(ranked) - _MOST:,} more", "", "", "", f"{sum(n for _, n in ranked[_MOST:]):,}", ""))
+    return table(("source", "licence", "consent", "origin", "records", ""), rows, numeric=(4,))
+
+
+def _counted(counts: Counter[str], name: str) -> str:
+    from volant.store.page import table
+    from volant.store.plots import meter
+
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    total = sum(counts.values())
+    rows = [(what, f"{n:,}", f"{n / total:.1%}", meter(n / ranked[0][1])) for what, n in ranked[:_MOST]]
+    if ranked[_MOST:]:
+        rest = sum(n for _, n in ranked[_MOST:])
+        rows.append((f"{len(ranked) - _MOST:,} more", f"{rest:,}", f"{rest / total:.1%}", meter(0)))
+    return table((name, "records", "share", ""), rows, numeric=(1, 2))
+
+
+def _ranked(found: Facts) -> list[Rule]:
+    return sorted(found.rules.values(), key=lambda rule: (-rule.count, rule.name))
+
+
+def _rules(found: Facts) -> list[str]:
+    """Every rule with its count; then the values that it saw, and the records nearest to its threshold."""
+    from volant.store.page import Html, table
+    from volant.store.plots import meter
+
+    ranked = sorted(found.rules.values(), key=lambda rule: (-rule.count, rule.name))
+    total = sum(found.kept.values()) + sum(found.dropped.values())
+    rows = [
+        (f"`{r.name}`", f"{r.count:,}", f"{r.count / total:.2%}", r.bar, meter(r.count / ranked[0].count))
+        for r in ranked
+    ]
+    own = [rule for rule in ranked if rule.name not in _OWN]
+    plots = "".join(_values(rule) for rule in own)
+    return [
+        table(("rule", "dropped", "of all", "threshold", ""), rows, numeric=(1, 2)),
+        Html(f'<div class="plots">{plots}</div>' if plots else ""),
+        *map(_examples, own),
+    ]
+
+
+def _values(rule: Rule) -> str:
+    from volant.store.plots import columns, short
+
+    if len(set(rule.values)) < 3:
+        return ""
+    counts, low, high = histogram(rule.values)
+    what = _ABOUT.get(rule.name, "values that it saw")
+    return columns(_title(rule.name), f"{what}; against {rule.bar}", counts, [short(low), short(high)])
+
+
+def _examples(rule: Rule) -> str:
+    from volant.store.page import Html, escaped
+
+    cases = "".join(
+        f"<div class=case><dl><dt>value</dt><dd class=own>{escaped(e.value)}</dd><dt>threshold</dt>"
+        f"<dd>{escaped(rule.bar)}</dd><dt>from</dt><dd>{escaped(e.uri)}</dd>"
+        f"<dt>record</dt><dd class=digest>{escaped(e.record)}</dd></dl><pre>{escaped(e.text)}</pre></div>"
+        for _, _, e in rule.examples
+    )
+    which = "nearest to the threshold" if rule.values else "the first"
+    if rule.count <= len(rule.examples):
+        which = "all"
+    return Html(f"<details><summary><code>{escaped(rule.name)}</code>, examples: {which}</summary>{cases}</details>")
+
+
+def _duplicates(found: Facts) -> list[str]:
+    from volant.store.page import Html, escaped, paragraph
+
+    exact, near = (found.rules.get(name) for name in ("exact_duplicate", "near_duplicate"))
+    told = f"{exact.count if exact else 0:,} records equal another one, {near.count if near else 0:,} nearly do."
+    often = [(name, n) for name, n in found.twins.most_common() if name in found.twin_texts][:3]
+    cases = "".join(
+        f"<div class=case><dl><dt>copies dropped</dt><dd class=own>{n:,}</dd><dt>kept record</dt>"
+        f"<dd class=digest>{escaped(name)}</dd></dl><pre>{escaped(found.twin_texts[name])}</pre></div>"
+        for name, n in often
+    )
+    parts: list[str] = [paragraph(told)]
+    if near:
+        parts.append(Html(f'<div class="plots">{_values(near)}</div>'))
+    parts += [_examples(rule) for rule in (exact, near) if rule]
+    return [*parts, Html(f"<h3>What was there most often</h3>{cases}")] if cases else parts
+
+
+def _leakage(rule: Rule) -> list[str]:
+    from volant.store.page import Html, paragraph
+
+    told = (
+        f"{rule.count:,} training records share runs of words with records that are held out, and were dropped. "
+        "The value says with which record, and which words."
+    )
+    return [paragraph(told), Html(f'<div class="plots">{_values(rule)}</div>'), _examples(rule)]
+
+
+def _marks(found: Facts) -> list[str]:
+    from volant.store.page import paragraph
+
+    parts: list[str] = []
+    if found.masked:
+        told = f"{found.changed['masked']:,} records had personal data in them, which is masked."
+        parts += [paragraph(told), _found(found.masked, "personal data", "found")]
+    if found.changed["repaired"]:
+        parts.append(paragraph(f"{found.changed['repaired']:,} records had broken Unicode, which is mended."))
+    if found.flags:
+        told = "A flag says look, not drop: lists of bad words take away texts by and about minorities first."
+        parts += [paragraph(told), _found(found.flags, "list", "records with a word of it")]
+    return parts
+
+
+def _found(counts: Counter[str], name: str, what: str) -> str:
+    from volant.store.page import table
+
+    rows = [(kind.replace("_", " "), f"{n:,}") for kind, n in sorted(counts.items(), key=lambda i: (-i[1], i[0]))]
+    return table((name, what), rows, numeric=(1,))
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()

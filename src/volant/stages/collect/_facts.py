@@ -1,0 +1,188 @@
+"""What a Dataset holds, counted for its page: by split, source, licence, origin and language, and what was dropped why.
+
+Enters: a written Dataset. Leaves: counts, lengths, and for every rule that dropped something its values, threshold and
+the records nearest to the threshold. Columns are read a row group at a time; no Sample is made, and no more than a few
+excerpts of text are held. Excerpts have their personal data masked: a page travels further than the data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from volant.core import Dataset
+
+TEXTS = ("condition", "content", "target", "rejected")
+EXAMPLES = 3  # records shown of each rule
+_EXCERPT = 400  # characters
+_BINS = 24
+_REASON = re.compile(r"(\w+): (.*) against (.*)", re.DOTALL)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_TWIN = re.compile(r"\(of (\S+?)\)")
+# What names a record within its source: a line, a part, a row; of a web page all but its host.
+_PLACE = (r"^(https?://[^/]+)/.*", r"\1"), (r"[:#\[]\d[^/]*$", "")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A dropped record: where it came from, what the rule saw, and how it begins."""
+
+    record: str
+    uri: str
+    value: str
+    text: str
+
+
+@dataclass
+class Rule:
+    """What one rule dropped."""
+
+    name: str
+    bar: str
+    count: int = 0
+    values: list[float] = field(default_factory=list)
+    examples: list[tuple[float, int, Example]] = field(default_factory=list)
+
+
+@dataclass
+class Facts:
+    """What was counted."""
+
+    modality: str
+    kept: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+    sources: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+    masked: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
+    labels: Counter[tuple[str, str]] = field(default_factory=Counter)
+    lengths: dict[str, Counter[int]] = field(default_factory=dict)
+    rules: dict[str, Rule] = field(default_factory=dict)
+    twins: Counter[str] = field(default_factory=Counter)
+    twin_texts: dict[str, str] = field(default_factory=dict)
+
+
+def facts_of(data: Dataset) -> Facts:
+    """Count a Dataset; its dropped records are read first, so that of what was kept oftenest a look can be had."""
+    found = Facts(str(data.about.get("modality", "text")))
+    for table in _dropped(data):
+        _count_dropped(found, table)
+    often = [name for name, _ in sorted(found.twins.items(), key=lambda item: (-item[1], item[0]))[:8]]
+    columns = ["id", "shape", "split", "source", "labels", "attrs", *TEXTS]
+    from volant.store.dataset import tables
+
+    for table in tables(data, columns=columns):
+        _count_kept(found, table, often)
+    return found
+
+
+def histogram(values: Sequence[float]) -> tuple[list[int], float, float]:
+    """Counts in bins of one width between the smallest and the largest value."""
+    low, high = min(values), max(values)
+    if high <= low:
+        return [len(values)], low, low
+    counts = [0] * min(_BINS, max(2, len(set(values))))
+    for value in values:
+        counts[min(len(counts) - 1, int((value - low) / (high - low) * len(counts)))] += 1
+    return counts, low, high
+
+
+def _dropped(data: Dataset) -> Iterator[Any]:
+    from volant.store.shards import parts_of
+
+    for part in parts_of(sorted((data.path / "dropped").glob("dropped-*.parquet"))):
+        yield part.read(["id", "split", "source", "drop", *TEXTS])
+
+
+def _count_dropped(found: Facts, table: Any) -> None:
+    import pyarrow.compute as pc
+
+    found.dropped.update(table["split"].to_pylist())
+    uris = pc.struct_field(table["source"], "uri")
+    for at, (record, reason) in enumerate(zip(table["id"].to_pylist(), table["drop"].to_pylist(), strict=True)):
+        parsed = _REASON.fullmatch(reason)
+        name, value, bar = parsed.groups() if parsed else (reason.split(":")[0], reason.partition(":")[2].strip(), "")
+        rule = found.rules.setdefault(name, Rule(name, bar))
+        rule.count += 1
+        number, limit = _NUMBER.match(value), _NUMBER.search(bar)
+        if number:
+            rule.values.append(float(number[0]))
+        twin = _TWIN.search(value)
+        if twin:
+            found.twins[twin[1]] += 1
+        far = abs(float(number[0]) - float(limit[0])) if number and limit else 0.0
+        if len(rule.examples) < EXAMPLES or far < rule.examples[-1][0]:
+            shown = Example(record, uris[at].as_py(), _safe(value, 600), _excerpt(table, at))
+            rule.examples = sorted([*rule.examples, (far, rule.count, shown)], key=lambda e: e[:2])[:EXAMPLES]
+
+
+def _count_kept(found: Facts, table: Any, often: Sequence[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    source = table["source"]
+    places = pc.struct_field(source, "uri")
+    for pattern, instead in _PLACE:
+        places = pc.replace_substring_regex(places, pattern, instead)
+    known = [pc.struct_field(source, name).to_pylist() for name in ("licence", "consent", "origin")]
+    found.sources.update(zip(places.to_pylist(), *known, strict=True))
+    splits = table["split"].to_pylist()
+    found.kept.update(splits)
+    found.shapes.update(table["shape"].to_pylist())
+    words = _words(table)
+    for split, n in zip(splits, words, strict=True):
+        found.words[split] += n
+        if n:
+            found.lengths.setdefault(split, Counter())[n.bit_length() - 1] += 1
+    _count_attrs(found, table["attrs"])
+    for labels in table["labels"].filter(pc.greater(pc.list_value_length(table["labels"]), 0)).to_pylist():
+        found.labels.update((label["name"], label["value"]) for label in labels)
+    if often:
+        for at in pc.indices_nonzero(pc.is_in(table["id"], value_set=pa.array(often))).to_pylist():
+            found.twin_texts[table["id"][at].as_py()] = _excerpt(table, at)
+
+
+def _words(table: Any) -> list[int]:
+    """Runs of no white space in all texts of each record."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    total = np.zeros(table.num_rows, np.int64)
+    for name in TEXTS:
+        if table[name].null_count < table.num_rows:
+            total += np.asarray(pc.fill_null(pc.count_substring_regex(table[name], r"\S+"), 0), np.int64)
+    return [int(n) for n in total]
+
+
+def _count_attrs(found: Facts, attrs: Any) -> None:
+    import pyarrow.compute as pc
+
+    languages = pc.struct_field(pc.extract_regex(attrs, r'"language": "(?P<code>[^"]*)"'), "code")
+    found.languages.update(code or "none" for code in languages.to_pylist() if code is not None)
+    marked = pc.match_substring_regex(attrs, r'"(?:flags|masked|repaired)": ')
+    for own in map(json.loads, attrs.filter(marked).to_pylist()):
+        found.flags.update(own.get("flags", {}).keys())
+        found.masked.update(own.get("masked", {}))
+        found.changed.update(name for name in ("repaired", "masked") if own.get(name))
+
+
+def _excerpt(table: Any, at: int) -> str:
+    if table["split"][at].as_py() == "test":
+        return "(in the sealed test split)"
+    texts = [table[name][at].as_py() for name in TEXTS]
+    return _safe("\n".join(text for text in texts if text), _EXCERPT)
+
+
+def _safe(text: str, most: int) -> str:
+    """The beginning of a text without personal data; what a mask may need is looked at before it is cut."""
+    from volant.modalities.personal import masked
+
+    shown = masked(text[: most + 200])[0]
+    return shown if len(shown) <= most else f"{shown[:most].rstrip()} ..."
