@@ -8,7 +8,6 @@ import pytest
 from test_collect import made, pair, run_in, snapshot_of
 
 from volant.core.errors import DataError, MissingPackage, SettingError
-from volant.core.outside import Snapshot
 from volant.core.sample import Sample, Source, sample_id
 from volant.stages import collect
 from volant.store.dataset import dropped, rows
@@ -33,7 +32,8 @@ def screened(folder, samples, *, lists=None, step="screen", **settings):
     for name, words in (lists or {}).items():
         (folder / f"{step}-lists" / name).write_bytes(words if isinstance(words, bytes) else words.encode())
     run = run_in(folder, step)
-    run.outside["lists"] = snapshot_of(folder / f"{step}-lists", sorted(lists)) if lists else Snapshot("files", "")
+    if lists:
+        run.outside["lists"] = snapshot_of(folder / f"{step}-lists", sorted(lists))
     return collect.screen(run, made(folder, samples, f"{step}-in"), **settings), run
 
 

@@ -7,7 +7,6 @@ import pytest
 from test_collect import made, run_in, snapshot_of
 
 from volant.core.errors import DataError
-from volant.core.outside import Snapshot
 from volant.core.sample import Label, Sample, Source, sample_id
 from volant.core.spec import Goal
 from volant.modalities import demography
@@ -43,7 +42,7 @@ def balanced(folder, samples, step="balance", goal=None, terms=None, **settings)
     run = run_in(folder, step, goal=goal or Goal())
     if terms:
         (folder / f"{step}.txt").write_text(terms)
-    run.outside["terms"] = snapshot_of(folder, [f"{step}.txt"]) if terms else Snapshot("files", "")
+        run.outside["terms"] = snapshot_of(folder, [f"{step}.txt"])
     result = collect.balance(run, made(folder, samples, f"{step}-in"), **settings)
     return {s.name: s for s in run.watcher.scores}, json.loads((result.path / "balance.json").read_text()), result
 

@@ -13,6 +13,7 @@ from volant.core import Dataset, Run
 from volant.core.sample import SPLITS
 from volant.stages.collect._facts import Facts, Rule, facts_of, histogram
 
+Place = tuple[str, ...]  # source, licence, consent, origin
 _MOST = 20  # rows of a table; the rest is summed up
 _ABOUT = {
     "near_duplicate": "similarity to the record that was kept",
@@ -121,12 +122,31 @@ def _sources(found: Facts) -> str:
     from volant.store.page import table
     from volant.store.plots import meter
 
-    ranked = sorted(found.sources.items(), key=lambda item: (-item[1], item[0]))
+    ranked = _by_folder(found.sources)
     most = ranked[0][1] if ranked else 1
     rows: list[Sequence[object]] = [(*source, f"{n:,}", meter(n / most)) for source, n in ranked[:_MOST]]
     if ranked[_MOST:]:
         rows.append((f"{len(ranked) - _MOST:,} more", "", "", "", f"{sum(n for _, n in ranked[_MOST:]):,}", ""))
     return table(("source", "licence", "consent", "origin", "records", ""), rows, numeric=(4,))
+
+
+def _by_folder(sources: Counter[Place]) -> list[tuple[Place, int]]:
+    """Sources with their records, the most first; where there are too many, files of one folder and terms as one."""
+    found = {source: (n, 1) for source, n in sources.items()}
+    while len(found) > _MOST and (deepest := max(_depth(place) for place, *_ in found)):
+        merged: dict[Place, tuple[int, int]] = {}
+        for (place, *terms), (n, files) in found.items():
+            folder = f"{place.rstrip('/').rpartition('/')[0]}/" if _depth(place) == deepest else place
+            key = (folder, *terms)
+            before = merged.get(key, (0, 0))
+            merged[key] = (before[0] + n, before[1] + files)
+        found = merged
+    named = {(f"{p} ({files:,} files)" if files > 1 else p, *terms): n for (p, *terms), (n, files) in found.items()}
+    return sorted(named.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _depth(place: str) -> int:
+    return place.split("://")[-1].rstrip("/").count("/")
 
 
 def _counted(counts: Counter[str], name: str) -> str:
@@ -140,10 +160,6 @@ def _counted(counts: Counter[str], name: str) -> str:
         rest = sum(n for _, n in ranked[_MOST:])
         rows.append((f"{len(ranked) - _MOST:,} more", f"{rest:,}", f"{rest / total:.1%}", meter(0)))
     return table((name, "records", "share", ""), rows, numeric=(1, 2))
-
-
-def _ranked(found: Facts) -> list[Rule]:
-    return sorted(found.rules.values(), key=lambda rule: (-rule.count, rule.name))
 
 
 def _rules(found: Facts) -> list[str]:

@@ -23,8 +23,14 @@ _BINS = 24
 _REASON = re.compile(r"(\w+): (.*) against (.*)", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _TWIN = re.compile(r"\(of (\S+?)\)")
-# What names a record within its source: a line, a part, a row; of a web page all but its host.
-_PLACE = (r"^(https?://[^/]+)/.*", r"\1"), (r"[:#\[]\d[^/]*$", "")
+# What names a record within its source: of a web page all but its host, of an archive or a repository a file, of
+# a file a line, a part, a row.
+_PLACE = (
+    (r"^(https?://[^/]+)/.*", r"\1"),
+    (r"(?i)(\.(?:zip|tar|tgz|tar\.\w+))/.*", r"\1"),
+    (r"^(git:[^/]*@\w+)/.*", r"\1"),
+    (r"[:#\[]\d[^/]*$", ""),
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Facts:
     kept: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
-    sources: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    sources: Counter[tuple[str, ...]] = field(default_factory=Counter)
     shapes: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
@@ -150,15 +156,37 @@ def _count_kept(found: Facts, table: Any, often: Sequence[str]) -> None:
 
 
 def _words(table: Any) -> list[int]:
-    """Runs of no white space in all texts of each record."""
+    """Runs of other than ASCII white space in all texts of each record."""
     import numpy as np
-    import pyarrow.compute as pc
 
     total = np.zeros(table.num_rows, np.int64)
     for name in TEXTS:
         if table[name].null_count < table.num_rows:
-            total += np.asarray(pc.fill_null(pc.count_substring_regex(table[name], r"\S+"), 0), np.int64)
+            total += np.concatenate([_words_of(chunk) for chunk in table[name].chunks])
     return [int(n) for n in total]
+
+
+def _words_of(texts: Any) -> Any:
+    """The same of one Arrow array, from its bytes: a word starts where white space, or the text, is left behind."""
+    import numpy as np
+    import pyarrow as pa
+
+    offsets, count = texts.buffers()[1], len(texts)
+    kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    ends = np.frombuffer(offsets, kind)[texts.offset : texts.offset + count + 1]
+    sizes = np.diff(ends)
+    found = np.zeros(count, np.int64)
+    if not sizes.sum():
+        return found
+    raw = np.frombuffer(texts.buffers()[2], np.uint8)[ends[0] : ends[-1]]
+    blank = (raw == 32) | (raw - np.uint8(9) < 5)
+    starts = ~blank
+    starts[1:] &= blank[:-1]
+    own = np.flatnonzero(sizes)  # a null has no bytes
+    first = ends[:-1][own] - ends[0]
+    starts[first] = ~blank[first]
+    found[own] = np.add.reduceat(starts, first, dtype=np.int64)
+    return found
 
 
 def _count_attrs(found: Facts, attrs: Any) -> None:

@@ -77,7 +77,7 @@ def _of_texts(
     from volant.store.dataset import rows
 
     next(rows(data, "train"))  # says so where there is none
-    own = run.snapshot("terms").files
+    own = run.snapshot("terms").files if "terms" in run.outside else ()
     axes = read_axes((file.name, file.path) for file in own) if own else groups()
     for name in protected:
         if name not in axes:

@@ -151,7 +151,7 @@ def _lists(run: Run) -> dict[str, Sequence[str]]:
     from volant.modalities.word_lists import OFFENSIVE, offensive, words
 
     found: dict[str, Sequence[str]] = {OFFENSIVE: offensive()}
-    for file in run.snapshot("lists").files:
+    for file in run.snapshot("lists").files if "lists" in run.outside else ():
         name = file.path.stem
         if name in found:
             raise DataError(f"two lists are named {name!r}.", where=file.name, fix="Name the files differently.")
