@@ -5,7 +5,8 @@
 The teacher is a flow with the family's defaults, trained on the train split; the student is what `compress.distil`
 makes of it (`nets/distil.py`). Both draw one set from the same seeds, as many as there are training pictures and of
 the same classes, in plain (Euler) steps; the way that models are drawn by default stands beside. The bar: the
-student's Fréchet ratio within 15 % of the teacher's, and at least 8 times faster. Times are process CPU seconds on one thread.
+student's Fréchet ratio within 15 % of the teacher's, and at least 8 times faster. Times are
+process CPU seconds on one thread.
 """
 
 from __future__ import annotations
