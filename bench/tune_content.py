@@ -4,9 +4,9 @@
 
 Pictures: a flow (width 16) learns the digits 0 to 8; then 50 pictures of the 9 are all that `finetune.lora` and
 `finetune.full` get. A judge that knows all ten counts how many of 60 draws of each class it reads as asked: of the 9,
-and of the old ones before and after. Rows: a VAE learns 2,500 rows of Adult, one in ten a woman's; then 500 rows of women
-are what `finetune.full` gets. Told is how well columns and pairs of columns of 500 draws fit held-out rows of women:
-before, after, and of a VAE that never saw anything but the 500. Process CPU seconds, one thread.
+and of the old ones before and after. Rows: a VAE learns 2,500 rows of Adult, one in ten a woman's; then 500 rows of
+women are what `finetune.full` gets. Told is how well columns and pairs of columns of 500 draws fit held-out rows of
+women: before, after, and of a VAE that never saw anything but the 500. Process CPU seconds, one thread.
 """
 
 from __future__ import annotations
