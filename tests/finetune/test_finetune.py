@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from volant.core.artifact import Dataset, Model
-from volant.core.errors import ArtifactError, DataError, GateRefused, MachineError
+from volant.core.errors import ArtifactError, DataError, GateRefused, MachineError, MissingPackage
 from volant.core.run import Run
 from volant.core.sample import Sample, Source, sample_id
-from volant.stages.finetune import full, lora
+from volant.stages.finetune import full, lora, qlora
 from volant.stages.pretrain import transformer
 from volant.store.dataset import writer
 
@@ -112,7 +112,42 @@ def test_lora_adapter_and_merged_weights_are_one_model(model, data, tmp_path):
     assert str(tmp_path) not in payload and str(model.path) not in payload
 
 
-@pytest.mark.parametrize("method", [full, lora])
+@pytest.mark.parametrize("variant", ["rslora", "dora", "loha", "lokr"])
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_other_adapters_learn_and_open_with_peft(model, data, tmp_path, variant):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    run = make_run(tmp_path)
+    tuned = lora(run, model, data, steps=20, rank=4, lr=0.01, variant=variant)
+    assert next(s for s in run.watcher.scores if s.name == "bits_per_byte_change").high < 0
+    ids = torch.arange(10, 40)[None]
+    base = AutoModelForCausalLM.from_pretrained(model.path)
+    beside = PeftModel.from_pretrained(base, tuned.path / "adapter")(ids).logits
+    merged = AutoModelForCausalLM.from_pretrained(tuned.path)(ids).logits
+    assert torch.allclose(beside, merged, atol=1e-3) and tuned.about.extra["tuned"] == variant
+
+
+def test_qlora_trains_over_four_bits_and_saves_what_it_trained(model, data, tmp_path):
+    run = make_run(tmp_path)
+    tuned = qlora(run, model, data, steps=20, rank=4, lr=0.01)
+    assert scores(run)["merge_difference"].value < 1e-3
+    assert next(s for s in run.watcher.scores if s.name == "bits_per_byte_change").high < 0
+    from transformers import AutoModelForCausalLM
+
+    before, after = (AutoModelForCausalLM.from_pretrained(m.path).state_dict() for m in (model, tuned))
+    same = {n for n in before if torch.equal(before[n], after[n])}
+    assert all("proj" not in n for n in same) and any("norm" in n for n in same)
+    assert tuned.about.extra["tuned"] == "qlora" and (tuned.path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_without_bitsandbytes_qlora_says_what_to_install(model, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
+    with pytest.raises(MissingPackage, match=r"volant\[qlora\]"):
+        qlora(make_run(tmp_path), model, data, steps=1)
+
+
+@pytest.mark.parametrize("method", [full, lora, qlora])
 def test_same_seed_same_digest_other_seed_another(model, data, tmp_path, method):
     digests = [
         method(make_run(tmp_path / str(i), seed=seed), model, data, steps=3).digest for i, seed in enumerate((1, 1, 2))
@@ -120,7 +155,7 @@ def test_same_seed_same_digest_other_seed_another(model, data, tmp_path, method)
     assert digests[0] == digests[1] != digests[2]
 
 
-@pytest.mark.parametrize("method", [full, lora])
+@pytest.mark.parametrize("method", [full, lora, qlora])
 def test_a_kill_resumes_to_the_same_digest(model, data, tmp_path, method, monkeypatch):
     from volant.nets import loop
 

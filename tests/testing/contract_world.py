@@ -211,6 +211,9 @@ TABLE: dict[str, Builder] = {
         "model": put(p, w.model), "data": put(p, w.data), "examples": 1, "limit": 4, "pool": 8,
     },
     "finetune.full": lambda p, w: {"model": put(p, w.model), "data": put(p, w.data), "steps": 6, "batch": 8},
+    "finetune.qlora": lambda p, w: {
+        "model": put(p, w.model), "data": put(p, w.data), "steps": 6, "batch": 8, "rank": 2,
+    },
     "finetune.lora": lambda p, w: {
         "model": put(p, w.model), "data": put(p, w.data), "steps": 6, "batch": 8, "rank": 2,
     },

@@ -1,0 +1,126 @@
+"""What LoRA, its relatives and QLoRA share: adapters of a transformer, trained, saved by themselves, merged, compared.
+
+Enters: a Model, a Dataset and PEFT's configuration of the adapters. Leaves: a Model with the adapters merged into its
+weights at the root (opens with transformers alone) and the adapters by themselves in `adapter/` (open with peft on
+the base). A merge that changes the logits is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from volant.core import Dataset, Model, Run, Score
+from volant.core.errors import GateRefused
+
+LARGEST_DIFFERENCE = 1e-3
+
+
+def config_of(variant: str, rank: int, alpha: float, dropout: float, targets: str | list[str]) -> Any:
+    """PEFT's configuration of a kind of adapter.
+
+    Sources: LoRA (Hu et al. 2021), rsLoRA (Kalajdzievski 2023), DoRA (Liu et al. 2024), LoHa (Hyeon-Woo et al. 2022),
+    LoKr (Edalati et al. 2022).
+
+    Args:
+        alpha: 0 takes twice the rank.
+        targets: `all-linear`, or names of layers.
+    """
+    from peft import LoHaConfig, LoKrConfig, LoraConfig
+
+    strength: Any = alpha or 2 * rank
+    shared: dict[str, Any] = {"r": rank, "target_modules": targets, "task_type": "CAUSAL_LM"}
+    if variant in ("loha", "lokr"):
+        kind = LoHaConfig if variant == "loha" else LoKrConfig
+        return kind(alpha=strength, module_dropout=dropout, **shared)
+    return LoraConfig(
+        lora_alpha=strength, lora_dropout=dropout, use_rslora=variant == "rslora", use_dora=variant == "dora", **shared
+    )
+
+
+def learnt(
+    run: Run, model: Model, data: Dataset, config: Any, budget: Any, told: Mapping[str, Any], *, four_bits: bool = False
+) -> Model:
+    """Fine-tune adapters on the answers in `data`; settings as `lora`'s.
+
+    Args:
+        config: from `config_of`.
+        budget: a `tuning.Budget`; a rate of 0 takes what suits the model's width.
+        told: for the model's own record.
+        four_bits: keep the base in 4 bits while it trains, and merge into what those 4 bits say.
+    """
+    import torch
+
+    from volant.nets import nf4
+    from volant.nets.transformer import family
+    from volant.stages.finetune import tuning
+
+    net, codec = tuning.opened(run, model)
+    task = tuning.prepare(run, net, codec, data, replace(budget, lr=budget.lr or tuning.default_lr(net, 2e-4, 1.0)))
+    if four_bits:
+        was = nf4.weight_bytes(net)
+        nf4.quantise(net)
+        share = nf4.weight_bytes(net) / was
+        note = "weights that are held while it trains, over those in float32; embeddings and norms stay"
+        run.score(Score.exact("weights_share", share, direction="lower", note=note))
+    torch.manual_seed(run.seed)
+    adapted = _adapted(net, config)
+    outcome = tuning.tune(task, adapted, fix="Use a smaller `batch` or `context`, or a smaller base.")
+    adapted = adapted.cpu().eval()
+    probes = [batch.rows(0, 2) for batch in (task.looks or [task.batches.batch(0)])[:2]]
+    wanted = _logits(adapted, probes)
+    _save_adapter(adapted, run.out / "adapter")
+    family.save(nf4.merged(adapted) if four_bits else adapted.merge_and_unload(safe_merge=True), run.out)
+    merged = family.load(run.out)
+    _check_merge(run, wanted, _logits(merged, probes))
+    return tuning.finish(task, merged, model, data, outcome, {**told, "base": model.digest[:16]})
+
+
+def _adapted(net: Any, config: Any) -> Any:
+    import warnings
+
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that will go in its next major version.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        return get_peft_model(net, config)
+
+
+def _logits(net: Any, batches: Sequence[Any]) -> list[Any]:
+    import torch
+
+    with torch.no_grad():
+        return [net(input_ids=b.ids, attention_mask=None if b.real is None else b.real.long()).logits for b in batches]
+
+
+def _check_merge(run: Run, wanted: Sequence[Any], got: Sequence[Any]) -> None:
+    """State the largest difference between the logits with the adapter beside and merged in.
+
+    Raises:
+        GateRefused: the two are not the same model.
+    """
+    difference = max(float((a - b).abs().max()) for a, b in zip(wanted, got, strict=True))
+    if not difference <= LARGEST_DIFFERENCE:
+        what = f"the merged weights differ from the adapter by {difference:.2g} in a logit"
+        raise GateRefused(what, where=run.step, fix="Lower `lr` or `alpha`; the adapter has run away.")
+    note = "largest logit difference between adapter and merged weights"
+    count = sum(int(a.numel()) for a in wanted)
+    run.score(Score.exact("merge_difference", difference, n=count, direction="lower", note=note))
+
+
+def _save_adapter(adapted: Any, folder: Path) -> None:
+    """The adapter in peft's format, without the base's place on this machine and in a fixed order."""
+    adapted.peft_config["default"].base_model_name_or_path = ""
+    adapted.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)
+    config = folder / "adapter_config.json"
+    body = json.loads(config.read_text(encoding="utf-8"))
+    # peft keeps the names in a set, whose order changes from process to process.
+    for name, value in body.items():
+        if isinstance(value, list):
+            body[name] = sorted(value)
+    config.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
