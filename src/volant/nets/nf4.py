@@ -7,6 +7,7 @@ trained on them is what is saved.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ def _library() -> Any:
     Raises:
         MissingPackage: it is not installed.
     """
+    # It tells every user of a processor about a kernel from a hub that is not fetched.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         import bitsandbytes
     except ImportError:
