@@ -98,6 +98,19 @@ def _principles(project: Project) -> str:
     return "rules.yaml"
 
 
+def _voters(project: Project) -> dict[str, Any]:
+    """Rules, a function and two people, of which one line each is enough."""
+    from volant.store.labels import Judgement, append
+
+    (project.root / "rules.yaml").write_text(
+        "- {label: getter, words: [def, get, read]}\n- {label: other, words: [set]}\n"
+    )
+    (project.root / "votes.py").write_text("def short(sample): return 'other' if len(sample.text) < 30 else None\n")
+    for who, value in (("ana", "getter"), ("ben", "other")):
+        append(project.root / "labels.jsonl", Judgement(id="read_list", value=value, by=who, at="2026-11-24"))
+    return {"rules": "rules.yaml", "functions": "votes.py", "people": "labels.jsonl"}
+
+
 def _groups(project: Project) -> str:
     (project.root / "groups.txt").write_text("verb | getters | get, gets\nverb | setters | set, sets\n")
     return "groups.txt"
@@ -187,6 +200,9 @@ TABLE: dict[str, Builder] = {
     "collect.sql": lambda p, w: {
         "query": "SELECT id, question AS prompt, answer AS completion FROM asked", "key": ["id"], "licence": "MIT",
         "file": small_sources.database(p.root / "asked.db"),
+    },
+    "collect.label": lambda p, w: {
+        "data": put(p, w.data), **_voters(p), "labeller": put(p, w.model), "classes": ["getter", "other"],
     },
     "collect.split": lambda p, w: {"data": put(p, w.data), "earlier": put(p, w.data)},
     "pretrain.base": lambda p, w: {"source": _folder(p, w.model, "tiny")},

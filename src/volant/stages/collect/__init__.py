@@ -17,6 +17,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
 | `balance`        | classes and protected groups: how many, and how labels fall to them           |
 | `mix`            | shares of sources or datasets, repetition, quality up-sampling; after `clean` |
+| `label`          | labels from rules, functions, a model and people, weighed by how they agree   |
 | `split`          | near duplicates, groups or dates to one side each; before `clean`          |
 """
 
@@ -27,6 +28,7 @@ from volant.stages.collect.clean import clean as clean
 from volant.stages.collect.files import files as files
 from volant.stages.collect.git import git as git
 from volant.stages.collect.hub import hub as hub
+from volant.stages.collect.label import label as label
 from volant.stages.collect.mix import mix as mix
 from volant.stages.collect.python_sources import python_sources as python_sources
 from volant.stages.collect.screen import screen as screen
