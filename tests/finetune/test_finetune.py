@@ -141,6 +141,17 @@ def test_qlora_trains_over_four_bits_and_saves_what_it_trained(model, data, tmp_
     assert tuned.about.extra["tuned"] == "qlora" and (tuned.path / "adapter" / "adapter_model.safetensors").is_file()
 
 
+def test_what_is_forgotten_is_measured_and_said(model, data, tmp_path):
+    known = dataset(tmp_path / "known", texts(4, "train"), texts(12, "validation"))
+    run = make_run(tmp_path / "hard")
+    full(run, model, data, steps=40, lr=0.01, retain=known)
+    change = next(s for s in run.watcher.scores if s.name == "retention_change")
+    assert change.low > 0 and change.n == 12  # a rate that high drives out what was there
+    assert any("WARNING: it forgets" in line for line in run.watcher.lines)
+    with pytest.raises(DataError, match="forgetting cannot be measured"):
+        full(make_run(tmp_path / "none"), model, data, steps=1, retain=dataset(tmp_path / "t", texts(4, "train")))
+
+
 def test_without_bitsandbytes_qlora_says_what_to_install(model, data, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
     with pytest.raises(MissingPackage, match=r"volant\[qlora\]"):

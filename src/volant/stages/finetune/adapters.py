@@ -42,14 +42,16 @@ def config_of(variant: str, rank: int, alpha: float, dropout: float, targets: st
 
 
 def learnt(
-    run: Run, model: Model, data: Dataset, config: Any, budget: Any, told: Mapping[str, Any], *, four_bits: bool = False
-) -> Model:
+    run: Run, model: Model, data: Dataset, config: Any, budget: Any, told: Mapping[str, Any], *,
+    retain: Dataset | None = None, four_bits: bool = False,
+) -> Model:  # fmt: skip
     """Fine-tune adapters on the answers in `data`; settings as `lora`'s.
 
     Args:
         config: from `config_of`.
         budget: a `tuning.Budget`; a rate of 0 takes what suits the model's width.
         told: for the model's own record.
+        retain: see `lora`.
         four_bits: keep the base in 4 bits while it trains, and merge into what those 4 bits say.
     """
     import torch
@@ -59,7 +61,8 @@ def learnt(
     from volant.stages.finetune import tuning
 
     net, codec = tuning.opened(run, model)
-    task = tuning.prepare(run, net, codec, data, replace(budget, lr=budget.lr or tuning.default_lr(net, 2e-4, 1.0)))
+    spent = replace(budget, lr=budget.lr or tuning.default_lr(net, 2e-4, 1.0))
+    task = tuning.prepare(run, net, codec, data, spent, retain)
     if four_bits:
         was = nf4.weight_bytes(net)
         nf4.quantise(net)

@@ -19,6 +19,7 @@ def full(
     data: Dataset,
     *,
     judge: Model | None = None,
+    retain: Dataset | None = None,
     epochs: Annotated[float, Field(gt=0, le=1000)] = 1.0,
     steps: Annotated[int, Field(ge=0)] = 0,
     batch: Annotated[int, Field(ge=1, le=4096)] = 16,
@@ -32,6 +33,8 @@ def full(
 
     Args:
         judge: a model that the task metric asks, where it needs one.
+        retain: what the base should go on knowing, such as the texts of its pre-training: their validation split
+            says how much is forgotten. For text.
         epochs: passes over the training samples; time grows with it, and beyond a few a small set is learnt by heart.
         steps: training steps; not 0, it is the budget in place of `epochs`.
         batch: examples in one step; more are smoother, slower, and need more memory.
@@ -51,7 +54,7 @@ def full(
     net, codec = tuning.opened(run, model)
     rate = lr or tuning.default_lr(net, 2e-5, 1.5)
     budget = tuning.Budget(epochs, steps, batch, rate, context, patience, weight_decay)
-    task = tuning.prepare(run, net, codec, data, budget)
+    task = tuning.prepare(run, net, codec, data, budget, retain)
     outcome = tuning.tune(task, net, fix="Use `finetune.lora`, or a smaller `batch` or `context`.")
     net = net.float().cpu()
     family.save(net, run.out)

@@ -22,6 +22,7 @@ def lora(
     data: Dataset,
     *,
     judge: Model | None = None,
+    retain: Dataset | None = None,
     rank: Annotated[int, Field(ge=1, le=1024)] = 8,
     alpha: Annotated[float, Field(ge=0)] = 0.0,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
@@ -39,6 +40,8 @@ def lora(
 
     Args:
         judge: a model that the task metric asks, where it needs one.
+        retain: what the base should go on knowing, such as the texts of its pre-training: their validation split
+            says how much is forgotten. For text.
         rank: columns of the adapter matrices; more can learn more, and take more memory and data.
         alpha: strength of the adapter, as `alpha / rank`; 0 takes twice the rank.
         dropout: share of the adapter's inputs that is left out in training; helps where there is little data.
@@ -68,7 +71,7 @@ def lora(
         return _content(content, data, judge, budget, rank, alpha, dropout, named)
     spent = tuning.Budget(epochs, steps, batch, lr, context, patience)
     config = adapters.config_of(variant, rank, alpha, dropout, named or targets)
-    return adapters.learnt(run, model, data, config, spent, {"tuned": variant, "rank": rank})
+    return adapters.learnt(run, model, data, config, spent, {"tuned": variant, "rank": rank}, retain=retain)
 
 
 def _content(

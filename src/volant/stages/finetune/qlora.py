@@ -21,6 +21,7 @@ def qlora(
     data: Dataset,
     *,
     judge: Model | None = None,
+    retain: Dataset | None = None,
     rank: Annotated[int, Field(ge=1, le=1024)] = 8,
     alpha: Annotated[float, Field(ge=0)] = 0.0,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
@@ -36,6 +37,8 @@ def qlora(
 
     Args:
         judge: a model that the task metric asks, where it needs one.
+        retain: what the base should go on knowing, such as the texts of its pre-training: their validation split
+            says how much is forgotten. For text.
         rank: columns of the adapter matrices; more can learn more, and take more memory and data.
         alpha: strength of the adapter, as `alpha / rank`; 0 takes twice the rank.
         dropout: share of the adapter's inputs that is left out in training; helps where there is little data.
@@ -60,4 +63,6 @@ def qlora(
     named = targets if targets == "all-linear" else [t.strip() for t in targets.split(",")]
     config = adapters.config_of("lora", rank, alpha, dropout, named)
     spent = tuning.Budget(epochs, steps, batch, lr, context, patience)
-    return adapters.learnt(run, model, data, config, spent, {"tuned": "qlora", "rank": rank}, four_bits=True)
+    return adapters.learnt(
+        run, model, data, config, spent, {"tuned": "qlora", "rank": rank}, retain=retain, four_bits=True
+    )

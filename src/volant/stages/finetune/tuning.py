@@ -43,6 +43,7 @@ class Tuning:
     Attributes:
         held_out: validation samples with answers; empty where there is no validation split.
         before: bits per byte of each held-out answer before training.
+        known: held-out samples of what the base knew, and how many bits per byte of each it took; see `remember`.
     """
 
     run: Run
@@ -52,6 +53,7 @@ class Tuning:
     looks: list[Any]
     held_out: list[Sample]
     before: list[float]
+    known: tuple[list[Sample], list[float]] = ([], [])
 
 
 def opened(run: Run, model: Model) -> tuple[Any, Codec]:
@@ -85,8 +87,11 @@ def opened(run: Run, model: Model) -> tuple[Any, Codec]:
     return open_family(about.family).load(model.path).to(run.device), codec
 
 
-def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget) -> Tuning:
+def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, retain: Dataset | None = None) -> Tuning:
     """Read and encode the data, show three examples with their mask, and measure the model as it is.
+
+    Args:
+        retain: what the base knows and should go on knowing; its validation split is measured before and after.
 
     Raises:
         DataError: there are no answers, or none is left for the loss to count.
@@ -122,7 +127,23 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget) -> 
         run.say("there is no validation split: no early stopping, and the last weights are kept")
     measured = [s for s in held_out if (s.messages or [{}])[-1].get("content")][:_MEASURED]
     before = bits_per_byte(TorchSession(net, codec), measured) if measured else []
-    return Tuning(run, codec, budget, batches, looks, measured, before)
+    known = _known(run, retain, TorchSession(net, codec)) if retain is not None else ([], [])
+    return Tuning(run, codec, budget, batches, looks, measured, before, known)
+
+
+def _known(run: Run, retain: Dataset, session: Any) -> tuple[list[Sample], list[float]]:
+    """Held-out samples of `retain`, and what the model takes for each before it is tuned."""
+    from volant.scorers.measure import bits_per_byte
+    from volant.store.dataset import count, rows
+
+    held = rows(retain, "validation") if count(retain, "validation") else []
+    samples = [s for s in held if s.shape in ("text", "completion", "messages") and s.text.strip()]
+    if not samples:
+        what = "`retain` holds no validation samples of text, so forgetting cannot be measured."
+        raise DataError(what, where=run.step, fix="Name the dataset that the base was trained on, split.")
+    step = max(1, len(samples) // _MEASURED)
+    chosen = samples[::step][:_MEASURED]
+    return chosen, bits_per_byte(session, chosen)
 
 
 def tune(tuning: Tuning, net: Any, *, fix: str) -> Outcome:
@@ -190,6 +211,13 @@ def finish(tuning: Tuning, net: Any, model: Model, data: Dataset, outcome: Outco
         run.score(comparison.change)
         run.say(str(comparison))
         check_task(run, session, data, before=model)
+    samples, before = tuning.known
+    if samples:
+        kept = paired("retention", before, bits_per_byte(session, samples), direction="lower", unit="bits")
+        run.score(kept.change)
+        run.say(f"what the base knew, in bits per byte: {kept}")
+        if kept.verdict == "worse":
+            run.say("WARNING: it forgets. A lower `lr`, fewer `epochs`, or `finetune.lora` forgets less.")
     return Model(run.out)
 
 
