@@ -47,7 +47,7 @@ def card(digits: str) -> bool:
     """A payment card: an issuer's prefix with one of its lengths, and `luhn`."""
     two, three, four, n = int(digits[:2]), int(digits[:3]), int(digits[:4]), len(digits)
     issued = (
-        (digits[0] == "4" and n in (13, 16, 19))  # Visa
+        (digits[0] == "4" and n in (16, 19))  # Visa; 13 digits are given out no more, and article numbers have them
         or ((51 <= two <= 55 or 2221 <= four <= 2720) and n == 16)  # Mastercard
         or (two in (34, 37) and n == 15)  # American Express
         or ((four == 6011 or two == 65 or 644 <= three <= 649) and n in (16, 19))  # Discover

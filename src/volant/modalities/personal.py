@@ -4,13 +4,14 @@ In goes a text; out come the text with `<email>`, `<ip>`, `<phone>`, `<card>`, `
 in place of what says who somebody is or opens a door, and how many of each. `personal_kinds` lists what is looked for.
 Names of people need a model and are not found here (`personal_names`).
 
-`counted` and `masked_all` do so for many texts: RE2 finds in one pass the few that can hold something.
+`counted` and `masked_all` do so for many texts: RE2 finds the few lines that have a sign of anything, and in these the
+few kinds that may be there.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -18,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from volant.modalities.personal_kinds import KINDS, Kind
+from volant.modalities.personal_kinds import KINDS, SIGN, Kind
 
-VERSION = 1  # of what is found: another one masks other things
+VERSION = 2  # of what is found: another one masks other things
 NAMES = tuple(dict.fromkeys(kind.name for kind in KINDS))
 Found = tuple[int, int, str]
 Ints: TypeAlias = NDArray[np.int64]
@@ -33,19 +34,27 @@ def masked(text: str) -> tuple[str, dict[str, int]]:
     >>> masked("Write to ann@firm.com, not to x@example.com.")
     ('Write to <email>, not to x@example.com.', {'email': 1})
     """
-    return _replaced(text, found_in(text)) if any(c.isdigit() or c in "@-" for c in text) else (text, {})
+    return _replaced(text, found_in(text))
 
 
 def found_in(text: str, kinds: Iterable[Kind] = KINDS) -> list[Found]:
     """Where personal data stands, as (start, end, kind) in order; of two that overlap the earlier kind."""
     found: list[Found] = []
     for kind in kinds:
+        own: list[Found] = []
+        group = "n" if "n" in kind.pattern.groupindex else 0
         for match in kind.pattern.finditer(text):
-            group = "n" if "n" in kind.pattern.groupindex else 0
             start, size = match.start(group), kind.holds(match[group])
-            if size and not any(start < end and begin < start + size for begin, end, _ in found):
-                found.append((start, start + size, kind.name))
-    return sorted(found)
+            if size and _free(start, start + size, found):
+                own.append((start, start + size, kind.name))
+        found = sorted([*found, *own]) if own else found
+    return found
+
+
+def _free(start: int, end: int, found: list[Found]) -> bool:
+    """Whether nothing that was found, in order and apart from each other, lies between."""
+    at = bisect_left(found, (start, start, ""))
+    return (at == len(found) or found[at][0] >= end) and (at == 0 or found[at - 1][1] <= start)
 
 
 def masked_all(texts: pa.StringArray) -> tuple[pa.StringArray, dict[str, pa.Array]]:
@@ -55,7 +64,7 @@ def masked_all(texts: pa.StringArray) -> tuple[pa.StringArray, dict[str, pa.Arra
         texts: of type `string` or `large_string`; a null stays null.
     """
     counts = {name: np.zeros(len(texts), np.int32) for name in NAMES}
-    near = _where(texts, _gate_of(KINDS))
+    near = _where(texts, SIGN)
     if len(near):
         changed, rows = _by_line(texts.take(pa.array(near)), near, counts)
         mask = np.zeros(len(texts), bool)
@@ -90,7 +99,7 @@ def _by_line(texts: pa.Array, places: Ints, counts: Counts) -> tuple[pa.Array, I
 
 def _masked_parts(parts: pa.Array, kinds: Sequence[Kind], places: Ints, counts: Counts) -> pa.Array:
     """The parts of texts with those kinds masked; what is found is added to `counts` where the part stands."""
-    near = _where(parts, _gate_of(tuple(kinds)))
+    near = _where(parts, SIGN)
     if not len(near):
         return parts
     few = parts.take(pa.array(near))
@@ -125,8 +134,3 @@ def _replaced(text: str, found: list[Found]) -> tuple[str, dict[str, int]]:
         done = end
         counts[name] = counts.get(name, 0) + 1
     return "".join([*parts, text[done:]]), counts
-
-
-@lru_cache(maxsize=4)
-def _gate_of(kinds: tuple[Kind, ...]) -> str:
-    return "|".join(f"(?:{kind.gate})" for kind in kinds)
