@@ -100,7 +100,7 @@ def test_cleaning_tells_its_duplicates_leaks_and_masks(tmp_path):
     found = facts_of(result)
     assert found.twins.most_common(1)[0][1] >= 3 and found.rules["leakage"].count == 1
     assert found.masked == {"email": 1} and found.changed["masked"] == 1
-    for told in ("exact_duplicate", "What was there most often", "share runs of words", "personal data"):
+    for told in ("exact_duplicate", "copied most often", "share runs of words", "personal data"):
         assert told in page, told
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+_HEADING = re.compile(r'<h2 id="([^"]*)">(.*?)</h2>')
 _CODE = re.compile(r"`([^`\n]+)`")
 Tone = Literal["pass", "open", "fail", "plain"]
 
@@ -41,6 +42,7 @@ table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:
 th{text-align:left;font-size:.74rem;font-weight:600;color:var(--soft);letter-spacing:.03em}
 th,td{padding:.42rem .8rem .42rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.n,th.n{text-align:right;white-space:nowrap}
+nav{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;margin:1.2rem 0;font-size:.86rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;margin:1.2rem 0}
 .tile{background:var(--card);border-radius:8px;padding:.8rem .95rem}
 .tile b{display:block;font-size:1.32rem;line-height:1.25;overflow-wrap:anywhere;
@@ -100,7 +102,18 @@ def page(title: str, body_html: str, *, eyebrow: str = "", head: str = "", foote
 
 def section(title: str, *parts: str) -> Html:
     """A heading and what stands under it; the parts are markup."""
-    return Html(f"<h2>{html.escape(title)}</h2>\n" + "\n".join(parts))
+    return Html(f'<h2 id="{_anchor(title)}">{html.escape(title)}</h2>\n' + "\n".join(parts))
+
+
+def contents(sections: Iterable[str]) -> Html:
+    """Links to the headings of sections on the same page."""
+    found = [match.groups() for part in sections for match in _HEADING.finditer(part)]
+    links = " ".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in found)
+    return Html(f"<nav>{links}</nav>")
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
 
 
 def paragraph(text: object, *, kind: Literal["", "lead", "note"] = "") -> Html:

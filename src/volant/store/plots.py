@@ -29,8 +29,10 @@ svg .own{fill:var(--ink);font-weight:600}svg .axis{stroke:var(--line)}svg .zero{
 svg .goal{stroke:var(--pass);stroke-dasharray:3 2}
 svg .a{fill:var(--accent);stroke:var(--accent)}svg .b{fill:var(--soft);stroke:var(--soft)}
 svg.meter{width:9rem;height:.55rem;margin-top:.45em}
-svg .hollow{fill:var(--paper)}svg .soft{opacity:.32}svg .up{fill:var(--pass)}svg .down{fill:var(--fail)}
-.wide{margin:1rem 0;max-width:46rem}
+svg .hollow{fill:var(--paper)}svg .soft{opacity:.32}svg .up{fill:var(--pass)}
+svg .down{fill:var(--fail);stroke:var(--fail)}svg .band{fill:var(--passbg)}svg .name{fill:var(--ink)}
+.wide{margin:1rem 0;max-width:46rem}.plots.wide{grid-template-columns:1fr;max-width:none}
+.absent{font-size:.84rem;color:var(--soft);margin:.2rem 0 0}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:2.2rem}
 .case{border-top:1px solid var(--line);padding:1rem 0 .4rem;display:grid;grid-template-columns:1fr 1.15fr;gap:1.4rem}
 .case pre{margin:0;align-self:start;max-height:17rem;overflow:auto;font-size:.76rem}.case dl{margin:0;font-size:.93rem}
@@ -85,7 +87,7 @@ def intervals(title: str, subtitle: str, marks: Sequence[Mark], *, goal: float |
             f'<circle class="{dot}" cx="{x(mark.value)}" cy="{y}" r="{radius}" stroke-width="1.4"/>'
             f'<text class="{own}" x="{WIDTH}" y="{y + 4}" text-anchor="end">{short(mark.value)}</text>'
         )
-    return _figure(title, subtitle, height, "".join(parts))
+    return figure(title, subtitle, height, "".join(parts))
 
 
 def histograms(title: str, subtitle: str, own: Sequence[float], rival: Sequence[float], names: tuple[str, str]) -> Html:
@@ -104,7 +106,7 @@ def histograms(title: str, subtitle: str, own: Sequence[float], rival: Sequence[
     parts = []
     for i, n in enumerate(mine):
         tall = n / most * (base - 14)
-        parts.append(_bar("a soft", i * step + 1, base - tall, step - 2, tall))
+        parts.append(bar("a soft", i * step + 1, base - tall, step - 2, tall))
     line = f"M0 {base}"
     for i, n in enumerate(theirs):
         tall = base - n / most * (base - 14)
@@ -120,30 +122,7 @@ def histograms(title: str, subtitle: str, own: Sequence[float], rival: Sequence[
         f'<line class="b" x1="{WIDTH / 2}" x2="{WIDTH / 2 + 10}" y1="{base + 26}" y2="{base + 26}" stroke-width="1.5"/>'
         f'<text x="{WIDTH / 2 + 15}" y="{base + 30}">{html.escape(names[1])}</text>'
     )
-    return _figure(title, subtitle, height, "".join(parts))
-
-
-def columns(title: str, subtitle: str, counts: Sequence[int], names: Sequence[str]) -> Html:
-    """A histogram of counts; `names` are the bins' edges, of which as many as fit are written."""
-    height, base, most = 140, 112, max([*counts, 1])
-    step = WIDTH / max(1, len(counts))
-    parts = [
-        _bar("a soft", i * step + 1, base - n / most * (base - 16), max(1.0, step - 2), n / most * (base - 16))
-        for i, n in enumerate(counts)
-        if n
-    ]
-    parts.append(f'<line class="zero" x1="0" x2="{WIDTH}" y1="{base}" y2="{base}"/>')
-    skipped = math.ceil(len(names) / 7)
-    for i in range(0, len(names), skipped):
-        share = i / max(1, len(names) - 1)
-        anchor = "start" if i == 0 else "end" if i == len(names) - 1 else "middle"
-        parts.append(
-            f'<text x="{share * WIDTH:.1f}" y="{base + 15}" text-anchor="{anchor}">{html.escape(names[i])}</text>'
-        )
-    tallest = max(range(len(counts)), key=lambda i: counts[i])
-    at = min(max((tallest + 0.5) * step, 24), WIDTH - 24)
-    parts.append(f'<text class="own" x="{at:.1f}" y="11" text-anchor="middle">{counts[tallest]:,}</text>')
-    return _figure(title, subtitle, height, "".join(parts))
+    return figure(title, subtitle, height, "".join(parts))
 
 
 def wins_and_losses(title: str, subtitle: str, gains: Sequence[float]) -> Html:
@@ -157,7 +136,7 @@ def wins_and_losses(title: str, subtitle: str, gains: Sequence[float]) -> Html:
         tall = abs(gain) / reach * (middle - 8)
         top = middle - tall if gain > 0 else middle
         kind = "up" if gain > 0 else "down"
-        parts.append(_bar(kind, i * step, top, max(0.4, step * 0.86), tall))
+        parts.append(bar(kind, i * step, top, max(0.4, step * 0.86), tall))
     won, lost = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
     parts.append(f'<line class="zero" x1="0" x2="{WIDTH}" y1="{middle}" y2="{middle}"/>')
     parts.append(f'<text x="0" y="{height - 2}">{won} better</text>')
@@ -165,14 +144,14 @@ def wins_and_losses(title: str, subtitle: str, gains: Sequence[float]) -> Html:
         f'<text x="{WIDTH / 2}" y="{height - 2}" text-anchor="middle">{len(gains) - won - lost} the same</text>'
     )
     parts.append(f'<text x="{WIDTH}" y="{height - 2}" text-anchor="end">{lost} worse</text>')
-    return _figure(title, subtitle, height, "".join(parts))
+    return figure(title, subtitle, height, "".join(parts))
 
 
 def meter(share: float) -> Html:
     """A bar in a table's cell, as long as the share (0 to 1) of the column's width."""
     width = round(100 * min(max(share, 0.0), 1.0), 1)
     return Html(
-        f'<svg class="meter" viewBox="0 0 100 8" preserveAspectRatio="none">{_bar("a soft", 0, 0, width, 8)}</svg>'
+        f'<svg class="meter" viewBox="0 0 100 8" preserveAspectRatio="none">{bar("a soft", 0, 0, width, 8)}</svg>'
     )
 
 
@@ -194,13 +173,15 @@ def _scale(low: float, high: float) -> tuple[float, float]:
     return math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step
 
 
-def _bar(kind: str, x: float, y: float, width: float, height: float) -> str:
+def bar(kind: str, x: float, y: float, width: float, height: float) -> str:
+    """A rectangle of a plot, painted by its class."""
     size = f'x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}"'
     return f'<rect class="{kind}" {size} stroke="none"/>'
 
 
-def _figure(title: str, subtitle: str, height: float, inner: str) -> Html:
+def figure(title: str, subtitle: str, height: float, inner: str, *, width: float = WIDTH) -> Html:
+    """A plot with its caption; `width` and `height` are the plot's own units."""
     caption = f"{html.escape(title)} <span>{html.escape(subtitle)}</span>"
     label = html.escape(f"{title}: {subtitle}", quote=True)
-    svg = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{inner}</svg>'
+    svg = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{inner}</svg>'
     return Html(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>")

@@ -27,20 +27,20 @@ _ABOUT = {
 }
 
 
-def data_page(run: Run, data: Dataset, *, title: str = "", first: Sequence[str] = (), more: Sequence[str] = ()) -> None:
+def data_page(run: Run, data: Dataset, *, more: Sequence[str] = ()) -> None:
     """Write `index.html` into the run's folder.
 
     Args:
         data: what was written there.
-        title: the page's; empty says how many records of what there are.
-        first, more: sections that stand before and after those on the data.
+        more: sections that stand after those on the data.
     """
-    from volant.store.page import page
+    from volant.store.page import contents, page
     from volant.store.plots import STYLE
 
     found = facts_of(data)
-    parts = [*_head(found), *first, *_sections(found), *more]
-    name = title or f"{sum(found.kept.values()):,} records of {found.modality}"
+    sections = [*_sections(found), *more]
+    parts = [*_head(found), contents(sections), *sections]
+    name = f"{sum(found.kept.values()):,} records of {found.modality}"
     text = page(name, "\n".join(parts), eyebrow="data report", head=STYLE)
     (run.out / "index.html").write_text(text, encoding="utf-8")
 
@@ -63,8 +63,9 @@ def _head(found: Facts) -> list[str]:
     ]
     if words:
         shown.append(("words kept", f"{words:,}"))
-    shown.append(("sources", f"{len({source[0] for source in found.sources}):,}"))
-    shown.append(("licences", f"{len({source[1] for source in found.sources}):,}"))
+    licences = len({source[1] for source in found.sources})
+    under = f"sources under {licences:,} licence{'s' if licences != 1 else ''}"
+    shown.append((under, f"{len({source[0] for source in found.sources}):,}"))
     return [paragraph(told, kind="lead"), tiles(shown)]
 
 
@@ -72,8 +73,8 @@ def _sections(found: Facts) -> list[str]:
     from volant.store.page import section
 
     parts: list[str] = [
-        section("Splits", _splits(found), *_lengths(found)),
         section("Where it comes from", _sources(found)),
+        section("Splits", _splits(found), *_lengths(found)),
     ]
     if found.languages:
         parts.append(section("Languages", _counted(found.languages, "language")))
@@ -104,8 +105,8 @@ def _splits(found: Facts) -> str:
 
 
 def _lengths(found: Facts) -> list[str]:
+    from volant.store.charts import columns
     from volant.store.page import Html
-    from volant.store.plots import columns
 
     plots = []
     for split in SPLITS:
@@ -183,16 +184,18 @@ def _rules(found: Facts) -> list[str]:
 
 
 def _values(rule: Rule) -> str:
-    from volant.store.plots import columns, short
+    from volant.store.charts import columns
+    from volant.store.plots import short
 
     if len(set(rule.values)) < 3:
         return ""
-    counts, low, high = histogram(rule.values)
+    counts, low, high = histogram(rule.values, rule.limit)
     what = _ABOUT.get(rule.name, "values that it saw")
-    return columns(_title(rule.name), f"{what}; against {rule.bar}", counts, [short(low), short(high)])
+    at = -1.0 if rule.limit is None else (rule.limit - low) / (high - low)
+    return columns(_title(rule.name), f"{what}; threshold {rule.bar}", counts, [short(low), short(high)], limit=at)
 
 
-def _examples(rule: Rule) -> str:
+def _examples(rule: Rule, *, shown: bool = False) -> str:
     from volant.store.page import Html, escaped
 
     cases = "".join(
@@ -204,7 +207,8 @@ def _examples(rule: Rule) -> str:
     which = "nearest to the threshold" if rule.values else "the first"
     if rule.count <= len(rule.examples):
         which = "all"
-    return Html(f"<details><summary><code>{escaped(rule.name)}</code>, examples: {which}</summary>{cases}</details>")
+    tag = "details open" if shown else "details"
+    return Html(f"<{tag}><summary><code>{escaped(rule.name)}</code>, examples: {which}</summary>{cases}</details>")
 
 
 def _duplicates(found: Facts) -> list[str]:
@@ -222,7 +226,7 @@ def _duplicates(found: Facts) -> list[str]:
     if near:
         parts.append(Html(f'<div class="plots">{_values(near)}</div>'))
     parts += [_examples(rule) for rule in (exact, near) if rule]
-    return [*parts, Html(f"<h3>What was there most often</h3>{cases}")] if cases else parts
+    return [*parts, Html(f"<h3>What was copied most often</h3>{cases}")] if cases else parts
 
 
 def _leakage(rule: Rule) -> list[str]:
@@ -232,7 +236,7 @@ def _leakage(rule: Rule) -> list[str]:
         f"{rule.count:,} training records share runs of words with records that are held out, and were dropped. "
         "The value says with which record, and which words."
     )
-    return [paragraph(told), Html(f'<div class="plots">{_values(rule)}</div>'), _examples(rule)]
+    return [paragraph(told), Html(f'<div class="plots">{_values(rule)}</div>'), _examples(rule, shown=True)]
 
 
 def _marks(found: Facts) -> list[str]:

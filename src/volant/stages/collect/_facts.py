@@ -21,7 +21,7 @@ EXAMPLES = 3  # records shown of each rule
 _EXCERPT = 400  # characters
 _BINS = 24
 _REASON = re.compile(r"(\w+): (.*) against (.*)", re.DOTALL)
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _TWIN = re.compile(r"\(of (\S+?)\)")
 # What names a record within its source: of a web page all but its host, of an archive or a repository a file, of
 # a file a line, a part, a row.
@@ -52,6 +52,11 @@ class Rule:
     count: int = 0
     values: list[float] = field(default_factory=list)
     examples: list[tuple[float, int, Example]] = field(default_factory=list)
+
+    @property
+    def limit(self) -> float | None:
+        """The threshold as a number, where it is one."""
+        return float(self.bar) if _NUMBER.fullmatch(self.bar) else None
 
 
 @dataclass
@@ -89,12 +94,13 @@ def facts_of(data: Dataset) -> Facts:
     return found
 
 
-def histogram(values: Sequence[float]) -> tuple[list[int], float, float]:
-    """Counts in bins of one width between the smallest and the largest value."""
-    low, high = min(values), max(values)
+def histogram(values: Sequence[float], limit: float | None) -> tuple[list[int], float, float]:
+    """Counts in bins of one width between the smallest and the largest value, the limit among them."""
+    ends = [*values, *([] if limit is None else [limit])]
+    low, high = min(ends), max(ends)
     if high <= low:
         return [len(values)], low, low
-    counts = [0] * min(_BINS, max(2, len(set(values))))
+    counts = [0] * min(_BINS, max(2, len(set(ends))))
     for value in values:
         counts[min(len(counts) - 1, int((value - low) / (high - low) * len(counts)))] += 1
     return counts, low, high

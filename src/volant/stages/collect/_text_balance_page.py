@@ -26,25 +26,24 @@ def bias_sections(found: Counted) -> list[str]:
 
 
 def _representation(found: Counted) -> str:
-    from volant.store.page import table
-    from volant.store.plots import meter
+    from volant.store.charts import bars
+    from volant.store.page import Html, escaped
 
     kept = found.rules == ""
-    rows = []
+    plots = []
     for axis, own in found.axes.items():
         counts = {g: int((found.named[axis, g] & kept).sum()) for g in own if (axis, g) in found.named}
         ranked = sorted((item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0]))
-        head = [axis, *[""] * len(ranked)]
-        for at, (group, n) in enumerate(ranked):
-            rows.append((head[at], group, f"{n:,}", meter(n / ranked[0][1])))
-        absent = [group for group in own if not counts.get(group)]
-        if absent:
-            rows.append((head[len(ranked)], f"none names {', '.join(absent)}", "0", meter(0.0)))
-    return table(("axis", "texts that name", "kept", ""), rows, numeric=(2,))
+        absent = ", ".join(group for group in own if not counts.get(group))
+        missing = f'<p class="absent">No text names {escaped(absent)}.</p>' if absent else ""
+        plots.append(f"<div>{bars(axis.capitalize(), 'texts that name', ranked)}{missing}</div>")
+    return Html(f'<div class="plots">{"".join(plots)}</div>')
 
 
 def _removal(found: Counted) -> list[str]:
+    from volant.store.charts import forest
     from volant.store.page import Html, paragraph
+    from volant.store.plots import Mark
 
     if not found.gone:
         return [paragraph("Nothing was dropped before this step, so no rule can be looked at.")]
@@ -54,33 +53,41 @@ def _removal(found: Counted) -> list[str]:
     told = (
         f"A ratio of 1 says that a rule takes away texts that name a group as often as texts that name others of the "
         f"same axis. {len(found.removals)} pairs of rule and group were compared; {outside} "
-        f"{'lies' if outside == 1 else 'lie'} outside of {FAIR[0]:g} to {FAIR[1]:g} for certain. The intervals hold "
-        "for all comparisons together at 95 %. A ratio has innocent reasons too, as when one group is spoken of in "
-        "longer texts."
+        f"{'lies' if outside == 1 else 'lie'} outside of {FAIR[0]:g} to {FAIR[1]:g} and no chance explains it (red). "
+        "The intervals hold for all comparisons together at 95 %. A ratio has innocent reasons too, as when one group "
+        "is spoken of in longer texts."
     )
     order = {"outside": 0, "unclear": 1, "inside": 2}
     ranked = sorted(found.removals, key=lambda r: (order[r.state], -r.certain, r.rule, r.group))
-    parts: list[str] = [paragraph(told), _removal_table(ranked[:_SHOWN])]
-    if ranked[_SHOWN:]:
-        rest = _removal_table(ranked[_SHOWN:])
-        parts.append(Html(f"<details><summary>The other {len(ranked) - _SHOWN}</summary>{rest}</details>"))
-    return parts
+    shown = sorted(ranked[:_SHOWN], key=lambda r: (order[r.state], r.rule, -r.ratio, r.group))
+    marks = [
+        Mark(f"{r.rule}: {r.group}", r.ratio, r.low, r.high, "down" if r.state == "outside" else "b") for r in shown
+    ]
+    rest = f", the {_SHOWN} farthest from it of {len(ranked)}" if ranked[_SHOWN:] else ""
+    plot = forest("Taken away, against others of the axis", f"1 is even{rest}", marks, band=FAIR, ratio=True)
+    listed = _removal_table(ranked)
+    return [
+        paragraph(told),
+        Html(f'<div class="plots wide">{plot}</div>'),
+        Html(f"<details><summary>Every rule and group, with the counts</summary>{listed}</details>"),
+    ]
 
 
 def _removal_table(removals: list[Removal]) -> str:
     from volant.store.page import badge, table
 
     rows = [
-        (r.rule, r.group, f"{r.gone:,} of {r.texts:,}", f"{r.ratio:.2f}", f"{r.low:.2f} to {r.high:.2f}",
-         badge(r.state, _TONES[r.state]))
+        (f"`{r.rule}`", r.group, f"{r.gone:,} of {r.texts:,} ({r.gone / r.texts:.1%})", f"{r.ratio:.2f}",
+         f"{r.low:.2f} to {r.high:.2f}", badge(r.state, _TONES[r.state]))
         for r in removals
     ]  # fmt: skip
     return table(("rule", "texts that name", "taken away", "ratio", "interval", ""), rows, numeric=(2, 3, 4))
 
 
 def _occupations(found: Counted) -> list[str]:
+    from volant.store.charts import forest
     from volant.store.page import Html, paragraph, table
-    from volant.store.plots import Mark, intervals
+    from volant.store.plots import Mark
 
     if not found.bonds:
         return [paragraph("No occupation stands in enough sentences with words for one gender.")]
@@ -92,13 +99,13 @@ def _occupations(found: Counted) -> list[str]:
         "the occupation stands with women oftener than other sentences do, below 0 with men. Blue where chance does "
         f"not explain it. {found.sentences:,} sentences were read."
     )
-    plot = intervals("Log odds", "with women (right) or with men (left)", marks, goal=0.0)
+    plot = forest("Log odds", "with women (right) or with men (left)", marks)
     rows = [_bond_row(b) for b in ranked]
     heads = ("occupation", "sentences", "women alone", "men alone", "PMI women", "PMI men")
     listed = table(heads, rows, numeric=(1, 2, 3, 4, 5))
     return [
         paragraph(told),
-        Html(f'<div class="wide">{plot}</div>'),
+        Html(f'<div class="plots wide">{plot}</div>'),
         Html(f"<details><summary>The counts, with pointwise mutual information in bits</summary>{listed}</details>"),
     ]
 

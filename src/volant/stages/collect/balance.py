@@ -218,8 +218,8 @@ def _write(run: Run, made: Dataset, scores: Sequence[Score], body: Mapping[str, 
         (s.name.replace("_", " "), f"{s.value:.3g}", f"{s.low:.3g} to {s.high:.3g}" if s.low < s.high else "", s.note)
         for s in scores
     ]
-    first = section("Balance", table(("figure", "value", "95 %", "between"), figures, numeric=(1, 2)))
-    data_page(run, made, first=[first, *sections])
+    listed = section("Balance", table(("figure", "value", "95 %", "between"), figures, numeric=(1, 2)))
+    data_page(run, made, more=[*sections, listed])
 
 
 def _judge(run: Run, scores: Sequence[Score]) -> None:
