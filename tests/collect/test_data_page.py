@@ -5,7 +5,7 @@ import re
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
-from test_collect import made, run_in
+from test_collect import gather, made, run_in
 
 from volant.core.sample import Label, Sample, Source, sample_id
 from volant.stages import collect
@@ -140,3 +140,13 @@ def test_pictures_and_rows_have_a_page_too(tmp_path):
     ]
     _, page = page_of(tmp_path, rows)
     assert "3 records; nothing was dropped." in page and "t.csv" in page
+
+
+def test_what_is_gathered_has_a_page_that_counts_refusals(tmp_path):
+    lines = [f'{{"text": "word number {i} of the file"}}' for i in range(9)]
+    lines[3:3] = ["{broken", "{broken too", '{"nothing": 1}']
+    result, _ = gather(tmp_path, {"a.jsonl": "\n".join(lines)}, consent="public")
+    page = (result.path / "index.html").read_text("utf-8")
+    refused = seen(page.partition("What was refused</h2>")[2])
+    assert "3 records could not be read" in refused and "a.jsonl:4" in refused and "CC-BY-4.0" in page
+    assert sorted(re.findall(r"\| ([0-9]+) \| a\.jsonl", refused)) == ["1", "2"], refused

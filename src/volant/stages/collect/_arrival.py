@@ -1,8 +1,8 @@
 """What every gathering method does with what arrives: terms checked, no split left empty, refusals kept, written.
 
-In go samples and refusals in order; out comes the Dataset in `run.out`, with `refused.jsonl` beside the
-samples. Samples stream; only the first `HELD` are kept in memory, because as long as there are few of
-them the hash of the group may leave a split empty, and then the smallest hashes are dealt by hand.
+In go samples and refusals in order; out comes the Dataset in `run.out`, with `refused.jsonl` beside the samples and
+a page on both. Samples stream; only the first `HELD` are kept in memory, because as long as there are few of them the
+hash of the group may leave a split empty, and then the smallest hashes are dealt by hand.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from volant.core import Dataset, Run, Sample
 from volant.core.errors import DataError, LicenceError
 from volant.core.protocols import Refusal
 from volant.core.sample import SPLITS, Split
+from volant.stages.collect._data_page import data_page
+from volant.stages.collect._data_page import refused as refused_section
 
 HELD = 2000
 KEPT_REFUSALS = 10_000
@@ -79,7 +81,9 @@ def arrive(
         (run.out / "refused.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
     counts = ", ".join(f"{count:,} {split}" for split, count in out.about["splits"].items())
     run.say(f"{kept:,} records: {counts}")
-    return Dataset(run.out)
+    made = Dataset(run.out)
+    data_page(run, made, more=[refused_section(refused, refusals)] if refusals else [])
+    return made
 
 
 def _judge(run: Run, kept: int, refused: int, refusals: list[Refusal], refuse_above: float, fix: str) -> None:

@@ -6,12 +6,18 @@ Enters: a written Dataset, and sections of others (the bias of its texts). Leave
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from volant.core import Dataset, Run
+from volant.core.protocols import Refusal
 from volant.core.sample import SPLITS
-from volant.stages.collect._facts import Facts, Rule, facts_of, histogram
+from volant.stages.collect._facts import Facts, Rule, facts_of, histogram, safe
+
+if TYPE_CHECKING:
+    from volant.store.page import Html
 
 Place = tuple[str, ...]  # source, licence, consent, origin
 _MOST = 20  # rows of a table; the rest is summed up
@@ -43,6 +49,25 @@ def data_page(run: Run, data: Dataset, *, more: Sequence[str] = ()) -> None:
     name = f"{sum(found.kept.values()):,} records of {found.modality}"
     text = page(name, "\n".join(parts), eyebrow="data report", head=STYLE)
     (run.out / "index.html").write_text(text, encoding="utf-8")
+
+
+def refused(total: int, refusals: Sequence[Refusal]) -> Html:
+    """A section on what did not arrive: every reason with how often it was given, and where first."""
+    from volant.store.page import paragraph, section, table
+
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for refusal in refusals:
+        reason = safe(re.sub(r"\d[\d.,_]*", "…", refusal.reason), 200)
+        counts[reason] += 1
+        first.setdefault(reason, refusal.where)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    told = f"{total:,} records could not be read or may not be used. `refused.jsonl` beside this page names each"
+    told += "." if total == len(refusals) else f" of the first {len(refusals):,}, which are counted here."
+    rows = [(reason, f"{n:,}", first[reason]) for reason, n in ranked[:_MOST]]
+    if ranked[_MOST:]:
+        rows.append((f"{len(ranked) - _MOST:,} other reasons", f"{sum(n for _, n in ranked[_MOST:]):,}", ""))
+    return section("What was refused", paragraph(told), table(("reason", "records", "first"), rows, numeric=(1,)))
 
 
 def _head(found: Facts) -> list[str]:

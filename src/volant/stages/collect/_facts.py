@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from volant.core import Dataset
+from volant.core.sample import CONTENT_SHAPES
 
 TEXTS = ("condition", "content", "target", "rejected")
 EXAMPLES = 3  # records shown of each rule
@@ -131,7 +132,7 @@ def _count_dropped(found: Facts, table: Any) -> None:
             found.twins[twin[1]] += 1
         far = abs(float(number[0]) - float(limit[0])) if number and limit else 0.0
         if len(rule.examples) < EXAMPLES or far < rule.examples[-1][0]:
-            shown = Example(record, uris[at].as_py(), _safe(value, 600), _excerpt(table, at))
+            shown = Example(record, uris[at].as_py(), safe(value, 600), _excerpt(table, at))
             rule.examples = sorted([*rule.examples, (far, rule.count, shown)], key=lambda e: e[:2])[:EXAMPLES]
 
 
@@ -162,14 +163,15 @@ def _count_kept(found: Facts, table: Any, often: Sequence[str]) -> None:
 
 
 def _words(table: Any) -> list[int]:
-    """Runs of other than ASCII white space in all texts of each record."""
+    """Runs of other than ASCII white space in all texts of each record; 0 for pictures and rows."""
     import numpy as np
 
     total = np.zeros(table.num_rows, np.int64)
     for name in TEXTS:
         if table[name].null_count < table.num_rows:
             total += np.concatenate([_words_of(chunk) for chunk in table[name].chunks])
-    return [int(n) for n in total]
+    shapes = table["shape"].to_pylist()
+    return [0 if shape in CONTENT_SHAPES else int(n) for n, shape in zip(total, shapes, strict=True)]
 
 
 def _words_of(texts: Any) -> Any:
@@ -211,10 +213,10 @@ def _excerpt(table: Any, at: int) -> str:
     if table["split"][at].as_py() == "test":
         return "(in the sealed test split)"
     texts = [table[name][at].as_py() for name in TEXTS]
-    return _safe("\n".join(text for text in texts if text), _EXCERPT)
+    return safe("\n".join(text for text in texts if text), _EXCERPT)
 
 
-def _safe(text: str, most: int) -> str:
+def safe(text: str, most: int) -> str:
     """The beginning of a text without personal data; what a mask may need is looked at before it is cut."""
     from volant.modalities.personal import masked
 
