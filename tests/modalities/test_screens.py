@@ -1,5 +1,8 @@
 """Language, flags and Unicode repair over Arrow arrays: one value a text."""
 
+import time
+import unicodedata
+
 import pyarrow as pa
 import pytest
 
@@ -48,6 +51,21 @@ def test_a_list_without_words_is_an_error():
     assert word_lists.words("# mine\nA b\n\na b\nc\n", "x") == ["a b", "c"]
     with pytest.raises(DataError, match=r"mine\.txt.*no word"):
         word_lists.words("# only a remark\n", "mine.txt")
+
+
+def test_marks_without_end_cost_no_time_without_end():
+    piled = "Z" + "\u0300\u0317\u0331" * 100_000 + " e\u0301"
+    start = time.process_time()
+    assert repair.repaired(piled) == piled[:-2] + "é"
+    assert time.process_time() - start < 5, "ordering them takes minutes"
+    few = "o" + "\u0317\u0302" * 15  # as many as are ordered
+    assert repair.repaired(few) == unicodedata.normalize("NFC", few) != few
+
+
+def test_no_mark_is_left_out_of_those_that_are_bounded():
+    for code in range(0x110000):
+        if unicodedata.combining(chr(code)):
+            assert repair._piled().fullmatch(chr(code) * 31), hex(code)
 
 
 @pytest.mark.parametrize(
