@@ -1,7 +1,9 @@
 """`collect.balance` of texts: what is planted is found with its size, what is even is not pointed out."""
 
 import json
+import math
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from test_collect import made, run_in, snapshot_of
@@ -140,3 +142,29 @@ def test_figures_of_bias():
     gone = pa.array([True, False] * 50).to_numpy(zero_copy_only=False)
     ratio, low, high = demography.removal(gone, gone | True, gone | True, 1.96)
     assert ratio == 1 and low < 1 < high
+
+
+def test_none_at_all_is_evidence_too():
+    """20 of 400 against 0 of 400, and 20 sentences with women against none with men, are no chance."""
+    named = np.arange(800) < 400
+    ratio, low, high = demography.removal(np.arange(800) < 20, named, ~named, 3.3)
+    assert 1.25 < low < ratio < high < math.inf
+    ratio, low, high = demography.removal(np.arange(800) >= 780, named, ~named, 3.3)
+    assert 0 < low < ratio < high < 0.8
+    value, low, high = demography.log_odds(20, 0, 320, 300, 3.3)
+    assert 0 < low < value < high < math.inf
+    assert demography.log_odds(0, 20, 300, 320, 3.3) == pytest.approx((-value, -high, -low))
+    for few in ((2, 0, 320, 300), (10, 12, 310, 312)):
+        value, low, high = demography.log_odds(*few, 3.3)
+        assert low < 0 < high
+
+
+def test_intervals_hold_as_often_as_they_say():
+    draw = np.random.default_rng(0).binomial
+    named = np.arange(360) < 60
+    held = []
+    for _ in range(400):
+        gone = np.concatenate([np.arange(60) < draw(60, 0.1), np.arange(300) < draw(300, 0.1)])
+        _, low, high = demography.removal(gone, named, ~named, 1.96)
+        held.append(low <= 1 <= high)
+    assert 0.92 < np.mean(held) < 0.985
