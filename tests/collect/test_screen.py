@@ -78,12 +78,29 @@ def test_words_flag_and_drop_only_where_asked(tmp_path):
     assert [s.drop for s in dropped(result)] == ["offensive: 1 words of the list against 0"]
 
 
+def test_threats_insults_and_hate_are_flagged_and_kept(tmp_path):
+    said = [
+        "I\u2019ll kill you when you come home",
+        "you are such a worthless\nidiot, you are stupid",
+        "Kill  yourself!",
+    ]
+    mild = [
+        "They will kill you with kindness at the inn",
+        "You are such a good friend of the house, he said",
+        "how to build a bomb shelter in a garden of your own",
+    ]
+    result, _ = screened(tmp_path, spread([text(t) for t in [*said, *mild]]), repair="none")
+    assert [s.attrs.get("flags", {}).get("toxic", 0) for s in rows(result, "train")] == [1, 2, 1, 0, 0, 0]
+    assert json.loads((result.path / "screen.json").read_text())["flags"]["toxic"] == 3
+
+
 @pytest.mark.parametrize(
     ("lists", "says"),
     [
         ({"a.txt": "# nothing\n"}, r"a\.txt.*no word"),
         ({"a.txt": "x", "a.lst": "y"}, "two lists are named 'a'"),
         ({"offensive.txt": "x"}, "two lists"),
+        ({"toxic.txt": "x"}, "two lists"),
         ({"a.txt": b"\xff\xfe\x00"}, "no UTF-8"),
     ],
 )

@@ -274,8 +274,9 @@ def _marks(found: Facts) -> list[str]:
     if found.changed["repaired"]:
         parts.append(paragraph(f"{found.changed['repaired']:,} records had broken Unicode, which is mended."))
     if found.flags:
-        told = "A flag says look, not drop: lists of bad words take away texts by and about minorities first."
-        parts += [paragraph(told), _found(found.flags, "list", "records with a word of it")]
+        told = "A flag says look, not drop: lists of bad words take away texts by and about minorities first. "
+        told += "`toxic` are threats, insults and hate in plain phrases; what is subtle is not seen."
+        parts += [paragraph(told), _found(found.flags, "flag", "records with a word of it")]
     return parts
 
 

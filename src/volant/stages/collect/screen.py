@@ -23,6 +23,7 @@ from volant.stages.collect._data_page import data_page
 from volant.stages.collect._texts import texts_of, with_texts
 
 _AT_ONCE = 1000  # records
+TOXIC = "toxic"  # the flag of threats, insults and hate
 
 
 def screen(
@@ -36,7 +37,7 @@ def screen(
     offensive: Literal["flag", "drop"] = "flag",
     names: str = "",
 ) -> Dataset:
-    """Tell the language of every record, flag words of lists, mend Unicode, mask names of people.
+    """Tell the language of every record, flag words of lists and toxic phrases, mend Unicode, mask names of people.
 
     Args:
         languages: codes of the languages that stay (`[en, de]`); records in others, or in one that the model is not
@@ -90,11 +91,13 @@ class _Look:
 
         from volant.modalities.language import languages
         from volant.modalities.word_lists import flagged
+        from volant.scorers.safety import toxic
 
         mended = [self._masked(sample) for sample in self._mended(samples)]
         texts = pa.array([sample.text if texts_of(sample) else None for sample in mended], pa.large_string())
         codes, sure = (found.to_pylist() for found in languages(texts))
-        flags = {name: counts.to_pylist() for name, counts in flagged(texts, self.lists).items()}
+        counted = {**flagged(texts, self.lists), TOXIC: toxic(texts)}
+        flags = {name: counts.to_pylist() for name, counts in counted.items()}
         for i, sample in enumerate(mended):
             self.records += 1
             if texts[i].as_py() is None:
@@ -153,7 +156,7 @@ def _lists(run: Run) -> dict[str, Sequence[str]]:
     found: dict[str, Sequence[str]] = {OFFENSIVE: offensive()}
     for file in run.snapshot("lists").files if "lists" in run.outside else ():
         name = file.path.stem
-        if name in found:
+        if name in found or name == TOXIC:
             raise DataError(f"two lists are named {name!r}.", where=file.name, fix="Name the files differently.")
         try:
             found[name] = words(file.path.read_text(encoding="utf-8-sig"), file.name)
@@ -177,6 +180,7 @@ def _report(run: Run, look: _Look, splits: Mapping[str, int]) -> None:
     import json
 
     from volant.modalities import language, personal_names, repair, word_lists
+    from volant.scorers.safety import TOXIC_VERSION
 
     if not look.texts:
         raise DataError(
@@ -198,7 +202,7 @@ def _report(run: Run, look: _Look, splits: Mapping[str, int]) -> None:
         "dropped": dict(sorted(look.dropped.items())),
         "versions": {
             "language": language.VERSION, "lists": word_lists.VERSION, "names": personal_names.VERSION,
-            "repair": look.repair,
+            "repair": look.repair, "toxic": TOXIC_VERSION,
         },
     }  # fmt: skip
     assert look.repair in ("none", repair.VERSION), look.repair
