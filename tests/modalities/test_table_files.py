@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import resource
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import peak_memory
 from made_tables import CONSTRAINTS, found, kept, refused, visits
 from volant.core.errors import DataError, SettingError
 from volant.modalities.table import modality
@@ -312,10 +312,11 @@ def test_a_hundred_thousand_categories_are_refused_by_name_in_bounded_memory(csv
         file.write("row,city\n")
         for i in range(110_000):
             file.write(f"{i},c{i % 100_000}\n")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_memory.from_here()
+    before = peak_memory.kilobytes()
     with pytest.raises(DataError, match=r"column 'city' has 100,000 different values") as error:
         modality.codec(iterate(csv))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown = (peak_memory.kilobytes() - before) / 1024
     assert "types: {city: id}" in error.value.fix and grown < 150, f"{grown:.0f} MB"
 
 
