@@ -3,6 +3,8 @@
 import hashlib
 import json
 import socket
+from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 
@@ -228,6 +230,55 @@ def test_python_text_holds_the_reference_and_no_test_module_in_train(tmp_path):
     assert any(s.source.uri.startswith("python:pydoc_data.topics.") for s in train)
     assert all(split_of(s.source.uri.removeprefix("python:").split("#")[0]) == "train" for s in train)
     assert sum(len(s.text) for s in train) <= 2e6 and store.count(data, "test") > 0
+
+
+def test_packages_are_split_whole_under_their_own_licences(tmp_path):
+    names = ["packaging", "uvicorn", "httpx", "tqdm"]  # by hash: test, validation, training; MPL-2.0 in part
+    data = collect.python_packages(run_in(tmp_path), what="pairs", packages=names)
+    found = {(s.group, s.split, s.source.licence) for s in store.rows(data)}
+    assert found == {
+        ("packaging", "test", "Apache-2.0 OR BSD-2-Clause"),
+        ("uvicorn", "validation", "BSD-3-Clause"),
+        ("httpx", "train", "LicenseRef-BSD"),
+    }
+    manifest = json.loads((data.path / "manifest.json").read_text())
+    assert manifest["left_out"] == {"tqdm": "its licence is MPL-2.0 AND MIT"}
+    own = manifest["packages"]["httpx"]
+    assert own["version"] == version("httpx") and own["files"] > 5 and len(own["sha256"]) == 64
+    assert own["records"] == sum(s.group == "httpx" for s in store.rows(data))
+    with pytest.raises(SettingError, match="no package 'httpxx' is installed"):
+        collect.python_packages(run_in(tmp_path / "b"), packages=["httpxx"])
+
+
+def test_package_text_is_capped_and_holds_neither_tests_nor_copies(tmp_path):
+    data = collect.python_packages(
+        run_in(tmp_path), packages=["networkx", "packaging", "uvicorn"], package_megabytes=0.3
+    )
+    texts = [s for s in store.rows(data) if s.group == "networkx"]
+    assert 2e5 < sum(len(s.text) for s in texts) <= 3e5
+    assert not [s for s in texts if "/tests/" in s.source.uri]
+
+
+@pytest.mark.parametrize(
+    ("said", "expression", "free"),
+    [
+        ({"License-Expression": "MIT OR GPL-2.0-only"}, "MIT OR GPL-2.0-only", True),
+        ({"License-Expression": "MIT AND MPL-2.0"}, "MIT AND MPL-2.0", False),
+        ({"License": "Apache 2.0 License"}, "Apache-2.0", True),
+        ({"License": "Lesser General Public License, not BSD"}, "Lesser General Public License, not BSD", False),
+        ({"Classifier": "License :: OSI Approved :: BSD License"}, "LicenseRef-BSD", True),
+        ({}, "", False),
+    ],
+)
+def test_what_a_package_states(said, expression, free):
+    from email.message import Message
+
+    from volant.stages.collect._licence_stated import permissive, stated
+
+    metadata = Message()
+    for key, value in said.items():
+        metadata[key] = value
+    assert stated(SimpleNamespace(metadata=metadata)) == expression and permissive(expression) is free
 
 
 def test_functions_lose_their_docstring_and_nothing_else():

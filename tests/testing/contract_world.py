@@ -188,6 +188,7 @@ TABLE: dict[str, Builder] = {
     },
     "collect.git": lambda p, w: _repository(p),
     "collect.hub": lambda p, w: {"dataset": _hub(p), "licence": "MIT"},
+    "collect.python_packages": lambda p, w: {"what": "pairs", "packages": ["packaging", "uvicorn", "httpx", "click"]},
     "collect.python_sources": lambda p, w: {"what": "pairs", "modules": 12},
     "collect.clean": lambda p, w: {"data": put(p, w.data), "more": [put(p, w.content)]},
     "collect.balance": lambda p, w: {

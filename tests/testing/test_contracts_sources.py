@@ -19,7 +19,7 @@ GATHERING = {
     if method.stage == "collect" and method.returns is Dataset and not any(i.kind is Dataset for i in method.inputs)
 }
 # Its terms are known: the licence of Python.
-OWN_TERMS = {"collect.python_sources"}
+OWN_TERMS = {"collect.python_packages", "collect.python_sources"}
 NAMES = sorted(set(GATHERING) - OWN_TERMS)
 
 

@@ -28,6 +28,7 @@ HUB_LICENCES = {
 """Licences that the hub has a word for, as SPDX names in small letters."""
 COLLECTED = {
     "collect.hub": "Secondary Data analysis",
+    "collect.python_packages": "Software Collection",
     "collect.python_sources": "Software Collection",
     "improve.harvest": "Customer feedback data",
 }

@@ -12,6 +12,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `bucket`         | what lies below an S3 prefix, or another store of objects                     |
 | `git`            | what a git repository tracks at a commit, with its licence file's licence     |
 | `sql`            | the rows of a query: a SQLite file, or a Postgres server                      |
+| `python_packages` | the installed packages with permissive licences: code, documentation, docstrings |
 | `python_sources` | real text and code with no network: the library that every Python carries     |
 | `screen`         | languages, word lists, broken Unicode, names of people; before `clean`        |
 | `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
@@ -30,6 +31,7 @@ from volant.stages.collect.git import git as git
 from volant.stages.collect.hub import hub as hub
 from volant.stages.collect.label import label as label
 from volant.stages.collect.mix import mix as mix
+from volant.stages.collect.python_packages import python_packages as python_packages
 from volant.stages.collect.python_sources import python_sources as python_sources
 from volant.stages.collect.screen import screen as screen
 from volant.stages.collect.split import split as split

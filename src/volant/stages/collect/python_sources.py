@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic import Field
 from volant.core import Dataset, Run, Sample
 from volant.core.errors import DataError
 from volant.core.sample import Source, sample_id, split_of
+from volant.stages.collect._functions import pairs
 
 LICENCE = "PSF-2.0"
 # Tests, programs and copies of other modules: they say nothing that is not said better elsewhere.
@@ -29,7 +29,6 @@ _SKIPPED = {
     "pydoc_data", "encodings", "__pycache__", "__phello__", "_pyrepl", "distutils", "_pydecimal", "_pyio",
     "_strptime", "this", "antigravity", "lib-dynload", "_sysconfigdata", "_pydatetime", "_pylong",
 }  # fmt: skip
-_SIGNATURE = re.compile(r"^[\w.]+\(.*\)|->|^\s*[-=*#:>]|^(TODO|XXX|FIXME)\b")
 
 
 def python_sources(
@@ -140,49 +139,7 @@ def _pieces(module: str, text: str, piece_chars: int) -> Iterator[Sample]:
 
 def _pairs(module: str, text: str, max_chars: int) -> Iterator[Sample]:
     """(function without docstring, first line of the docstring) of every function that has a telling one."""
-    lines = text.splitlines(keepends=True)
-    for node in _functions(ast.parse(text)):
-        docstring = ast.get_docstring(node)
-        target = _first_line(docstring or "")
-        body = _without_docstring(node, lines) if target else ""
-        if not body or len(body) > max_chars:
-            continue
-        yield Sample(
-            id=sample_id("completion", body, target), shape="completion", condition=body, target=target,
-            source=_source(f"{module}:{node.lineno}"), group=module, split=split_of(module),
-            attrs={"function": node.name},
-        )  # fmt: skip
-
-
-def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
-
-
-def _first_line(docstring: str) -> str:
-    """The first line, where it is a sentence of sensible length; else nothing."""
-    line = docstring.strip().split("\n")[0].strip()
-    words = line.split()
-    if not 3 <= len(words) <= 25 or not 12 <= len(line) <= 120 or _SIGNATURE.search(line):
-        return ""
-    return line if line[0].isalpha() and line.isascii() else ""
-
-
-def _without_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str:
-    """The function's source, dedented, its docstring taken out; nothing where no code is left."""
-    import textwrap
-
-    if len(node.body) < 2:
-        return ""
-    first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
-    last = node.end_lineno or node.lineno
-    documented = node.body[0]
-    begin, end = documented.lineno - 1, documented.end_lineno or documented.lineno
-    # A docstring that shares its line with other code is left alone: cutting it would cut that code.
-    if lines[begin].split('"', 1)[0].split("'", 1)[0].strip(" \trRuU") or node.body[1].lineno - 1 < end:
-        return ""
-    return textwrap.dedent("".join(lines[first:begin] + lines[end:last])).strip("\n").rstrip()
+    return pairs(text, max_chars, group=module, source=lambda line: _source(f"{module}:{line}"))
 
 
 def _source(place: str) -> Source:
