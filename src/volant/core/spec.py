@@ -60,6 +60,7 @@ class Goal(BaseModel):
         accept: metric name to target (`{"relevance": ">= 0.55"}`).
         metric: the one fixed task metric that no step may make significantly worse.
         use: what the result is for; `collect` refuses licences that forbid it.
+        generated: largest share (0 to 1) of the training records that models may have written; `collect` drops more.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -71,6 +72,7 @@ class Goal(BaseModel):
     accept: dict[str, str] = Field(default_factory=dict)
     baseline: str = "nearest_neighbour"
     use: Literal["commercial", "research", "personal"] = "commercial"
+    generated: float = Field(default=1.0, ge=0, le=1)
     risks: list[Risk] = Field(default_factory=list)
 
     @field_validator("accept")

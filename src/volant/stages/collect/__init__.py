@@ -19,6 +19,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `balance`        | classes and protected groups: how many, and how labels fall to them           |
 | `mix`            | shares of sources or datasets, repetition, quality up-sampling; after `clean` |
 | `label`          | labels from rules, functions, a model and people, weighed by how they agree   |
+| `synthesize`     | more of the same by a model: from examples, rewritten, or answers that agree  |
 | `split`          | near duplicates, groups or dates to one side each; before `clean`          |
 """
 
@@ -36,3 +37,4 @@ from volant.stages.collect.python_sources import python_sources as python_source
 from volant.stages.collect.screen import screen as screen
 from volant.stages.collect.split import split as split
 from volant.stages.collect.sql import sql as sql
+from volant.stages.collect.synthesize import synthesize as synthesize

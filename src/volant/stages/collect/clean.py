@@ -101,6 +101,7 @@ def clean(
         lambda: _drop_near(run, samples, near),
         lambda: _drop_leaks(run, samples, guard, further),
         lambda: _cap_clients(samples, client_cap),
+        lambda: _cap_generated(run, samples),
     )
     with run.progress("cleaning", len(passes), "passes") as bar:
         for judge in passes:
@@ -268,6 +269,12 @@ def _cap_clients(samples: list[Sample], cap: float) -> None:
         # The hash decides which ones stay, so that flooding does not choose them.
         for sample in sorted(theirs, key=lambda s: sample_id(client, s.id))[most:]:
             sample.drop = f"client_cap: {len(theirs)} rows of one client against {most}"
+
+
+def _cap_generated(run: Run, samples: list[Sample]) -> None:
+    from volant.stages.collect._generated import drop_over_cap
+
+    drop_over_cap(run, samples)
 
 
 def _report(run: Run, samples: Sequence[Sample]) -> None:

@@ -25,6 +25,7 @@ from pydantic import Field
 from volant.core import Dataset, Run, Sample, Score
 from volant.core.errors import DataError, SettingError, did_you_mean
 from volant.core.sample import sample_id
+from volant.stages.collect._generated import allowed
 from volant.stages.collect._named import named
 
 QUARTERS = 4
@@ -38,6 +39,8 @@ class _Row:
     stratum: str
     quality: float
     characters: int
+    id: str
+    generated: bool
 
 
 def mix(
@@ -95,11 +98,14 @@ def mix(
         raise DataError("there is no training record to mix.", where=run.step, fix="Give datasets with a train split.")
     taken = _shared(found, weights, temperature, epochs, size, unit)
     times = _times(run.seed, found, taken, epochs, boost if quality else 1.0, strata)
+    over = _capped(run, found, times)
     copies = iter(times)
     held: set[str] = set()
     with writer(run.out, modality=run.modality) as out:
-        for _, sample in _training(run, data, names):
+        for at, (_, sample) in enumerate(_training(run, data, names)):
             out.write_all(_copies(sample, next(copies)))
+            if at in over and not times[at]:
+                out.write(sample.model_copy(update={"drop": over[at]}))
         for one in data:
             for sample in rows(one):
                 if sample.split != "train" and sample.id not in held:
@@ -141,7 +147,8 @@ def _looked_at(sample: Sample, name: str, by: str, stratify: str, quality: str) 
             raise SettingError(what, fix="Name a number that the records carry.") from error
         worth = -worth if quality.startswith("-") and given else worth
     stratum = named(sample, stratify, dataset=name) if stratify else ""
-    return _Row(named(sample, by, dataset=name), stratum, worth, len(sample.text))
+    part = named(sample, by, dataset=name)
+    return _Row(part, stratum, worth, len(sample.text), sample.id, sample.source.origin == "generated")
 
 
 def _shared(
@@ -199,6 +206,28 @@ def _quarters(rows: Sequence[int], found: Sequence[_Row]) -> list[list[int]]:
     ranked = sorted(rows, key=lambda at: found[at].quality)
     edges = [len(ranked) * q // QUARTERS for q in range(QUARTERS + 1)]
     return [ranked[low:high] for low, high in pairwise(edges) if high > low]
+
+
+def _capped(run: Run, found: Sequence[_Row], times: list[int]) -> dict[int, str]:
+    """Take generated records less often, by their hashes, until the plan allows their share; why, by row."""
+    made = [at for at, row in enumerate(found) if row.generated and times[at]]
+    share = sum(times[at] for at in made) / max(1, sum(times))
+    most = allowed(run, sum(times) - sum(times[at] for at in made))
+    over = 0 if most is None else sum(times[at] for at in made) - most
+    changed: dict[int, str] = {}
+    for at in sorted(made, key=lambda at: sample_id("generated", str(run.seed), found[at].id), reverse=True):
+        if over <= 0:
+            break
+        less = min(over, times[at])
+        times[at] -= less
+        over -= less
+        changed[at] = f"generated_cap: {share:.3f} of the training records against {run.goal.generated:g}"
+    if changed:
+        run.say(f"generated records are {share:.1%} of the mix, which the plan holds to {run.goal.generated:.1%}")
+    if not any(times):
+        fix = "Raise goal.generated, or add records that no model wrote."
+        raise DataError("goal.generated leaves no record to train on.", where=run.step, fix=fix)
+    return changed
 
 
 def _copies(sample: Sample, times: int) -> Iterator[Sample]:

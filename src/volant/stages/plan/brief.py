@@ -55,6 +55,7 @@ def brief(
         "audience": goal.audience,
         "modality": run.modality,
         "use": goal.use,
+        "generated": goal.generated,
         "metric": goal.metric,
         "targets": [{"metric": name, "sign": t.sign, "bar": t.bar} for name, t in sorted(goal.targets.items())],
         "baseline": goal.baseline,
@@ -130,7 +131,8 @@ def _page(goal: Goal, body: dict[str, Any]) -> str:
     parts = [
         paragraph(goal.problem, kind="lead"),
         tiles([("for", goal.audience or "not stated"), ("kind of content", body["modality"]), ("use", goal.use),
-               ("must beat", goal.baseline.replace("_", " "))]),
+               ("must beat", goal.baseline.replace("_", " ")),
+               ("written by models", f"at most {goal.generated:.0%} of training" if goal.generated < 1 else "no cap")]),
         section("What counts as good",
                 table(["metric", "target"], targets) if targets else paragraph("No target is set."),
                 paragraph(f"No step may make {goal.metric} significantly worse.")),

@@ -1,0 +1,104 @@
+"""What every method that has a model write does: terms and source of each record, and the plan's cap on their share.
+
+Enters: the model, the records that a new one was made from, and the goal's `generated`. Leaves: the derived licence
+(all that bind: the model's and each parent's), the source, and how many generated records the plan allows beside the
+others. The cap counts training records; generated ones over it are dropped by their hash, so the same ones each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from volant.core import Model, Run, Sample
+from volant.core.errors import LicenceError
+from volant.core.sample import Source, sample_id
+
+_BINDING = ("not-personal", "public", "contract", "given", "withheld")  # what consent asks, the least first
+
+
+class Terms:
+    """The terms of what a model writes after given records.
+
+    Args:
+        stated: licence of what the model writes, by the user; a hosted model has none of its own.
+
+    Raises:
+        LicenceError: nobody states the terms of a hosted model, or they forbid the goal's use.
+    """
+
+    def __init__(self, run: Run, model: Model, stated: str) -> None:
+        from volant.modalities.licence import require
+
+        self._run, self._model = run, model
+        own = [*model.licences, *([stated] if stated.strip() else [])]
+        if not own and model.about.engine == "remote":
+            what = f"the terms of what {model.about.extra.get('name', 'the service')} writes are not known."
+            fix = "Read the service's terms and state them: licence: LicenseRef-..., or an SPDX name."
+            raise LicenceError(what, where=f"{run.step} licence", fix=fix)
+        self.own = {require(name, run.goal.use, where=f"{run.step} model") for name in own}
+        if not own:
+            run.say("the model states no licence: what it writes comes under that of the records it is made from")
+        self._known: dict[frozenset[str], str] = {}
+
+    def licence(self, parents: Iterable[Sample]) -> str:
+        """The SPDX expression that binds what was made from these records.
+
+        Raises:
+            LicenceError: it forbids the goal's use.
+        """
+        from volant.modalities.licence import require
+
+        names = frozenset({*self.own, *(parent.source.licence for parent in parents)})
+        if names not in self._known:
+            joined = " AND ".join(f"({n})" if " OR " in n else n for n in sorted(names)) or "LicenseRef-generated"
+            self._known[names] = require(joined, self._run.goal.use, where=self._run.step)
+        return self._known[names]
+
+    def source(self, parents: Sequence[Sample], *how: str) -> Source:
+        """Where such a record came from: the model by its digest, and by which step of which method."""
+        consents = [parent.source.consent for parent in parents]
+        known = [consent for consent in consents if consent in _BINDING]
+        return Source(
+            uri="#".join([f"model:{self._model.digest}", "&".join([*how, f"seed={self._run.seed}"])]),
+            licence=self.licence(parents),
+            consent=max(known, key=_BINDING.index) if known else "not-personal",
+            origin="generated",
+        )
+
+    def said(self, made: Iterable[Sample]) -> None:
+        """Tell under which licences the kept records are."""
+        names = sorted({sample.source.licence for sample in made if not sample.drop})
+        self._run.say(f"licence of what was made, from the model's and its sources': {'; '.join(names) or 'none'}")
+
+
+def allowed(run: Run, others: int, there: int = 0) -> int | None:
+    """How many generated training records the plan allows beside so many others; None for any number.
+
+    Args:
+        there: generated ones that are there already.
+    """
+    cap = run.goal.generated
+    return None if cap >= 1 else max(0, int(cap * others / (1 - cap) + 1e-9) - there)
+
+
+def drop_over_cap(run: Run, samples: Sequence[Sample], *, others: int = 0, there: int = 0) -> int:
+    """Drop generated training records over the plan's cap; returns how many.
+
+    Args:
+        samples: all that will be trained on, or the new ones among them.
+        others: further training records that are not generated.
+        there: further ones that are.
+    """
+    train = [sample for sample in samples if not sample.drop and sample.split == "train"]
+    made = [sample for sample in train if sample.source.origin == "generated"]
+    others += len(train) - len(made)
+    most = allowed(run, others, there)
+    if most is None or len(made) <= most:
+        return 0
+    cap = run.goal.generated
+    share = (there + len(made)) / max(1, others + there + len(made))
+    ranked = sorted(made, key=lambda sample: sample_id("generated", str(run.seed), sample.id))
+    for sample in ranked[most:]:
+        sample.drop = f"generated_cap: {share:.3f} of the training records against {cap:g}"
+    run.say(f"{len(made) - most:,} generated records dropped: the plan allows a share of {cap:g} (goal.generated)")
+    return len(made) - most
