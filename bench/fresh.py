@@ -3,7 +3,8 @@
     python bench/fresh.py [--project FOLDER] [--out bench/fresh.json]
 
 Without a folder, a project of twenty small steps is made first. Prints and writes the median of twenty looks in
-process (bar: 20 ms), of five commands (bar: 1 s of wall time), and of `import volant` (bar: 0.3 s of CPU time).
+process (bar: 20 ms), of five commands (bar: 1 s of wall time), of `volant --help` (bar: 0.5 s of CPU time) and of
+`import volant` (bar: 0.3 s of CPU time).
 """
 
 from __future__ import annotations
@@ -67,11 +68,13 @@ def main() -> None:
             make(root)
         inside = in_process(root)
         wall, cpu = command("-m", "volant.cli", "-C", str(root), "run")
+        _, helped = command("-m", "volant.cli", "--help")
         _, imported = command("-c", "import volant")
     figures = {
         "in_process_ms": (inside * 1000, 20.0),
         "command_wall_s": (wall, 1.0),
         "command_cpu_s": (cpu, 1.0),
+        "help_cpu_s": (helped, 0.5),
         "import_cpu_s": (imported, 0.3),
     }
     for name, (value, bar) in figures.items():

@@ -1,7 +1,6 @@
 """What only a real process shows: light start, Ctrl-C, plain lines in a file."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -72,16 +71,6 @@ def test_stages_load_nothing_heavy() -> None:
     assert done.stdout.strip() == ""
 
 
-def test_help_is_quick() -> None:
-    spent = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "volant.cli", "--help"], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) < 0.5, f"CPU seconds of three starts: {spent}"
-
-
 def test_ctrl_c_keeps_a_checkpoint_and_run_carries_on(tmp_path: Path) -> None:
     (tmp_path / "volant.yaml").write_text(SPEC.format(method="slow"))
     process = start(tmp_path, "run")
@@ -116,14 +105,9 @@ def test_output_to_a_file_is_plain_lines(tmp_path: Path) -> None:
     assert "waits      counting  3/3 numbers  loss 0.5" in out
 
 
-def test_nothing_to_do_takes_under_a_second(tmp_path: Path) -> None:
+def test_nothing_to_do_is_said(tmp_path: Path) -> None:
+    """How long that takes is measured by bench/fresh.py."""
     (tmp_path / "volant.yaml").write_text(SPEC.format(method="numbers"))
     start(tmp_path, "run").communicate(timeout=30)
-    spent = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        out, _ = start(tmp_path, "run").communicate(timeout=30)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert "All steps are fresh" in out
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) < 1.0, f"CPU seconds of three runs with nothing to do: {spent}"
+    out, _ = start(tmp_path, "run").communicate(timeout=30)
+    assert "All steps are fresh" in out

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import time
 
 import numpy as np
 import pytest
@@ -316,18 +315,13 @@ def test_the_engine_keeps_conditions_and_every_constraint(samples):
     assert refused.finish == "error" and "Did you mean 'age'" in refused.error
 
 
-def test_a_hundred_thousand_rows_take_seconds():
+def test_a_hundred_thousand_rows_there_and_back():
     base = samples_of(visits(1000))
     many = itertools.islice(itertools.cycle(base), 100_000)
     columns = fit_columns(base)
-    began = time.process_time()
     matrix = columns.matrix(many)
-    middle = time.process_time()
     rows = columns.rows(matrix)
-    ended = time.process_time()
     assert len(rows) == 100_000 and rows[999] == {**row(base[999]), "id": "new-001000"}
-    # About one second each on the machine that this was written on; the bound is for slow ones.
-    assert middle - began < 10 and ended - middle < 10
 
 
 def test_columns_read_from_a_file_are_the_same(tmp_path):

@@ -2,7 +2,6 @@
 
 import io
 import sys
-import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -26,7 +25,7 @@ from volant.scorers.images import stacked, usual_size
 from volant.scorers.jackknife import Moments, pseudo_values
 from volant.scorers.judging import seen
 from volant.scorers.ladders import modality_of, rungs, training
-from volant.scorers.ladders_image import CLASSES, references
+from volant.scorers.ladders_image import references
 from volant.scorers.manifold import Manifold, radii
 from volant.scorers.nearest import NearestRatio
 from volant.testing import check_scorer
@@ -465,15 +464,3 @@ def test_intervals_cover_the_figure_of_known_gaussians() -> None:
     # An interval that covers everything says nothing: it has to be about as wide as the draws differ.
     widths = np.mean([s.high - s.low for s in ratios]) / 3.92
     assert 0.7 < widths / np.std([s.value for s in ratios]) < 1.8
-
-
-def test_all_of_them_together_are_quick(judge: StandIn) -> None:
-    """500 pictures, 32 features, score and values of all scorers, as a report asks for them."""
-    outputs, samples = rungs("fidelity", modality="image", n=500, seed=1)[1]
-    scorers = [made(name, judge) for name in IMAGE]
-    begun = time.process_time()
-    for scorer in scorers:
-        scorer.score(outputs, samples)
-        scorer.values(outputs, samples)
-    assert time.process_time() - begun < 10
-    assert set(CLASSES) == {s.condition for s in samples}

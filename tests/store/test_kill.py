@@ -266,7 +266,7 @@ def test_first_use_by_eight_processes(tmp_path):
 
 
 def test_ten_thousand_runs_open_and_answer(tmp_path):
-    """Generous bounds that hold on a loaded machine; bench/records.py holds the real bars."""
+    """How long it takes is measured by bench/records.py."""
     from volant.store import lineage
 
     with Records.open(tmp_path / "records.db") as records, records.database.write() as connection:
@@ -276,9 +276,5 @@ def test_ten_thousand_runs_open_and_answer(tmp_path):
             "SELECT 'run-' || i, 'd' || max(0, i - 1 - r.j * r.j), 'd' || i, 'data' "
             "FROM c, (SELECT 0 AS j UNION SELECT 1 UNION SELECT 2 UNION SELECT 3) r"
         )
-    began = time.process_time()
     with Records.open(tmp_path / "records.db") as records:
-        assert time.process_time() - began < 0.5
-        began = time.process_time()
         assert len(lineage.ancestors(records, "d10000")) > 39_000
-        assert time.process_time() - began < 2.5
