@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import small_sources
+import stand_in_service
 import tiny_models
 from small_content import Shelf
 from volant.core.artifact import Dataset, Model, Prompt, Report
@@ -159,6 +161,25 @@ def _used(project: Project, *, ratings: bool = False) -> str:
     return "contract"
 
 
+def _quoting(messages: list[dict[str, str]], seed: int) -> str:
+    """Asks what a note's first words say, and answers with them."""
+    first = messages[-1]["content"].split("passage:")[1].split(".")[0].split()
+    question = f"What is told of {max(first, key=len)}, number {seed}?"
+    return json.dumps({"question": question, "answer": " ".join(first[:3])})
+
+
+_SERVICES: list[stand_in_service.StandIn] = []
+
+
+def _reader(project: Project) -> Model:
+    """A hosted model: a stand-in, one for all worlds, so that its address is the same."""
+    if not _SERVICES:
+        opened = stand_in_service.serving(_quoting)
+        _SERVICES.append(opened.__enter__())
+        atexit.register(opened.__exit__, None, None, None)
+    return stand_in_service.hosted(project.root / "hosted", _SERVICES[0].url)
+
+
 def _goal(project: Project, modality: str) -> Project:
     """A project of another modality than text, whose metric needs no judge."""
     metric, baseline = {"image": ("sharpness", "gaussian"), "table": ("marginals", "cart")}[modality]
@@ -204,6 +225,9 @@ TABLE: dict[str, Builder] = {
     },
     "collect.label": lambda p, w: {
         "data": put(p, w.data), **_voters(p), "labeller": put(p, w.model), "classes": ["getter", "other"],
+    },
+    "collect.questions": lambda p, w: {
+        "model": put(p, _reader(p)), "data": put(p, w.data), "count": 8, "words": 30, "licence": "LicenseRef-stand-in",
     },
     "collect.synthesize": lambda p, w: {
         "model": put(p, w.model), "data": put(p, w.data), "how": "answers", "count": 12, "draws": 2, "agree": 0.5,

@@ -20,6 +20,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `mix`            | shares of sources or datasets, repetition, quality up-sampling; after `clean` |
 | `label`          | labels from rules, functions, a model and people, weighed by how they agree   |
 | `synthesize`     | more of the same by a model: from examples, rewritten, or answers that agree  |
+| `questions`      | questions and answers from your own documents, each held against its passage  |
 | `split`          | near duplicates, groups or dates to one side each; before `clean`          |
 """
 
@@ -34,6 +35,7 @@ from volant.stages.collect.label import label as label
 from volant.stages.collect.mix import mix as mix
 from volant.stages.collect.python_packages import python_packages as python_packages
 from volant.stages.collect.python_sources import python_sources as python_sources
+from volant.stages.collect.questions import questions as questions
 from volant.stages.collect.screen import screen as screen
 from volant.stages.collect.split import split as split
 from volant.stages.collect.sql import sql as sql
