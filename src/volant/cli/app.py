@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from volant.cli import doctor, init, keep, look, present, rate, service, talk, trace, wheel
+from volant.cli import doctor, init, keep, look, present, rate, service, talk, trace, tune, wheel
 from volant.core.errors import PathError, VolantError
 
 
@@ -89,7 +89,13 @@ def _demo(
 
 _PANELS: dict[str, dict[str, Any]] = {
     "Start": {"init": init.init, "demo": _demo, "doctor": doctor.doctor, "methods": look.methods},
-    "Turn the wheel": {"run": wheel.run, "turn": wheel.turn, "status": wheel.status, "rollback": wheel.rollback},
+    "Turn the wheel": {
+        "run": wheel.run,
+        "tune": tune.tune,
+        "turn": wheel.turn,
+        "status": wheel.status,
+        "rollback": wheel.rollback,
+    },
     "Look": {
         "show": look.show,
         "diff": look.diff,

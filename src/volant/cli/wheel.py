@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from volant.core.errors import SettingError
 from volant.core.method import STAGES
 
 if TYPE_CHECKING:
+    from volant.project import Project
     from volant.project.execute import Done
     from volant.project.looking import StepState
     from volant.project.planning import Planned
@@ -80,7 +82,7 @@ def run(
     """
     started = time.monotonic()
     opened = place.project(watcher(sys.stderr if json else sys.stdout), device=device, threads=threads)
-    opened.need_spec()
+    _say_ranges(opened, steps or ())
     done: dict[str, Done] = {}
 
     def seen(step: Planned, result: Done) -> None:
@@ -102,6 +104,14 @@ def run(
         present.say(f"{len(ran)} of {len(done)} steps ran in {spent}: {', '.join(ran)}.")
     if older:
         present.say(f"Fresh, made by older code: {', '.join(older)}. `volant run --refresh` makes them again.")
+
+
+def _say_ranges(opened: Project, only: Sequence[str]) -> None:
+    """A run takes one value of each setting; where the file gives ranges, say which."""
+    for name, step in opened.need_spec().steps.items():
+        if step.search and (not only or name in only):
+            taken = ", ".join(f"{n} {step.arguments.get(n, 'by default')}" for n in step.search)
+            opened.watcher.say(name, f"takes {taken}; `volant tune {name}` searches the ranges")
 
 
 def _kind(result: Done) -> str:

@@ -5,11 +5,12 @@ The file has no templates, no expressions and no import strings: what is conditi
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _TARGET = re.compile(r"^\s*(>=|<=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*$")
@@ -88,13 +89,55 @@ class Goal(BaseModel):
         return {name: Target.parse(text) for name, text in self.accept.items()}
 
 
+class Searched(BaseModel):
+    """What `volant tune` may choose a setting from: `{range: [4, 64], log: true}` or `{any: [cosine, linear]}`.
+
+    Attributes:
+        range: lowest and highest, both included.
+        log: equal factors are equally likely, as suits rates and sizes; needs a lowest above 0.
+        step: distance between neighbours, counted from the lowest; 0 for any number between.
+        any: the values themselves.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    range: tuple[float, float] | None = None
+    log: bool = False
+    step: float = Field(default=0, ge=0)
+    any: tuple[Any, ...] = ()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Searched:
+        if (self.range is None) == (not self.any):
+            raise ValueError("give either `range: [lowest, highest]` or `any: [one, another]`")
+        if self.range is None:
+            if self.log or self.step:
+                raise ValueError("`log` and `step` belong to a `range`")
+            if len(self.any) < 2:
+                raise ValueError("`any` needs two values or more")
+            return self
+        low, high = self.range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"the range has to rise, and {low:g} to {high:g} does not")
+        if self.log and (low <= 0 or self.step):
+            raise ValueError("`log` needs a lowest above 0, and no `step`")
+        if self.step > high - low:
+            raise ValueError(f"a step of {self.step:g} is longer than the range")
+        return self
+
+
 class Step(BaseModel):
-    """One step: which method, with which seed, and everything else by parameter name."""
+    """One step: which method, with which seed, and everything else by parameter name.
+
+    Attributes:
+        search: settings with what they may be; `volant tune` chooses, a run takes what stands beside it.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     use: str
     seed: int = 0
+    search: dict[str, Searched] = Field(default_factory=dict)
 
     @property
     def arguments(self) -> dict[str, Any]:

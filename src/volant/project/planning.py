@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from volant.core.errors import MissingPackage, SpecError, did_you_mean
 from volant.core.method import Method, method_named
 from volant.core.spec import Spec
+from volant.project.ranges import Choice, choices
 
 if TYPE_CHECKING:
     from volant.project.fingerprint import CodeReader
@@ -29,6 +30,7 @@ class Planned:
         inputs: the steps whose artifacts go in, by parameter.
         arguments: the settings as written (defaults not filled in).
         where: file, line and name, for messages.
+        choices: what `volant tune` may choose from.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Planned:
     arguments: dict[str, Any]
     seed: int
     where: str
+    choices: tuple[Choice, ...] = ()
 
     @property
     def needs(self) -> list[str]:
@@ -121,7 +124,7 @@ def _plan_step(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Planned:
                 what = f"{parameter!r} takes the name of a step, not {value!r}."
                 raise SpecError(what, where=places[parameter], fix=did_you_mean(str(value), spec.steps))
     own = {key: value for key, value in arguments.items() if key in method.fields}
-    return Planned(name, method, bound.inputs, own, int(seed), where)
+    return Planned(name, method, bound.inputs, own, int(seed), where, choices(spec, name, method, arguments))
 
 
 def _check_loop(spec: Spec, planned: Mapping[str, Planned]) -> None:

@@ -221,7 +221,7 @@ class Project:
         """
         planned = with_ancestors(self.plan(settings=settings), only, "volant run")
         self.store.sweep()
-        self._end_dead_runs()
+        self.end_dead_runs()
         extra = self.champion_extensions() if extensions is None else list(extensions)
         upcoming = self.upcoming()
         results: dict[str, Done] = {}
@@ -252,7 +252,7 @@ class Project:
         bound = step.method.bind({**artifacts, **step.arguments}, where=step.where)
         return prepare(self, step.name, step.method, bound, step.seed, upcoming)
 
-    def _end_dead_runs(self) -> None:
+    def end_dead_runs(self) -> None:
         """Runs of this machine whose process was killed are `stopped`; the next call carries on from their work."""
         for row in self.records.runs(status="running"):
             if row.facts.get("host") == socket.gethostname() and not psutil.pid_exists(int(row.facts.get("pid", 0))):

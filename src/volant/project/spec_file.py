@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from volant.core.errors import SpecError, did_you_mean
-from volant.core.spec import Goal, Loop, Promote, Spec
+from volant.core.spec import Goal, Loop, Promote, Searched, Spec
 
 MOST_BYTES = 1_000_000
 MOST_DEPTH = 20
@@ -143,7 +143,7 @@ def _spec_error(error: ValidationError, lines: Lines, file: str) -> SpecError:
         fix = f"Add `{path[-1]}:`."
     elif first["type"] == "extra_forbidden":
         what = f"there is no key {name!r}."
-        model = _MODELS.get(path[:-1])
+        model = _MODELS.get(path[:-1]) or (Searched if path[2:3] == ("search",) else None)
         known = [f.alias or n for n, f in model.model_fields.items() if not f.exclude] if model else []
         fix = did_you_mean(path[-1], known)
     else:

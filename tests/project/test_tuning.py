@@ -1,0 +1,286 @@
+"""`volant tune`: ranges checked with their lines, the same trials after a kill, pruning, what is written."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from typer.testing import CliRunner
+
+from volant.cli.app import app
+from volant.core.errors import Interrupted, SettingError, SpecError
+from volant.project import Project
+from volant.project.spec_edit import write_settings
+from volant.project.spec_file import load_spec
+from volant.project.tuning import search
+from volant.project.tuning_page import tuning_page
+
+HILLS = '''
+"""Methods whose best settings are known."""
+
+import json
+import time
+
+from volant.core import Model, Report, Run, Score
+from volant.core.errors import DataError
+
+
+def hill(
+    run: Run, *, x: float = 0.1, depth: int = 3, kind: str = "flat", unused: float = 1.0, pause: float = 0.0
+) -> Model:
+    """Best at x = 0.01, depth 5 and kind tall.
+
+    Args:
+        x: above 0.
+        depth: whole.
+        kind: flat, tall or broken.
+        unused: changes nothing.
+        pause: seconds a look.
+    """
+    import math
+
+    if kind == "broken":
+        raise DataError("it is broken.", fix="Choose another kind.")
+    miss = abs(math.log10(x) + 2) + abs(depth - 5) / 5 + (kind != "tall")
+    mark = run.work / "look"
+    first = int(mark.read_text()) if mark.exists() else 0
+    for look in range(first, 4):
+        time.sleep(pause)
+        run.metric("validation_loss", miss + 1 / (look + 1), look)
+        mark.write_text(str(look + 1))
+        if run.stopping:
+            run.interrupt()
+    (run.out / "model.json").write_text(json.dumps([x, depth, kind]))
+    (run.out / "volant.json").write_text(json.dumps({"family": "hill", "modality": "text"}))
+    run.score(Score.exact("height", 4 - miss))
+    return Model(run.out)
+
+
+def judge(run: Run, model: Model) -> Report:
+    """Judge a hill.
+
+    Args:
+        none: none.
+    """
+    x, depth, kind = model.read_json("model.json")
+    (run.out / "report.json").write_text("{}")
+    run.score(Score.exact("cost", depth + 10 * x, direction="lower"))
+    return Report(run.out)
+'''
+
+SPEC = """\
+volant: 1
+name: hills
+threads: 1
+device: cpu
+steps:
+  # the hill
+  top:
+    use: hills:hill   # of our own
+    depth: 3
+    search:
+      x: {range: [1e-4, 1], log: true}
+      depth: {range: [1, 9]}
+      kind: {any: [flat, tall]}
+  seen: {use: "hills:judge", model: top}
+"""
+
+
+@pytest.fixture
+def hills(tmp_path, monkeypatch):
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "hills.py").write_text(dedent(HILLS))
+    monkeypatch.syspath_prepend(str(code))
+    sys.modules.pop("hills", None)
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "volant.yaml").write_text(SPEC)
+    monkeypatch.chdir(root)
+    yield root
+    sys.modules.pop("hills", None)
+
+
+def edit(root: Path, old: str, new: str) -> None:
+    text = (root / "volant.yaml").read_text()
+    assert old in text
+    (root / "volant.yaml").write_text(text.replace(old, new))
+
+
+def drawn(found):
+    return [(t.values, t.state, t.score) for t in found.trials]
+
+
+def test_the_best_is_found_and_what_changes_nothing_matters_little(hills):
+    edit(hills, "kind: {any", "unused: {range: [0, 1]}\n      kind: {any")
+    found = search(Project(hills), "top", trials=40)
+    assert found.metric == "height" and found.direction == "higher"
+    assert found.trials[0].values == {"x": 0.1, "depth": 3, "unused": 1.0, "kind": "flat"}  # as the file stands
+    best = found.best
+    assert best.values["kind"] == "tall" and best.score > 3.4 > found.trials[0].score
+    assert {type(t.values["depth"]) for t in found.trials} == {int}
+    assert all(1e-4 <= t.values["x"] <= 1 and 1 <= t.values["depth"] <= 9 for t in found.trials)
+    assert min(found.importance, key=found.importance.get) == "unused"
+    assert abs(sum(found.importance.values()) - 1) < 0.01
+    page = tuning_page(found)
+    assert "ended early" in page and "What matters" in page and page.count("<svg") >= 4
+
+
+def test_trials_are_the_same_again_and_after_a_stop_and_other_with_another_seed(hills, tmp_path):
+    whole = drawn(search(Project(hills), "top", trials=14))
+    assert any(state == "pruned" for _, state, _ in whole)
+    assert drawn(search(Project(hills), "top", trials=14)) == whole  # all out of the records
+    assert len(Project(hills).records.events("trial", limit=100)) == 14
+    assert not any((hills / ".volant" / "work").glob("*/look"))  # what was ended early leaves nothing
+    (hills / ".volant").rename(tmp_path / "first")
+    search(Project(hills), "top", trials=5)
+    project = Project(hills)
+    at = 0
+
+    class Stops:
+        def __getattr__(self, name):
+            return lambda *a, **k: self
+
+        def metric(self, step, name, value, where):
+            nonlocal at
+            at += 1
+            if at == 6:
+                project.stop.set()
+
+    project.watcher = Stops()
+    with pytest.raises(Interrupted):
+        search(project, "top", trials=14)
+    assert drawn(search(Project(hills), "top", trials=14)) == whole
+    assert drawn(search(Project(hills), "top", trials=6, seed=1)) != whole[:6]
+
+
+def test_a_killed_search_carries_on_to_the_same_trials(hills, tmp_path):
+    edit(hills, "    depth: 3\n", "    depth: 3\n    pause: 0.02\n")
+    whole = drawn(search(Project(hills), "top", trials=8))
+    (hills / ".volant").rename(tmp_path / "first")
+    path = os.pathsep.join([str(hills.parent / "code"), *(p for p in sys.path if p)])
+    words = [sys.executable, "-m", "volant.cli", "tune", "top", "--trials", "8"]
+    child = subprocess.Popen(words, cwd=hills, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL)
+    records = hills / ".volant" / "records.db"
+    end = time.monotonic() + 60
+    while time.monotonic() < end and child.poll() is None:
+        if records.exists() and len(Project(hills).records.events("trial", limit=10)) >= 3:
+            break
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert drawn(search(Project(hills), "top", trials=8)) == whole
+
+
+def test_a_figure_of_a_later_step_counts_and_its_direction_is_its_own(hills):
+    found = search(Project(hills), "top", trials=12, goal="seen.cost")
+    assert found.direction == "lower" and found.best.score == min(t.score for t in found.trials if t.score is not None)
+    with pytest.raises(SettingError, match=r"'seen' states no figure 'price'.*cost"):
+        search(Project(hills), "top", trials=1, goal="seen.price")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "x: {range: [1e-4, 1], log: true}",
+            "y: {range: [1, 2]}",
+            "volant.yaml:11 top: 'y' is no setting",
+        ),
+        ("[1e-4, 1]", "[1, 1e-4]", "volant.yaml:11: 'steps.top.search.x' cannot be"),
+        ("[1e-4, 1]", "[0, 1]", "`log` needs a lowest above 0"),
+        ("{range: [1, 9]}", "{range: [1, 9], step: 0.5}", "volant.yaml:12 top: 'depth' takes whole numbers"),
+        ("{range: [1, 9]}", "{rnage: [1, 9]}", "Did you mean 'range'?"),
+        ("{range: [1, 9]}", "{any: [1, two]}", "volant.yaml:12 top: hills:hill does not take 'two' for 'depth'"),
+        ("    depth: 3\n", "    depth: {range: [1, 9]}\n", "volant.yaml:9 top: hills:hill does not take"),
+    ],
+)
+def test_a_wrong_range_is_told_with_its_line_before_anything_runs(hills, old, new, said):
+    edit(hills, old, new)
+    for words in (["run"], ["tune", "top"]):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2 and said in result.output
+    assert not (hills / ".volant" / "artifacts").exists() or not any((hills / ".volant" / "artifacts").iterdir())
+
+
+def test_other_errors_name_the_way_out(hills):
+    for words, said in (
+        (["tune", "seen"], "has no ranges to search. Give it some"),
+        (["tune", "tpo"], "Did you mean 'top'?"),
+        (["tune", "top", "--for", "top.heigth", "--trials", "1"], "Did you mean 'height'?"),
+    ):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2 and said in result.output, result.output
+    edit(hills, "[flat, tall]", "[broken, tall]")
+    edit(hills, "    depth: 3\n", "    depth: 3\n    kind: broken\n")
+    found = search(Project(hills), "top", trials=1)
+    assert found.trials[0].state == "failed" and "it is broken" in found.trials[0].error and found.best is None
+    edit(hills, "[broken, tall]", "[broken, bricks]")
+    edit(hills, "    kind: broken\n", "    kind: bricks\n")
+    (hills.parent / "code" / "hills.py").write_text(HILLS.replace('kind == "broken"', "True"))
+    sys.modules.pop("hills")
+    with pytest.raises(SpecError, match="3 trials in a row failed, the last one so: top: it is broken"):
+        search(Project(hills), "top", trials=6)
+
+
+def test_the_test_split_chooses_nothing(hills):
+    from volant.project import tuning
+
+    text = (hills / "volant.yaml").read_text()
+    report = "  report: {use: evaluate.suite, model: top, data: all, split: test}\n"
+    data = "  all: {use: collect.python_sources}\n"
+    (hills / "volant.yaml").write_text(text + data + report)
+    planned = Project(hills).plan()
+    found = tuning._begun(planned, "top", "report.relevance", 0)
+    with pytest.raises(SpecError, match=r"volant.yaml:16 report: a search that looks at 'report'.*`split: validation`"):
+        tuning._check_sealed(planned, planned, found)
+    edit(hills, "split: test", "split: validation")
+    planned = Project(hills).plan()
+    tuning._check_sealed(planned, planned, found)
+
+
+def test_a_run_takes_what_stands_and_says_that_there_are_ranges(hills):
+    result = CliRunner().invoke(app, ["run"])
+    assert result.exit_code == 0
+    assert "depth 3" in result.output and "`volant tune top` searches" in result.output
+
+
+def test_the_best_is_written_and_everything_else_stays(hills):
+    result = CliRunner().invoke(app, ["tune", "top", "--trials", "12", "--write"])
+    assert result.exit_code == 0, result.output
+    score = float(re.search(r"Best: trial \d+, height ([0-9.]+)\.", result.output)[1])
+    text = (hills / "volant.yaml").read_text()
+    assert "# of our own" in text and "Written into volant.yaml." in result.output
+    again = search(Project(hills), "top", trials=1).trials[
+        0
+    ]  # another file, another search: it begins with what stands
+    assert again.score == pytest.approx(score, abs=1e-3) and set(again.values) == {"x", "depth", "kind"}
+
+
+def test_write_keeps_comments_in_both_styles(tmp_path):
+    path = tmp_path / "volant.yaml"
+    path.write_text(SPEC + '  flow: {use: "hills:hill", x: 1.0, depth: 2}  # one line\n')
+    write_settings(path, "top", {"depth": 7, "kind": "tall", "x": 1e-05})
+    write_settings(path, "flow", {"x": 0.25, "kind": "1e3"})
+    text = path.read_text()
+    assert "# the hill" in text and "# of our own" in text and "# one line" in text
+    steps = load_spec(path).steps
+    assert steps["top"].arguments == {"depth": 7, "kind": "tall", "x": 1e-05} and steps["top"].search
+    assert steps["flow"].arguments == {"x": 0.25, "depth": 2, "kind": "1e3"}
+    assert [line for line in text.splitlines() if line not in (SPEC + path.read_text()).splitlines()] == []
+    (tmp_path / "odd.yaml").write_text(SPEC.replace("    depth: 3\n", "    unused:\n      - 1\n"))
+    with pytest.raises(SpecError):
+        write_settings(tmp_path / "odd.yaml", "top", {"unused": 0.5})
+    assert "- 1" in (tmp_path / "odd.yaml").read_text()
+
+
+def test_json_is_whole(hills):
+    result = CliRunner().invoke(app, ["tune", "top", "--trials", "5", "--json"])
+    told = json.loads(result.stdout)
+    assert len(told["trials"]) == 5 and told["best"] and Path(told["page"]).is_file()
