@@ -215,6 +215,9 @@ TABLE: dict[str, Builder] = {
     "collect.balance": lambda p, w: {
         "data": put(_tables(p), w.shelf.people), "label": "rich", "protected": ["sex", "age"],
     },
+    "collect.distinct": lambda p, w: {
+        "data": put(_tables(p), w.shelf.people), "differ": 1, "tolerance": 0.02, "ignore": [],
+    },
     "collect.mix": lambda p, w: {
         "data": [put(p, w.data), put(p, w.pairs)], "by": "shape", "temperature": 2.0, "quality": "attrs.length",
     },

@@ -16,6 +16,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `python_sources` | real text and code with no network: the library that every Python carries     |
 | `screen`         | languages, word lists, broken Unicode, names of people; before `clean`        |
 | `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
+| `distinct`       | rows that repeat others: by key, equal, all but one column, numbers nearby    |
 | `balance`        | classes and protected groups: how many, and how labels fall to them           |
 | `mix`            | shares of sources or datasets, repetition, quality up-sampling; after `clean` |
 | `label`          | labels from rules, functions, a model and people, weighed by how they agree   |
@@ -28,6 +29,7 @@ from volant.stages.collect.balance import balance as balance
 from volant.stages.collect.bucket import bucket as bucket
 from volant.stages.collect.candidates import candidates as candidates
 from volant.stages.collect.clean import clean as clean
+from volant.stages.collect.distinct import distinct as distinct
 from volant.stages.collect.files import files as files
 from volant.stages.collect.git import git as git
 from volant.stages.collect.hub import hub as hub
