@@ -22,6 +22,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `label`          | labels from rules, functions, a model and people, weighed by how they agree   |
 | `synthesize`     | more of the same by a model: from examples, rewritten, or answers that agree  |
 | `questions`      | questions and answers from your own documents, each held against its passage  |
+| `suspects`       | labels that the other records contradict (confident learning); after `label`  |
 | `split`          | near duplicates, groups or dates to one side each; before `clean`          |
 """
 
@@ -41,4 +42,5 @@ from volant.stages.collect.questions import questions as questions
 from volant.stages.collect.screen import screen as screen
 from volant.stages.collect.split import split as split
 from volant.stages.collect.sql import sql as sql
+from volant.stages.collect.suspects import suspects as suspects
 from volant.stages.collect.synthesize import synthesize as synthesize
