@@ -220,11 +220,21 @@ def test_without_a_validation_split_it_trains_and_says_so(model, tmp_path):
     assert "bits_per_byte" not in scores(run)
 
 
-def test_too_little_memory_is_said_before_training_and_names_lora(model, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("volant.nets.memory.free_bytes", lambda device: 1000)
-    with pytest.raises(MachineError, match=r"finetune\.lora"):
-        full(make_run(tmp_path), model, data, steps=1)
-    assert not (tmp_path / "work").exists()
+def test_too_little_memory_is_said_before_training_and_the_way_that_fits_is_named(model, data, tmp_path, monkeypatch):
+    from volant.nets import memory
+    from volant.nets.transformer import family
+
+    needed = memory.ways(family.load(model.path), tokens=512, counted=512)
+    assert needed["full"] > needed["lora"] > needed["qlora"] > 0
+    run = make_run(tmp_path)
+    lora(run, model, data, steps=1)
+    assert any(line.startswith("memory: lora takes about") and "finetune.qlora" in line for line in run.watcher.lines)
+    for free, fits in ((needed["lora"], "Use `finetune.lora`, which fits"), (1000, "Nothing fits")):
+        monkeypatch.setattr("volant.nets.memory.free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr("volant.nets.memory.ways", lambda *a, **k: needed)
+        with pytest.raises(MachineError, match=rf"(?s)finetune\.lora about .* {fits}"):
+            full(make_run(tmp_path / str(free)), model, data, steps=1)
+        assert not (tmp_path / str(free) / "work").exists()
 
 
 def test_a_merge_that_changes_the_model_is_refused(model, data, tmp_path, monkeypatch):
@@ -250,11 +260,63 @@ def test_a_hosted_model_is_refused(data, tmp_path):
         full(make_run(tmp_path), Model(tmp_path), data)
 
 
-def test_a_changed_chat_template_is_refused(model, data, tmp_path):
+def test_a_changed_chat_template_is_refused_wherever_the_model_is_opened(model, data, tmp_path):
+    from volant.engines import open_model
+    from volant.stages.align import grpo, preferences
+    from volant.stages.compress import quantise
+    from volant.stages.prompt import few_shot
+
+    (tmp_path / "changed").mkdir()
+    for file in model.path.iterdir():
+        if file.is_file():
+            (tmp_path / "changed" / file.name).write_bytes(file.read_bytes())
+    template = tmp_path / "changed" / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    changed = Model(tmp_path / "changed")
+    for number, opens in enumerate((
+        lambda run: full(run, changed, data),
+        lambda run: lora(run, changed, data),
+        lambda run: grpo(run, changed, data, scorers=["relevance"], steps=1),
+        lambda run: preferences(run, changed, data, prompts=4, scorers=["relevance"]),
+        lambda run: few_shot(run, changed, data),
+        lambda run: quantise(run, changed, data),
+        lambda run: open_model(changed),  # what serving opens
+    )):  # fmt: skip
+        run = make_run(tmp_path / str(number))
+        run.outside["ratings"] = None
+        with pytest.raises(ArtifactError, match=r"chat template \([0-9a-f]{12}\) is not the one .*volant verify"):
+            opens(run)
+
+
+def test_the_template_travels_by_its_hash(model, data, tmp_path):
+    from volant.modalities import open_modality
+    from volant.stages.compress import quantise
+
+    said = model.about.chat_template_sha256
+    tuned = lora(make_run(tmp_path / "tuned"), model, data, steps=1)
+    small = quantise(make_run(tmp_path / "small"), tuned, data)
+    for made in (model, tuned, small):
+        codec = open_modality("text").open_codec(made.path)
+        assert made.about.chat_template_sha256 == said == codec.template_sha256 and len(said) == 64
+
+
+def test_data_that_went_through_a_template_already_is_refused(model, tmp_path):
+    made = [s.model_copy(update={"condition": f"<|im_start|>user\n{s.condition}<|im_end|>"}) for s in pairs(8, "train")]
+    with pytest.raises(DataError, match=r"8 of 8 samples hold '<\|im_(start|end)\|>'.*as they are"):
+        lora(make_run(tmp_path), model, dataset(tmp_path / "d", made), steps=1)
+
+
+def test_a_vocabulary_that_does_not_match_is_refused(model, data, tmp_path):
     for file in model.path.iterdir():
         if file.is_file():
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    template = tmp_path / "chat_template.jinja"
-    template.write_text(template.read_text() + " ")
-    with pytest.raises(ArtifactError, match="chat template"):
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] - 8}))
+    with pytest.raises(ArtifactError, match=r"the tokenizer knows \d+ tokens and the model \d+"):
         lora(make_run(tmp_path), Model(tmp_path), data)
+
+
+def test_fewer_examples_than_a_step_takes_is_said(model, tmp_path):
+    run = make_run(tmp_path)
+    lora(run, model, dataset(tmp_path / "d", pairs(3, "train")), steps=1)
+    assert any("there are 3 examples, fewer than the 16 of a step" in line for line in run.watcher.lines)

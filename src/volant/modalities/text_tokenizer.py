@@ -73,7 +73,8 @@ def open_codec(folder: Path) -> TextCodec:
     """The codec in a model directory, Volant's own or any Hugging Face one with a `tokenizer.json`.
 
     Raises:
-        ArtifactError: the directory has no tokenizer that can be read.
+        ArtifactError: the directory has no tokenizer that can be read, the chat template is another one than the model
+            was trained with, or the tokenizer knows tokens for which the model has no weights.
     """
     from tokenizers import Tokenizer
 
@@ -94,7 +95,29 @@ def open_codec(folder: Path) -> TextCodec:
     ends = [x for c in (generation, model) for x in _as_list(c.get("eos_token_id"))]
     if not token_name(config, "eos_token") and ends:
         config["eos_token"] = tokenizer.id_to_token(ends[0])
-    return TextCodec(tokenizer, config, template=_template_in(folder, config), length=length, stop=ends)
+    codec = TextCodec(tokenizer, config, template=_template_in(folder, config), length=length, stop=ends)
+    _check_fits(folder, codec, max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0), model)
+    return codec
+
+
+def _check_fits(folder: Path, codec: TextCodec, last: int, model: Mapping[str, Any]) -> None:
+    """Whoever opens a model to train, align, prompt, convert or serve it comes by here.
+
+    Raises:
+        ArtifactError: template or vocabulary are not the model's.
+    """
+    said = str(_read_json(folder / "volant.json").get("chat_template_sha256") or "")
+    if said and said != codec.template_sha256:
+        what = (
+            f"its chat template ({codec.template_sha256[:12]}) is not the one that it was trained with ({said[:12]}): "
+            "prompts would be put to it in a form that it never saw."
+        )
+        raise ArtifactError(what, where=str(folder), fix="Put the file back; `volant verify` names what was changed.")
+    rows = model.get("vocab_size")
+    if isinstance(rows, int) and last >= rows:
+        what = f"the tokenizer knows {last + 1} tokens and the model {rows}."
+        fix = "Take the tokenizer that the model was trained with, or resize the model's embeddings."
+        raise ArtifactError(what, where=str(folder), fix=fix)
 
 
 def _template_in(folder: Path, config: Mapping[str, Any]) -> str:

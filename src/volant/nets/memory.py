@@ -15,6 +15,7 @@ from volant.core.errors import MachineError
 # Kept for the backward pass for each token, layer and unit of width: norms, projections, gates, attention.
 _ACTIVATIONS = 34
 _REST_BYTES = 400 * 2**20
+_FOUR_BITS = 0.52  # bytes a number in 4 bits takes with its share of the scales
 
 
 def training_bytes(net: Any, *, tokens: int, counted: int) -> int:
@@ -32,6 +33,48 @@ def training_bytes(net: Any, *, tokens: int, counted: int) -> int:
     activations = 4 * _ACTIVATIONS * tokens * int(config.num_hidden_layers) * int(config.hidden_size)
     logits = 4 * 3 * min(counted * int(config.vocab_size), 64 * 2**20)
     return int(weights + activations + logits + _REST_BYTES)
+
+
+def ways(net: Any, *, tokens: int, counted: int, rank: int = 8) -> dict[str, int]:
+    """Bytes beyond what is in use that each way to fine-tune a network takes, the dearest first.
+
+    Args:
+        net: as it is about to be trained: with all its weights, or with adapters, in float or in 4 bits.
+        tokens, counted: as `training_bytes`.
+        rank: of the adapters that the network does not have yet.
+    """
+    own = training_bytes(net, tokens=tokens, counted=counted)
+    matrices = [
+        (m.weight.numel(), m.in_features + m.out_features, m.weight.element_size())
+        for name, m in net.named_modules()
+        if hasattr(m, "in_features") and "lora_" not in name and not name.endswith("lm_head") and hasattr(m, "weight")
+    ]
+    freed = sum(int(numbers * (size - _FOUR_BITS)) for numbers, _, size in matrices if size > 1)
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    if trained < sum(p.numel() for p in net.parameters()):
+        return {"lora": own, "qlora": own - freed} if freed > 0 else {"qlora": own}
+    adapters = rank * sum(both for _, both, _ in matrices)
+    lora = own - 4 * 5 * (trained - adapters)
+    return {"full": own, "lora": lora, "qlora": lora - freed}
+
+
+def check_ways(net: Any, *, tokens: int, counted: int, device: str, where: str, rank: int = 8) -> str:
+    """The plan of a fine-tuning's memory, in a sentence.
+
+    Raises:
+        MachineError: it does not fit; the message names the way that does.
+    """
+    needed, free = ways(net, tokens=tokens, counted=counted, rank=rank), free_bytes(device)
+    (own, bytes_), *others = needed.items()
+    others = [(name, max(n, _REST_BYTES // 4)) for name, n in others]
+    told = ", ".join(f"finetune.{name} about {n / 2**30:.2g}" for name, n in others)
+    beside = f" ({told})" if told else ""
+    if bytes_ <= free:
+        return f"memory: {own} takes about {bytes_ / 2**30:.2g} GiB{beside}, {free / 2**30:.2g} are free"
+    what = f"training needs about {bytes_ / 2**30:.2g} GiB of memory and {free / 2**30:.2g} GiB are free{beside}."
+    fits = next((name for name, n in others if n <= free), "")
+    fix = f"Use `finetune.{fits}`, which fits." if fits else "Nothing fits: take a smaller `batch`, `context` or base."
+    raise MachineError(what, where=where, fix=fix)
 
 
 def free_bytes(device: str) -> int:

@@ -71,7 +71,7 @@ def learnt(
         run.score(Score.exact("weights_share", share, direction="lower", note=note))
     torch.manual_seed(run.seed)
     adapted = _adapted(net, config)
-    outcome = tuning.tune(task, adapted, fix="Use a smaller `batch` or `context`, or a smaller base.")
+    outcome = tuning.tune(task, adapted)
     adapted = adapted.cpu().eval()
     probes = [batch.rows(0, 2) for batch in (task.looks or [task.batches.batch(0)])[:2]]
     wanted = _logits(adapted, probes)

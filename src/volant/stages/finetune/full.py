@@ -55,7 +55,7 @@ def full(
     rate = lr or tuning.default_lr(net, 2e-5, 1.5)
     budget = tuning.Budget(epochs, steps, batch, rate, context, patience, weight_decay)
     task = tuning.prepare(run, net, codec, data, budget, retain)
-    outcome = tuning.tune(task, net, fix="Use `finetune.lora`, or a smaller `batch` or `context`.")
+    outcome = tuning.tune(task, net)
     net = net.float().cpu()
     family.save(net, run.out)
     return tuning.finish(task, net, model, data, outcome, {"tuned": "full"})

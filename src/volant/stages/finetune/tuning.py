@@ -80,10 +80,6 @@ def opened(run: Run, model: Model) -> tuple[Any, Codec]:
             what, where=run.step, fix="Start from `pretrain.transformer` or a downloaded `pretrain.base`."
         )
     codec = open_modality(about.modality).open_codec(model.path)
-    said = about.chat_template_sha256
-    if said and getattr(codec, "template_sha256", said) != said:
-        what = "its chat template is not the one that it was trained with"
-        raise ArtifactError(what, where=str(model.path), fix="Run `volant verify`.")
     return open_family(about.family).load(model.path).to(run.device), codec
 
 
@@ -105,6 +101,7 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
         what = "the train split holds no prompts with answers"
         fix = "Add samples of shape `completion` or `messages`; running text belongs into `pretrain`."
         raise DataError(what, where=run.step, fix=fix)
+    _check_plain(run, train)
     _show(run, codec, train[:3])
     most = int(getattr(net.config, "max_position_embeddings", 0)) or 512
     length = min(budget.context, most) if budget.context else min(most, 1024)
@@ -115,6 +112,10 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
     except DataError as error:
         raise error.at(run.step) from error
     cut = sum(len(e.ids) > length for e in encoded)
+    if len(encoded) < budget.rows:
+        run.say(
+            f"there are {len(encoded)} examples, fewer than the {budget.rows} of a step: each step takes all of them"
+        )
     if cut:
         run.say(
             f"{cut} of {len(encoded)} examples are over {length} tokens; their prompts were shortened in the middle"
@@ -129,6 +130,24 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
     before = bits_per_byte(TorchSession(net, codec), measured) if measured else []
     known = _known(run, retain, TorchSession(net, codec)) if retain is not None else ([], [])
     return Tuning(run, codec, budget, batches, looks, measured, before, known)
+
+
+_MARKERS = ("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|eot_id|>", "[INST]", "[/INST]", "<start_of_turn>")
+
+
+def _check_plain(run: Run, train: Sequence[Sample]) -> None:
+    """Refuse data that went through a chat template already: the model's own would be put around it.
+
+    Raises:
+        DataError: more than half of the first hundred samples hold a template's markers.
+    """
+    first = train[:100]
+    found = {m: sum(m in sample.text for sample in first) for m in (*_MARKERS, "<|user|>", "<|assistant|>")}
+    marker, count = max(found.items(), key=lambda item: item[1])
+    if 2 * count > len(first):
+        what = f"{count} of {len(first)} samples hold {marker!r}: they were put through a chat template already."
+        fix = "Give the turns as they are (`messages`, or `prompt` and `completion`); the model's own template is used."
+        raise DataError(what, where=run.step, fix=fix)
 
 
 def _known(run: Run, retain: Dataset, session: Any) -> tuple[list[Sample], list[float]]:
@@ -146,19 +165,18 @@ def _known(run: Run, retain: Dataset, session: Any) -> tuple[list[Sample], list[
     return chosen, bits_per_byte(session, chosen)
 
 
-def tune(tuning: Tuning, net: Any, *, fix: str) -> Outcome:
+def tune(tuning: Tuning, net: Any) -> Outcome:
     """Train, on the answers only.
 
     Args:
         tuning: from `prepare`.
         net: its parameters with `requires_grad` are trained.
-        fix: what to do where memory does not suffice.
 
     Raises:
-        MachineError: there is too little memory; said before anything starts.
+        MachineError: there is too little memory; said before anything starts, with the way that fits.
     """
     from volant.nets.loop import Recipe, train
-    from volant.nets.memory import check_training
+    from volant.nets.memory import check_ways
 
     run, budget, batches = tuning.run, tuning.budget, tuning.batches
     steps = budget.steps or max(1, round(batches.steps * budget.epochs))
@@ -175,7 +193,7 @@ def tune(tuning: Tuning, net: Any, *, fix: str) -> Outcome:
         checkpoint_every=max(10, min(200, steps // 5)),
     )
     piece = min(2 * tokens, recipe.piece_tokens)
-    check_training(net, tokens=piece, counted=piece, device=run.device, where=run.step, fix=fix)
+    run.say(check_ways(net, tokens=piece, counted=piece, device=run.device, where=run.step))
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     run.say(f"{trained:,} weights are trained, {steps} steps of {budget.rows} examples, rate {budget.lr:.2g}")
     return train(run, net, batches, recipe, validation=tuning.looks, title="fine-tuning")
