@@ -17,6 +17,7 @@ from volant.core.artifact import file_sha256
 from volant.core.errors import DataError
 from volant.core.outside import OutsideFile, OutsideKind, Snapshot
 from volant.core.paths import Resolver
+from volant.project import shipped
 from volant.project.cache import read_cache, write_cache
 from volant.store.records import Records
 
@@ -76,6 +77,8 @@ class Snapshots:
         if kind == "machine":
             return Snapshot(kind, value, facts=machine_facts(self.resolver.root))
         name = str(value)
+        if kind == "hub" and shipped.is_shipped(name):
+            return self._shipped(name, where)
         if kind == "hub" and not self._is_folder(name):
             return Snapshot(kind, value, facts={"name": name, "local": False})
         folder = self.resolver.resolve(name)
@@ -85,6 +88,12 @@ class Snapshots:
             )
         entries = tuple(self._entry(path, path.relative_to(folder).as_posix()) for path in self._walk(folder))
         return Snapshot(kind, value, files=entries, facts={"name": folder.name, "local": True} if kind == "hub" else {})
+
+    def _shipped(self, name: str, where: str) -> Snapshot:
+        folder = shipped.folder_of(name, where=where)
+        entries = tuple(self._entry(path, path.relative_to(folder).as_posix()) for path in sorted(folder.iterdir()))
+        shipped.check(folder, {entry.name: entry.sha256 for entry in entries}, where=where)
+        return Snapshot("hub", name, files=entries, facts={"name": folder.name, "local": True})
 
     def _is_folder(self, name: str) -> bool:
         """Whether a hub setting names a directory: by its look, or because one is there."""

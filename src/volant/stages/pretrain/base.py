@@ -1,4 +1,4 @@
-"""Start from a model that exists: a local directory, a hub name, or a hosted service.
+"""Start from a model that exists: one that comes with Volant, a local directory, a hub name, or a hosted service.
 
 What enters: a name. What leaves: a Model with the base's own files (weights in safetensors,
 configuration, tokenizer; for images a whole diffusers pipeline), so that every later stage treats it
@@ -47,8 +47,9 @@ def base(
     """Take an existing model as the start.
 
     Args:
-        source: a directory with a transformers model or a diffusers pipeline (`model_index.json`), or the name of
-            one on the Hugging Face hub; with `address`, the model's name at that service.
+        source: `volant/docstrings`, the small base that comes with Volant; or a directory with a transformers model or
+            a diffusers pipeline (`model_index.json`), or the name of one on the Hugging Face hub; with `address`, the
+            model's name at that service.
         revision: branch, tag or commit on the hub; a commit makes the result repeatable. Not used for a directory.
         address: of an OpenAI-compatible service, up to and with `/v1`; nothing is downloaded then, and every
             later use of the model sends its prompts there.
