@@ -95,6 +95,8 @@ def test_people_vote_and_whoever_decides_overrules(tmp_path):
     assert decided.labels == [Label(name="tone", value="bad", by="person:final")]
     assert decided.attrs["votes"]["tone"] == {"person:ana": "good", "person:ben": "bad"}
     told = json.loads((data.path / "label.json").read_text())
+    pair = {"people": ["ana", "ben"], "records": 4, "alpha": 0.0}
+    assert told["people"]["pairs"] == [pair]
     assert (
         told["people"]["rated_twice"] == 4
         and told["voters"]["person:ben"] | {"judged": 1, "right": 1} == told["voters"]["person:ben"]

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from volant.cli import doctor, init, keep, look, present, rate, service, talk, trace, tune, wheel
+from volant.cli import doctor, init, keep, label, look, present, rate, service, talk, trace, tune, wheel
 from volant.core.errors import PathError, VolantError
 
 
@@ -110,6 +110,7 @@ _PANELS: dict[str, dict[str, Any]] = {
         "serve": service.serve,
         "up": service.up,
         "down": service.down,
+        "label": label.label,
         "rate": rate.rate,
         "approve": rate.approve,
     },

@@ -212,7 +212,23 @@ class Result:
         score = alpha_score(twice, seed=self.poll.run.seed, note="Krippendorff's alpha of the people, nominal")
         self.poll.run.score(score)
         self.poll.run.say(f"{score}")
-        return {"rated": sum(bool(unit) for unit in units), "rated_twice": len(twice), "alpha": score.model_dump()}
+        told = {"rated": sum(bool(unit) for unit in units), "rated_twice": len(twice), "alpha": score.model_dump()}
+        return {**told, "pairs": self._pairs()}
+
+    def _pairs(self) -> list[dict[str, Any]]:
+        """The agreement of each two people on what both judged."""
+        from itertools import combinations
+
+        from volant.scorers.alpha import alpha
+
+        found = []
+        for a, b in combinations(sorted(who for who in self.voters if who.startswith(PERSON)), 2):
+            both = [(votes[a], votes[b]) for votes in self.poll.said if a in votes and b in votes]
+            if both:
+                names = [who.removeprefix(PERSON) for who in (a, b)]
+                found.append({"people": names, "records": len(both), "alpha": round(alpha(both), 6)})
+                self.poll.run.say(f"{' and '.join(names)}: alpha {found[-1]['alpha']:.2f} over {len(both):,} records")
+        return found
 
     def _disputed(self) -> list[dict[str, Any]]:
         """The records that are least sure, for the adjudication queue; nothing of what they say."""

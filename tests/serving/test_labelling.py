@@ -1,0 +1,130 @@
+"""The page for labels: who may call it, what each rater sees, two at once, and a kill after a click."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from volant.cli.app import app as commands
+from volant.core.sample import Sample, Source
+from volant.project import Project
+from volant.serving.labelling import Desk, create_app
+from volant.store.labels import read
+from volant.testing import dataset
+
+
+def text(said, **attrs):
+    return Sample(id=said, shape="text", source=Source(uri="t", licence="MIT"), content=said, attrs=attrs)
+
+
+def desk(folder, samples=None, **more):
+    given = samples or [text(f"record {n}") for n in range(4)]
+    return Desk(given, folder / "labels.jsonl", name="tone", classes=["good", "bad"], **more)
+
+
+def page(of, **more):
+    app = create_app(of, lambda sample: f"<p>{sample.id}</p>", "Be <kind>.")
+    return TestClient(app, base_url="http://127.0.0.1:1", client=("127.0.0.1", 5), **more)
+
+
+def say(client, id, value, rater="ana"):
+    return client.post("/label", json={"id": id, "value": value, "rater": rater}).json()["kept"]
+
+
+def after(client, rater="ana", **more):
+    return client.get("/next", params={"rater": rater, **more}).json()
+
+
+def test_only_this_page_may_call(tmp_path):
+    client, word = page(desk(tmp_path)), {"id": "record 0", "value": "good", "rater": "ana"}
+    for headers in ({"host": "evil.example"}, {"origin": "http://evil.example"}, {"x-forwarded-for": "9.9.9.9"}):
+        assert client.get("/next", params={"rater": "ana"}, headers=headers).status_code in (401, 403)
+        assert client.post("/label", json=word, headers=headers).status_code in (401, 403)
+    assert not (tmp_path / "labels.jsonl").exists()
+    shown = client.get("/")
+    rules = shown.headers["content-security-policy"]
+    assert "default-src 'none'" in rules and "Be &lt;kind&gt;." in shown.text
+    nonce = rules.split("'nonce-")[1].split("'")[0]
+    assert f'<script nonce="{nonce}">' in shown.text and "http://" not in shown.text and "https://" not in shown.text
+    assert client.get("/").headers["content-security-policy"] != rules
+
+
+def test_each_rater_sees_what_is_theirs(tmp_path):
+    client = page(desk(tmp_path))
+    assert say(client, "record 1", "good") and say(client, "record 0", "")
+    assert not say(client, "record 1", "other") and not say(client, "record 9", "good")
+    assert client.post("/label", json={"id": "record 1", "value": "good", "rater": " "}).status_code == 422
+    told = after(client)
+    assert (told["id"], told["done"], told["left"], told["others"]) == ("record 2", 2, 2, {})
+    other = after(client, "ben")
+    assert (other["id"], other["others"], other["done"]) == ("record 0", {}, 0)  # what others have begun comes first
+    unseen = client.get("/record", params={"rater": "ben", "id": "record 1"}).json()
+    assert unseen["others"] == {} and unseen["own"] is None
+    assert say(client, "record 1", "bad", "ben")
+    seen = client.get("/record", params={"rater": "ben", "id": "record 1"}).json()
+    assert seen["others"] == {"ana": "good"} and seen["own"] == "bad" and seen["agreement"] == pytest.approx(0)
+    assert after(client, skipped="record 2,record 3")["id"] == ""
+    assert say(client, "record 1", "bad")  # a word is changed by a later one
+    assert [one.value for one in read(tmp_path / "labels.jsonl") if one.id == "record 1"] == ["bad", "bad"]
+
+
+def test_two_processes_at_once_lose_nothing_and_see_each_other(tmp_path):
+    samples = [text(f"record {n}") for n in range(40)]
+    raters = {who: page(desk(tmp_path, samples)) for who in ("ana", "ben")}
+    with ThreadPoolExecutor(2) as pool:
+
+        def work(who):
+            return [say(raters[who], s.id, "good", who) for s in samples]
+
+        assert all(all(kept) for kept in pool.map(work, raters))
+    assert len(read(tmp_path / "labels.jsonl")) == 80
+    assert after(raters["ana"])["twice"] == after(raters["ben"])["twice"] == 40
+    # A kill in the middle of a line takes that line alone; who comes next goes on.
+    file = tmp_path / "labels.jsonl"
+    file.write_bytes(file.read_bytes().rsplit(b"\n", 2)[0] + b"\n")
+    fresh = page(desk(tmp_path, samples))
+    assert after(fresh)["left"] + after(fresh, "ben")["left"] == 1
+
+
+def test_adjudication_offers_disputes_then_suspects_and_is_final(tmp_path):
+    mark = {"tone": {"given": "good", "suggested": "bad", "margin": 0.7}}
+    samples = [text("calm"), text("marked", suspect=mark), text("split"), text("one voice")]
+    client = page(desk(tmp_path, samples))
+    for id, who, value in [("split", "ana", "good"), ("split", "ben", "bad"), ("calm", "ana", "bad"),
+                           ("calm", "ben", "bad"), ("one voice", "ana", "bad")]:  # fmt: skip
+        assert say(client, id, value, who)
+    judge = page(desk(tmp_path, samples, adjudicate=True))
+    first = after(judge, "cleo")
+    assert first["id"] == "split" and first["others"] == {"ana": "good", "ben": "bad"}
+    assert say(judge, "split", "bad", "cleo")
+    second = after(judge, "cleo")
+    assert second["id"] == "marked" and second["suspect"]["suggested"] == "bad"
+    assert say(judge, "marked", "bad", "cleo") and after(judge, "dora")["id"] == ""
+    assert [one.id for one in read(tmp_path / "labels.jsonl") if one.final] == ["split", "marked"]
+    assert after(client, "dora")["id"] == "calm"  # what is decided is asked of nobody
+
+
+def test_in_the_terminal(tmp_path, monkeypatch):
+    project = Project(tmp_path, device="cpu")
+    made = dataset(project, [text(f"record {n}") for n in range(3)])
+    monkeypatch.chdir(tmp_path)
+    words = ["label", made.card.digest[:12], "--terminal", "--name", "tone", "--rater", "ana"]
+    asked = [*words, "--class", "good", "--class", "bad"]
+    result = CliRunner().invoke(commands, asked, input="1\nu\n2\ns\n0\n")
+    assert result.exit_code == 0, result.output
+    assert "Kept 3 words" in result.output
+    said = [json.loads(line)["value"] for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert said == ["good", "bad", ""]
+    result = CliRunner().invoke(commands, words)
+    assert result.exit_code != 0 and "--class" in result.stderr
+
+
+def test_a_long_text_is_shown_whole_and_escaped():
+    from volant.cli.label import _whole
+
+    shown = _whole(text("<b>" + "word " * 400 + "end"))
+    assert "&lt;b&gt;" in shown and "<b>" not in shown and "end</pre>" in shown
+    picture = Sample(id="p", shape="media", source=Source(uri="t", licence="MIT"), media=b"x")
+    assert _whole(picture) == ""
