@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,13 @@ def test_the_manifest_lists_no_held_out_name_and_no_other_licence():
         assert {one["name"] for one in body[step]["leakage"]} == {"test", "validation", "functions"}
     for split, names in body["python"]["held_out"].items():
         assert names and all(split_of(name) == split for name in names)
+
+
+def test_the_readme_shows_the_samples_as_they_were_given(monkeypatch):
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    import samples
+
+    given = json.loads(samples.KEPT.read_text(encoding="utf-8"))
+    assert len(given) == samples.MANY and all(s["model"] and s["author"] for s in given)
+    assert samples.page(given) == samples.PAGE.read_text(encoding="utf-8")
