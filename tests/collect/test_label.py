@@ -7,7 +7,6 @@ from test_collect import made, run_in, snapshot_of
 from test_screen import text
 
 from volant.core.errors import DataError, SettingError
-from volant.core.outside import Snapshot
 from volant.core.sample import Label
 from volant.stages import collect
 from volant.store.dataset import rows
@@ -26,7 +25,6 @@ def labelled(folder, samples, *, step="label", files=None, labeller=None, **sett
     source.mkdir()
     for setting in ("rules", "functions", "people"):
         content = (files or {}).get(setting)
-        run.outside[setting] = Snapshot("files", "")
         if content is not None:
             (source / f"{setting}.x.py").write_text(content)
             run.outside[setting] = snapshot_of(source, [f"{setting}.x.py"])

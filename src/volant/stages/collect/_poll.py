@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from volant.core import Model, Run, Sample, Score
 from volant.core.errors import DataError, SettingError, did_you_mean
+from volant.core.outside import OutsideFile
 from volant.core.sample import Label
 from volant.stages.collect._labeller import Labeller
 from volant.stages.collect._rules import Voter, read_functions, read_rules
@@ -28,6 +29,11 @@ _MODEL = "model"
 _SHOWN = 100  # disputed records in the report; all of them keep their votes
 
 
+def _files(run: Run, setting: str) -> Sequence[OutsideFile]:
+    """The files that a setting names; none where it is not set."""
+    return run.snapshot(setting).files if setting in run.outside else ()
+
+
 class Poll:
     """Asks every voter about every record and remembers the answers.
 
@@ -40,11 +46,11 @@ class Poll:
         from volant.store.labels import judgements
 
         self.run, self.name, self.classes = run, name, list(dict.fromkeys(classes))
-        ruled = read_rules(run.snapshot("rules").files)
+        ruled = read_rules(_files(run, "rules"))
         self.voters: dict[str, Voter] = {who: voter for who, (_, voter) in ruled.items()}
-        self.voters |= read_functions(run.snapshot("functions").files)
+        self.voters |= read_functions(_files(run, "functions"))
         self.people: dict[str, list[Judgement]] = {}
-        for said in judgements(run.snapshot("people").files, name):
+        for said in judgements(_files(run, "people"), name):
             self.people.setdefault(said.id, []).append(said)
         self.labeller = None
         if labeller is not None:
