@@ -16,7 +16,7 @@ from volant.stages.pretrain import masked
 
 SOURCE = Source(uri="test:", licence="CC0-1.0")
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-SMALL = {"depth": 1, "vocab": 300, "context": 32, "batch_tokens": 256, "tokens": 40_000, "checkpoint_tokens": 0}
+SMALL = {"depth": 1, "vocab": 300, "context": 32, "batch_tokens": 256, "tokens": 60_000, "checkpoint_tokens": 0}
 
 
 def text(seed, split="train"):
