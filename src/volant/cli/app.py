@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from volant.cli import doctor, init, keep, label, look, present, rate, service, talk, trace, tune, wheel
+from volant.cli import doctor, init, keep, label, label_exchange, look, present, rate, service, talk, trace, tune, wheel
 from volant.core.errors import PathError, VolantError
 
 
@@ -111,6 +111,8 @@ _PANELS: dict[str, dict[str, Any]] = {
         "up": service.up,
         "down": service.down,
         "label": label.label,
+        "label-export": label_exchange.label_export,
+        "label-import": label_exchange.label_import,
         "rate": rate.rate,
         "approve": rate.approve,
     },
