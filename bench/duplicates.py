@@ -39,7 +39,8 @@ from volant.modalities import minhash
 from volant.modalities.banding import candidate_pairs
 from volant.modalities.duplicates import Clusters, near_clusters, shingles_at, text_clusters
 from volant.modalities.linking import clusters, equal_shares, jaccards
-from volant.modalities.words import words_of
+from volant.modalities.shingle_sets import shingle_sets
+from volant.modalities.text_features import word_hashes
 
 RATES = ("0.5 %", "1 %", "2 %", "3 %")
 BEYOND = ("3 % by chance", "5 %", "7 %", "10 %")  # neither wanted nor wrong
@@ -86,7 +87,7 @@ def edited(text: str, kind: str, dice: random.Random) -> str:
 
 def all_pairs(texts: Sequence[str], least: float) -> tuple[np.ndarray, np.ndarray]:
     """Every pair (i < j) of at least that similarity, by a product of sparse matrices: nothing is estimated."""
-    sets = minhash.shingle_sets(words_of(texts))
+    sets = list(shingle_sets(word_hashes(texts)))
     sizes = np.array([len(s) for s in sets])
     names, columns = np.unique(np.concatenate(sets), return_inverse=True)
     matrix = sparse.csr_matrix(
@@ -107,7 +108,7 @@ def joined(signature_NP: Any, texts: Sequence[str], bands: int, rows: int) -> Cl
     """As `near_clusters`, with another banding."""
     pair_M2 = candidate_pairs(signature_NP, bands, rows)
     pair_M2 = pair_M2[equal_shares(signature_NP, pair_M2) >= minhash.NEAR - 0.15]
-    sets = minhash.shingle_sets(words_of(texts))
+    sets = list(shingle_sets(word_hashes(texts)))
     edges = np.concatenate([[0], np.cumsum([len(s) for s in sets])])
     share = jaccards(np.concatenate(sets), edges, pair_M2[:, 0].copy(), pair_M2[:, 1].copy())
     held = share >= np.float32(minhash.NEAR)
@@ -151,7 +152,7 @@ def found(base: Sequence[str], seed: int) -> dict[str, float]:
     """What our banding and FineWeb's find of one draw of edits."""
     made = planted(base, seed)
     ours = text_clusters(made.texts, minhash.NEAR).first_N.tolist()
-    fineweb = joined(minhash.signatures(words_of(made.texts)), made.texts, 14, 8).first_N.tolist()
+    fineweb = joined(minhash.signatures(word_hashes(made.texts)), made.texts, 14, 8).first_N.tolist()
     return {**made.judged(ours, ""), **made.judged(fineweb, "14x8 ")}
 
 
@@ -190,14 +191,14 @@ def natural(texts: Sequence[str], pairs: np.ndarray, likeness: np.ndarray) -> di
 def cost(texts: Sequence[str]) -> dict[str, float]:
     """Megabytes for each CPU second."""
     size = sum(len(text.encode()) for text in texts) / 1e6
-    minhash.signatures(words_of(["one text to compile the loops"]))
+    minhash.signatures(word_hashes(["one text to compile the loops"]))
     clock = [time.process_time()]
 
     def lap() -> float:
         clock.append(time.process_time())
         return max(clock[-1] - clock[-2], 1e-3)
 
-    words = words_of(texts)
+    words = word_hashes(texts)
     figures = {"MB/s words": size / lap()}
     signature_NP = minhash.signatures(words)
     figures["MB/s signatures"] = size / lap()

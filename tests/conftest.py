@@ -9,8 +9,10 @@ import hypothesis
 import pytest
 
 # A test must say the same of the same commit, so property tests draw the same examples each time; `make soak` seeks
-# new ones. What a search found is kept as an example of its own beside the property.
-hypothesis.settings.register_profile("fixed", derandomize=True)
+# new ones. What a search found is kept as an example of its own beside the property. How long drawing takes says
+# how busy the machine is, nothing of the code.
+BUSY = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=BUSY)
 hypothesis.settings.register_profile("search", derandomize=False)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 

@@ -416,3 +416,22 @@ def test_split_keeps_groups_whole_and_shares_near(tmp_path):
     assert {s.id: s.split for s in store.rows(other)} != {s.id: s.split for s in store.rows(result)}
     with pytest.raises(SettingError, match="nothing to train"):
         collect.split(run_in(tmp_path, "u"), data, validation=0.5, test=0.5)
+
+
+def test_clean_makes_the_same_bytes_by_any_number_of_threads(tmp_path, monkeypatch):
+    from volant.project import Project
+    from volant.store import shards
+
+    monkeypatch.setattr(shards, "_ROWS_A_GROUP", 64)
+    texts = [f"Text {i} of {i * 7 % 90} speaks of the year {1900 + i % 120}, and of little more." for i in range(400)]
+    made = []
+    for threads in (1, 2, 3):
+        root = tmp_path / str(threads)
+        (root / "data").mkdir(parents=True)
+        lines = [json.dumps({"text": text}) for text in [*texts, *texts[:40]]]
+        (root / "data" / "a.jsonl").write_text("\n".join(lines))
+        project = Project(root, device="cpu", threads=threads)
+        gathered = project.run(collect.files, glob="data/*.jsonl", licence="MIT")
+        assert len(list(store.tables(gathered, "train"))) > 3
+        made.append(project.run(collect.clean, gathered, near=1.0).digest)
+    assert len(set(made)) == 1

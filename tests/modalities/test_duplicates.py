@@ -8,7 +8,8 @@ import pytest
 from volant.modalities import minhash
 from volant.modalities.banding import candidate_pairs
 from volant.modalities.duplicates import near_clusters, near_duplicates, near_signatures, text_clusters
-from volant.modalities.words import words_of
+from volant.modalities.shingle_sets import shingle_sets
+from volant.modalities.text_features import word_hashes
 
 DICE = random.Random(11)
 VOCABULARY = [f"w{i}" for i in range(4000)]
@@ -56,16 +57,16 @@ def test_three_percent_is_found_and_thirty_is_not(families):
 def test_entries_agree_as_often_as_shingles_are_shared():
     base = prose(300)
     texts = [" ".join(base), " ".join(edited(base, 0.05)), " ".join(base[:40]), "one", "", "one"]
-    words = words_of(texts)
+    words = word_hashes(texts)
     signature = minhash.signatures(words)
-    sets = minhash.shingle_sets(words)
+    sets = list(shingle_sets(words))
     for i, j in ((0, 1), (0, 2), (2, 3), (3, 5)):
         assert abs(np.mean(signature[i] == signature[j]) - minhash.jaccard(sets[i], sets[j])) < 0.12
     assert (signature[4] == np.iinfo(np.uint32).max).all() and len(set(signature[3].tolist())) > 120
 
 
 def test_on_disk_as_in_memory(families, tmp_path):
-    signature = minhash.signatures(words_of(families))
+    signature = minhash.signatures(word_hashes(families))
     whole = candidate_pairs(signature, 32, 4)
     dealt = candidate_pairs(signature, 32, 4, work=tmp_path, keys=2000)
     assert np.array_equal(whole, dealt) and len(whole) >= 200 and not list(tmp_path.rglob("*/*"))
@@ -75,7 +76,7 @@ def test_on_disk_as_in_memory(families, tmp_path):
 
 
 def test_only_new_ones_are_held_against_old_ones(families):
-    signature = minhash.signatures(words_of(families))
+    signature = minhash.signatures(word_hashes(families))
     late = candidate_pairs(signature, 32, 4, since=300)
     assert len(late) and late[:, 1].min() >= 300
     whole = candidate_pairs(signature, 32, 4)

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volant.modalities.banding import Pairs, candidate_pairs
-from volant.modalities.minhash import LENGTH, bands_for, shingle_sets, signatures
-from volant.modalities.words import Words, words_of
+from volant.modalities.minhash import LENGTH, bands_for, signatures
+from volant.modalities.shingle_sets import Sets, jaccards_of, shingle_sets
+from volant.modalities.text_features import word_hashes
+from volant.modalities.words import Words
 
 MARGIN = 0.15
 """An estimate from 128 entries has a standard error of 0.044 at most: 3.4 of them below the bar are looked at."""
@@ -56,7 +58,7 @@ class Clusters:
 def near_clusters(
     signature_NP: NDArray[Any],
     similarity: float,
-    shingles_of: Callable[[NDArray[np.int64]], Sequence[NDArray[np.uint64]]] | None = None,
+    shingles_of: Callable[[NDArray[np.int64]], Sets] | None = None,
     *,
     work: Path | None = None,
     since: int = 0,
@@ -71,7 +73,7 @@ def near_clusters(
         work: folder for files that memory does not hold.
         since: pairs of two texts before this index are not looked for.
     """
-    from volant.modalities.linking import clusters, equal_shares, jaccards
+    from volant.modalities.linking import clusters, equal_shares
 
     bands, rows = bands_for(similarity, signature_NP.shape[1])
     pair_M2 = candidate_pairs(signature_NP, bands, rows, work=work, since=since)
@@ -82,11 +84,7 @@ def near_clusters(
     else:
         pair_M2 = pair_M2[share_M >= similarity - MARGIN]
         wanted, place = np.unique(pair_M2, return_inverse=True)
-        place = place.reshape(pair_M2.shape)
-        sets = shingles_of(wanted)
-        edge_N = np.concatenate([[0], np.cumsum([len(s) for s in sets])]).astype(np.int64)
-        gram_G = np.concatenate(sets) if len(sets) else np.zeros(0, np.uint64)
-        share_M = jaccards(gram_G, edge_N, place[:, 0], place[:, 1])
+        share_M = jaccards_of(shingles_of(wanted), place.reshape(pair_M2.shape))
         held = share_M >= np.float32(similarity)
         pair_M2, share_M = pair_M2[held], share_M[held]
     return Clusters(clusters(pair_M2, len(signature_NP)), pair_M2, share_M)
@@ -94,7 +92,7 @@ def near_clusters(
 
 def text_clusters(texts: Sequence[str], similarity: float) -> Clusters:
     """Clusters of texts that fit into memory."""
-    words = words_of(texts)
+    words = word_hashes(texts)
     return near_clusters(signatures(words), similarity, lambda wanted: shingles_at(words, wanted))
 
 
@@ -112,29 +110,34 @@ def streamed_clusters(
     work.mkdir(parents=True, exist_ok=True)
     with (work / "signatures").open("wb") as file:
         for batch in texts():
-            file.write(signatures(words_of(batch)).tobytes())
+            file.write(signatures(word_hashes(batch)).tobytes())
     count = (work / "signatures").stat().st_size // (4 * LENGTH)
     shape = (count, LENGTH)
     signature_NP = np.memmap(work / "signatures", np.uint32, "r", shape=shape) if count else np.zeros(shape, np.uint32)
 
-    def shingles_of(wanted: NDArray[np.int64]) -> list[NDArray[np.uint64]]:
-        found: list[NDArray[np.uint64]] = []
+    def shingles_of(wanted: NDArray[np.int64]) -> Sets:
+        found = Sets(file=work / "shingles")
         first = 0
         for batch in texts() if len(wanted) else ():
             inside = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + len(batch))] - first
-            found += shingle_sets(words_of([batch[i] for i in inside.tolist()]))
+            found.extend(shingle_sets(word_hashes([batch[i] for i in inside.tolist()])))
             first += len(batch)
         return found
 
     return near_clusters(signature_NP, similarity, shingles_of, work=work / "bands", since=since)
 
 
-def shingles_at(words: Words, wanted: NDArray[np.int64]) -> list[NDArray[np.uint64]]:
+def shingles_at(words: Words, wanted: NDArray[np.int64]) -> Sets:
     """The shingle sets of the texts at these indices."""
+    return Sets([*shingle_sets(picked(words, wanted))])
+
+
+def picked(words: Words, wanted: NDArray[np.int64]) -> Words:
+    """The words of the texts at these indices alone."""
     lengths = words.begin_N[wanted + 1] - words.begin_N[wanted]
     parts = [words.of(int(i)) for i in wanted]
     begin = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return shingle_sets(Words(np.concatenate(parts) if parts else np.zeros(0, np.uint64), begin))
+    return Words(np.concatenate(parts) if parts else np.zeros(0, np.uint64), begin)
 
 
 def near_duplicates(texts: Sequence[str], similarity: float) -> dict[int, tuple[int, float]]:

@@ -32,7 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volant.core.sample import Sample
-from volant.modalities.words import Words, plain_words, words_of
+from volant.modalities.text_features import word_hashes
+from volant.modalities.words import Words, plain_words
 
 RUN = 13
 WIDTH = 8
@@ -74,7 +75,7 @@ class Leak:
 
     def words(self, text: str) -> str:
         """The shared words, lower-cased, out of the text that leaks."""
-        return " ".join(plain_words(text)[self.at : self.at + self.longest])
+        return " ".join(plain_words(text, self.at, self.at + self.longest))
 
 
 def parts_of(sample: Sample) -> list[str]:
@@ -102,7 +103,7 @@ class Guard:
         self.items = len(items)
         self.item_P = np.array([i for i, parts in enumerate(items) for _ in parts], np.int64)
         texts = [part for parts in items for part in parts]
-        self.words = words_of(texts)
+        self.words = word_hashes(texts)
         self._points = _points_of(texts, self.words)
         # One part of several has to be of 13 words where only its being whole tells: many programs hold a short one.
         lone_P = np.bincount(self.item_P, minlength=self.items)[self.item_P] == 1
@@ -189,7 +190,7 @@ def _points(word: str) -> int:
 def leaks(train: Sequence[str], guarded: Sequence[str]) -> dict[int, Leak]:
     """Index of each leaking training text to its longest run; the guarded texts are one part each."""
     found: dict[int, Leak] = {}
-    for leak in Guard([[text] for text in guarded]).scan(words_of(train)):
+    for leak in Guard([[text] for text in guarded]).scan(word_hashes(train)):
         if leak.text not in found or found[leak.text].longest < leak.longest:
             found[leak.text] = leak
     return found

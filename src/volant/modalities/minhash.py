@@ -21,12 +21,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from volant.modalities.words import Words, words_of
+from volant.modalities.text_features import word_hashes
+from volant.modalities.words import Words
 
 LENGTH = 128
 SHINGLE = 5
 NEAR = 0.65
-VERSION = 2  # of signatures that lie beside a dataset: those of another version are made anew
+VERSION = 3  # of signatures that lie beside a dataset: those of another version are made anew
 Signatures = NDArray[np.uint32]
 
 
@@ -39,7 +40,7 @@ def signatures(words: Words) -> Signatures:
 
 def fingerprint(text: str) -> list[int]:
     """The signature of one text, as plain integers."""
-    return [int(entry) for entry in signatures(words_of([text]))[0]]
+    return [int(entry) for entry in signatures(word_hashes([text]))[0]]
 
 
 def found_share(similarity: float, bands: int, rows: int) -> float:
@@ -57,14 +58,6 @@ def bands_for(similarity: float, length: int = LENGTH) -> tuple[int, int]:
     while rows < 16 and found_share(similarity, length // (rows + 1), rows + 1) >= 0.99:
         rows += 1
     return length // rows, rows
-
-
-def shingle_sets(words: Words) -> list[NDArray[np.uint64]]:
-    """The shingle hashes of each text, sorted and unique."""
-    from volant.modalities.sketch import shingles
-
-    gram_G, edge_N = shingles(words.hash_W, words.begin_N, SHINGLE)
-    return [np.unique(gram_G[edge_N[i] : edge_N[i + 1]]) for i in range(len(words))]
 
 
 def jaccard(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> float:

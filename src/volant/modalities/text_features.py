@@ -31,6 +31,7 @@ breaks; a *full* line is one that is not only white space; *again* is what was t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,6 +107,15 @@ def likeness(texts: pa.LargeStringArray) -> Likeness:
 
     word_W, begin_N, whole_N = text_kernel.likeness(*_buffer(texts), *tables())
     return Likeness(Words(word_W, begin_N), whole_N)
+
+
+def word_hashes(texts: Sequence[str]) -> Words:
+    """The hashes of the likeness words of texts; half a surrogate pair counts as a question mark."""
+    try:
+        array = pa.array(texts, pa.large_string())
+    except UnicodeEncodeError:
+        array = pa.array([text.encode("utf-8", "replace").decode() for text in texts], pa.large_string())
+    return likeness(array).words
 
 
 def trimmed(texts: pa.LargeStringArray, *, punctuation: bool = True) -> tuple[pa.LargeStringArray, NDArray[np.int64]]:

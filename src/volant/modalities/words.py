@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,11 @@ def _whole(hashes: Hashes) -> int:
     return int(run[0])
 
 
-def plain_words(text: str) -> list[str]:
-    """The words of a text as `words_of` counts them; slow, for showing evidence."""
-    return _PLAIN.findall(text.lower())
+def plain_words(text: str, first: int = 0, last: int | None = None) -> list[str]:
+    """The words of a text as `words_of` counts them, or those from `first` to `last`; slow, for showing evidence."""
+    if last is None:
+        return _PLAIN.findall(text.lower())[first:]
+    return [found[0] for found in islice(_PLAIN.finditer(text.lower()), first, last)]
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[list[bytes]]:

@@ -245,6 +245,24 @@ def from_table(table: pa.Table | pa.RecordBatch) -> Iterator[Sample]:
         yield Sample.model_validate(row)
 
 
+def to_table(samples: Iterable[Sample]) -> pa.Table:
+    """Samples as rows of the schema.
+
+    Raises:
+        DataError: a sample holds what cannot be stored.
+    """
+    return pa.Table.from_pylist([_row(sample) for sample in samples], schema=SCHEMA)
+
+
+def dropped_tables(data: Dataset) -> Iterator[pa.Table]:
+    """The samples that a rule dropped, as Arrow tables of the schema.
+
+    Raises:
+        ArtifactError: a shard is damaged.
+    """
+    return (part.read() for part in parts_of(sorted((data.path / "dropped").glob("dropped-*.parquet"))))
+
+
 def _read(files: list[Path]) -> Iterator[Sample]:
     for file in files:
         try:

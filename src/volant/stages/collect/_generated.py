@@ -91,14 +91,19 @@ def drop_over_cap(run: Run, samples: Sequence[Sample], *, others: int = 0, there
     """
     train = [sample for sample in samples if not sample.drop and sample.split == "train"]
     made = [sample for sample in train if sample.source.origin == "generated"]
-    others += len(train) - len(made)
+    over = over_cap(run, [sample.id for sample in made], others=others + len(train) - len(made), there=there)
+    for place, drop in over.items():
+        made[place].drop = drop
+    return len(over)
+
+
+def over_cap(run: Run, ids: Sequence[str], *, others: int, there: int = 0) -> dict[int, str]:
+    """Which of the generated training records are over the plan's cap, by their place in `ids`: what drops them."""
     most = allowed(run, others, there)
-    if most is None or len(made) <= most:
-        return 0
+    if most is None or len(ids) <= most:
+        return {}
     cap = run.goal.generated
-    share = (there + len(made)) / max(1, others + there + len(made))
-    ranked = sorted(made, key=lambda sample: sample_id("generated", str(run.seed), sample.id))
-    for sample in ranked[most:]:
-        sample.drop = f"generated_cap: {share:.3f} of the training records against {cap:g}"
-    run.say(f"{len(made) - most:,} generated records dropped: the plan allows a share of {cap:g} (goal.generated)")
-    return len(made) - most
+    share = (there + len(ids)) / max(1, others + there + len(ids))
+    ranked = sorted(range(len(ids)), key=lambda place: sample_id("generated", str(run.seed), ids[place]))
+    run.say(f"{len(ids) - most:,} generated records dropped: the plan allows a share of {cap:g} (goal.generated)")
+    return dict.fromkeys(ranked[most:], f"generated_cap: {share:.3f} of the training records against {cap:g}")

@@ -11,11 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from volant.core import Run, Sample, Score
-from volant.core.sample import CONTENT_SHAPES
+from volant.core import Run, Score
 
 SHOWN = 100  # pieces of evidence a set in the report; all of them stand in the drops
-BATCH = 2000
 
 
 @dataclass
@@ -36,43 +34,84 @@ class EvaluationSet:
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
 
-def evaluation_set(name: str, samples: Iterable[Sample]) -> EvaluationSet:
-    """A set of the texts among these samples; pictures and rows have no words to guard."""
+def evaluation_set(name: str, tables: Iterable[Any]) -> EvaluationSet:
+    """A set of the texts among these rows; pictures and rows of tables have no words to guard."""
+    import numpy as np
+    import pyarrow as pa
+
     from volant.modalities.leakage import Guard, parts_of
+    from volant.modalities.record_columns import contents, plain_texts
+    from volant.store.dataset import from_table
 
-    texts = [sample for sample in samples if sample.shape not in CONTENT_SHAPES]
-    return EvaluationSet(name, [sample.id for sample in texts], Guard([parts_of(sample) for sample in texts]))
+    ids: list[str] = []
+    items: list[list[str]] = []
+    for table in tables:
+        texts = table.take(pa.array(np.flatnonzero(~contents(table))))
+        ids += texts["id"].to_pylist()
+        if plain_texts(texts).all():
+            items += [[text] for text in texts["content"].to_pylist()]
+        else:
+            items += [parts_of(sample) for sample in from_table(texts)]
+    return EvaluationSet(name, ids, Guard(items))
 
 
-def hold(run: Run, samples: Sequence[Sample], sets: Sequence[EvaluationSet]) -> None:
-    """Drop what shares words with a set, with the longest run as evidence; what is dropped already is left alone."""
+@dataclass(frozen=True)
+class Shared:
+    """What a text shares with an item of a set.
+
+    Attributes:
+        number: of the set.
+        leak: where, and how much (`volant.modalities.leakage.Leak`).
+        words: the shared words; of the longest run of a text alone.
+    """
+
+    number: int
+    leak: Any
+    words: str
+
+
+def look(sets: Sequence[EvaluationSet], texts: Any) -> list[Shared]:
+    """What an Arrow array of texts shares with the sets; changes nothing, so that several threads may look."""
+    from volant.modalities.text_features import likeness
+
+    words = likeness(texts).words
+    found: list[Shared] = []
+    for number, one in enumerate(sets):
+        leaking: set[int] = set()
+        leaks = one.guard.scan(words) if one.ids else []
+        for leak in sorted(leaks, key=lambda leak: (leak.text, -leak.longest, leak.guarded)):
+            new = leak.text not in leaking
+            leaking.add(leak.text)
+            found.append(Shared(number, leak, leak.words(texts[leak.text].as_py())[:200] if new else ""))
+    return found
+
+
+def told(sets: Sequence[EvaluationSet], ids: Sequence[str], found: Sequence[Shared]) -> dict[int, str]:
+    """Why each of these texts is dropped, by its place; the sets keep count, and evidence.
+
+    Args:
+        ids: of the texts that were looked at.
+    """
     from volant.modalities.leakage import RUN, WIDTH
-    from volant.modalities.words import words_of
 
-    kept = [sample for sample in samples if not sample.drop and sample.shape not in CONTENT_SHAPES]
-    guarding = [one for one in sets if one.ids]
-    for first in range(0, len(kept) if guarding else 0, BATCH):
-        run.check_stop()
-        part = kept[first : first + BATCH]
-        texts = [sample.text for sample in part]
-        words = words_of(texts)
-        for one in guarding:
-            leaking: set[int] = set()
-            for leak in sorted(one.guard.scan(words), key=lambda leak: (leak.text, -leak.longest, leak.guarded)):
-                one.found.add(leak.guarded)
-                if leak.text in leaking:
-                    continue
-                leaking.add(leak.text)
-                shared = leak.words(texts[leak.text])[:200]
-                place = f"at word {leak.at}"
-                record, item = part[leak.text], one.ids[leak.guarded]
-                if len(one.evidence) < SHOWN:
-                    found = {"item": item, "record": record.id, "words": leak.longest, "share": round(leak.share, 3)}
-                    one.evidence.append({**found, "at": leak.at, "item_at": leak.guarded_at, "text": shared})
-                bar = RUN if leak.longest >= RUN else min(WIDTH, leak.longest)
-                told = f'{leak.longest} words shared with {one.name} {item} {place} ("{shared}") against {bar}'
-                record.drop = record.drop or f"leakage: {told}"
-            one.records += len(leaking)
+    drops: dict[int, str] = {}
+    known: set[tuple[int, int]] = set()
+    for shared in found:
+        one, leak = sets[shared.number], shared.leak
+        one.found.add(leak.guarded)
+        if (shared.number, leak.text) in known:
+            continue
+        known.add((shared.number, leak.text))
+        one.records += 1
+        record, item = ids[leak.text], one.ids[leak.guarded]
+        if len(one.evidence) < SHOWN:
+            case = {"item": item, "record": record, "words": leak.longest, "share": round(leak.share, 3)}
+            one.evidence.append({**case, "at": leak.at, "item_at": leak.guarded_at, "text": shared.words})
+        bar = RUN if leak.longest >= RUN else min(WIDTH, leak.longest)
+        where = f'at word {leak.at} ("{shared.words}")'
+        drop = f"leakage: {leak.longest} words shared with {one.name} {item} {where} against {bar}"
+        drops.setdefault(leak.text, drop)
+    return drops
 
 
 def report(run: Run, sets: Sequence[EvaluationSet]) -> None:

@@ -7,21 +7,28 @@ The leakage gate cannot be switched off: it is what makes later comparisons mean
 
 Quality rules and word runs are for text. Images are judged by their modality's checks and by likeness, test
 pictures first. Rows of a table are checked only: equal rows are how often something occurs, not a copy.
+
+Records pass as Arrow tables, a row group at a time, first each by itself, then all by what was found of them: keys and
+sketches on disk. Memory holds some row groups, each record's id and key, and the words of what is held out; it does not
+grow with the words that are trained on. A run that was killed goes on with the row groups that are missing. Threads
+change the time that it takes and no byte of what comes out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from volant.core import Dataset, Run, Sample, Score
+from volant.core import Dataset, Run, Score
 from volant.core.errors import DataError
-from volant.core.sample import CONTENT_SHAPES, SPLITS
+from volant.core.sample import SPLITS
+from volant.stages.collect._clean_alike import drop_equal, drop_near
+from volant.stages.collect._clean_rows import Rows, in_order
 from volant.stages.collect._data_page import data_page
-from volant.stages.collect._texts import texts_of, with_texts
+from volant.stages.collect._guard import EvaluationSet, Shared, evaluation_set, look, report, told
 
 
 def clean(
@@ -75,9 +82,12 @@ def clean(
         DataError: a split is empty before or after cleaning.
         SettingError: `thresholds` names no rule of `rules`.
     """
+    from volant.modalities import open_modality
+    from volant.modalities.cleaning import How
+    from volant.modalities.minhash import NEAR
     from volant.modalities.quality import Rules
     from volant.modalities.text_rules import rules_of
-    from volant.store.dataset import dropped, rows, writer
+    from volant.store.dataset import parts
 
     published = rules_of(rules or [], thresholds)
     own = Rules(
@@ -85,206 +95,154 @@ def clean(
         max_duplicate_lines=max_duplicate_lines, max_top_phrase=max_top_phrase,
         max_duplicate_phrases=max_duplicate_phrases,
     )  # fmt: skip
-    found = [run.remembered(_placed(sample)) for part in (data, *more) for sample in rows(part)]
-    samples = [sample for sample in found if not sample.drop]
-    further = [sample for sample in rows(guard) if sample.split != "train"] if guard else []
-    if len(samples) < 3:
+    modality = open_modality(run.modality)
+    how = How(modality, own, rules or [], published, personal, run.remembered, run.forgotten)
+    rows = Rows(run, [part for one in (data, *more) for part in parts(one)], how)
+    with run.progress("judging each record", max(1, len(rows)), "records") as bar:
+        rows.judge(bar.advance)
+    count = len(rows) - len(rows.forgotten)
+    if count < 3:
         raise DataError(
-            f"the dataset holds {len(samples)} record{'s' if len(samples) != 1 else ''}, too few to clean and split.",
+            f"the dataset holds {count} record{'s' if count != 1 else ''}, too few to clean and split.",
             where=run.step, fix="Give at least three records (better: hundreds).",
         )  # fmt: skip
-    passes: tuple[Callable[[], None], ...] = (
-        lambda: _judge_each(run, samples, own, plain=not rules),
-        lambda: _judge_published(run, samples, rules or [], published),
-        lambda: _judge_personal(samples, personal),
-        lambda: _drop_exact(samples),
-        lambda: _drop_near(run, samples, near),
-        lambda: _drop_leaks(run, samples, guard, further),
-        lambda: _cap_clients(samples, client_cap),
-        lambda: _cap_generated(run, samples),
-    )
-    with run.progress("cleaning", len(passes), "passes") as bar:
-        for judge in passes:
-            run.check_stop()
-            judge()
-            bar.advance(1)
-    _report(run, samples)
-    with writer(run.out, modality=run.modality) as out:
-        out.write_all(samples)
-        out.write_all(sample for sample in found if sample.drop and sample.id in run.forgotten)
-        for part in (data, *more):
-            out.write_all(dropped(part))
+    with run.progress("comparing records", 2, "passes") as bar:
+        drop_equal(rows)
+        bar.advance(1)
+        drop_near(run, rows, float(getattr(modality, "near", NEAR)) if near is None else near)
+        bar.advance(1)
+    _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
     made = Dataset(run.out)
     data_page(run, made)
     return made
 
 
-def _placed(sample: Sample) -> Sample:
-    """Feedback only ever trains: it must not move the splits that measure."""
-    if sample.source.origin == "feedback" and sample.split != "train":
-        return sample.model_copy(update={"split": "train"})
-    return sample
+def _sets(rows: Rows, guard: Dataset | None) -> list[EvaluationSet]:
+    """The kept test and validation records, and those of another dataset."""
+    from volant.store.dataset import tables
+
+    found = []
+    for right, split in enumerate(("test", "validation")):
+        numbers = rows.kept(rows.right_N == right)
+        own = (part for part in range(len(rows.parts)) if len(rows.inside(part, numbers)))
+        found.append(evaluation_set(split, (rows.table(part).take(rows.inside(part, numbers)) for part in own)))
+    if guard:
+        held_out: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+        counts = guard.about["splits"]
+        there = [s for s in held_out if counts.get(s) and any((guard.path / "data").glob(f"{s}-*.parquet"))]
+        name = guard.card.step if guard.card else "guard"
+        found.append(evaluation_set(name, (table for split in there for table in tables(guard, split))))
+    return [one for one in found if one.ids]
 
 
-def _kept(samples: Sequence[Sample]) -> list[int]:
-    """Indices of kept samples in the order of their right to stay: test, validation, train, feedback."""
-    right = {split: place for place, split in enumerate(reversed(SPLITS))}
-    alive = [i for i, sample in enumerate(samples) if not sample.drop]
-    return sorted(alive, key=lambda i: (samples[i].source.origin == "feedback", right[samples[i].split], i))
+def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence[Dataset], client_cap: float) -> None:
+    """Hold the training records against the sets, and write all records, each with what drops it."""
+    from volant.store.dataset import dropped_tables, writer
 
+    training = rows.kept((rows.right_N >= 2) & (rows.kind_N == 0))
+    counted: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    forgotten = []
 
-def _judge_each(run: Run, samples: list[Sample], rules: Any, plain: bool) -> None:
-    from volant.modalities import open_modality
-    from volant.modalities.quality import broken_answer, broken_rule
-
-    modality = open_modality(run.modality)
-    for at, sample in enumerate(samples):
-        if at % 1000 == 0:
-            run.check_stop()
-        problems = modality.check(sample)
-        if problems:
-            sample.drop = f"check: {problems[0]} against none"
-            continue
-        if sample.shape == "text":
-            sample.drop = broken_rule(sample.text, rules) if plain else ""
-        elif sample.shape not in CONTENT_SHAPES:
-            answer = sample.target or "\n".join(m["content"] for m in sample.messages if m["role"] == "assistant")
-            sample.drop = broken_answer(sample.text, answer, rules)
-
-
-def _judge_published(run: Run, samples: list[Sample], presets: Sequence[str], rules: Sequence[Any]) -> None:
-    """Drop plain texts by published rules, and take out the rows that C4 does not keep."""
-    import pyarrow as pa
-
-    from volant.modalities.text_features import features, trimmed
-    from volant.modalities.text_rules import broken
-
-    order = [i for i, sample in enumerate(samples) if presets and sample.shape == "text" and not sample.drop]
-    for at in range(0, len(order), 1000):
+    def looked(part: int) -> tuple[Any, Any, list[Shared]]:
         run.check_stop()
-        part = order[at : at + 1000]
-        texts = pa.array([samples[i].text for i in part], pa.large_string())
-        drops = broken(features(texts), rules)
-        for place, drop in drops.items():
-            samples[part[place]].drop = drop
-        if "c4" in presets or "c4_loose" in presets:
-            after, went = trimmed(texts, punctuation="c4" in presets)
-            for place, (text, gone) in enumerate(zip(after.to_pylist(), went.tolist(), strict=True)):
-                if place not in drops and text != samples[part[place]].text:
-                    samples[part[place]] = with_texts(samples[part[place]], [text], rows_dropped=gone)
+        return _looked(rows, part, sets, rows.inside(part, training))
+
+    if rows.clients or rows.generated_N.any():  # how many of these stay depends on what the gate leaves of the others
+        for part, (table, places, found) in enumerate(in_order(run, looked, range(len(rows.parts)))):
+            _drop_leaks(rows, part, table, places, sets, found)
+        _cap_clients(rows, client_cap)
+        _cap_generated(run, rows)
+        training = training[:0]
+    with (
+        writer(run.out, modality=run.modality) as out,
+        run.progress("leakage gate and writing", len(rows), "records") as bar,
+    ):
+        for part, (table, places, found) in enumerate(in_order(run, looked, range(len(rows.parts)))):
+            _drop_leaks(rows, part, table, places, sets, found)
+            table, gone = _told(rows, part, table, counted, kept)
+            forgotten.append(gone)
+            out.write_table(table)
+            bar.advance(rows.parts[part].rows)
+        for table in forgotten:
+            out.write_table(table)
+        for one in inputs:
+            for table in dropped_tables(one):
+                out.write_table(table)
+        report(run, sets)
+        _report(run, counted, kept)
 
 
-def _judge_personal(samples: list[Sample], personal: str) -> None:
-    """Mask or drop what says who somebody is; many texts at once, since few hold anything."""
-    if personal == "keep":
-        return
-    order = _kept(samples)
-    for at in range(0, len(order), 1000):
-        part = order[at : at + 1000]
-        texts = [texts_of(samples[i]) for i in part]
-        for i, (after, found) in zip(part, _masked(texts), strict=True):
-            if found and personal == "drop":
-                shown = ", ".join(f"{n} {kind}" for kind, n in sorted(found.items()))
-                samples[i].drop = f"personal_data: {shown} against 0"
-            elif found:
-                samples[i] = with_texts(samples[i], after, masked=found)
+def _looked(rows: Rows, part: int, sets: Sequence[EvaluationSet], places: Any) -> tuple[Any, Any, list[Shared]]:
+    """The rows of a part, and what those at these places share with the sets."""
+    from volant.modalities.text_arrays import text_array
+
+    table = rows.table(part)
+    found = look(sets, text_array(table.take(places))) if sets and len(places) else []
+    return table, places, found
 
 
-def _masked(texts: Sequence[Sequence[str]]) -> Iterator[tuple[list[str], dict[str, int]]]:
-    """The texts of each sample, masked, and how many of each kind were found in them."""
+def _drop_leaks(
+    rows: Rows, part: int, table: Any, places: Any, sets: Sequence[EvaluationSet], found: Sequence[Shared]
+) -> None:
+    if found:
+        first = int(rows.begin_P[part])
+        drops = told(sets, table["id"].take(places).to_pylist(), found)
+        rows.drop |= {first + int(places[at]): drop for at, drop in drops.items()}
+
+
+def _told(rows: Rows, part: int, table: Any, counted: Counter[str], kept: Counter[str]) -> tuple[Any, Any]:
+    """The rows of a part with what drops them; those that were to be forgotten by themselves, uncounted."""
     import pyarrow as pa
 
-    from volant.modalities.personal import masked_all
-
-    flat, counts = masked_all(pa.array([text for own in texts for text in own], pa.large_string()))
-    rows = zip(flat.to_pylist(), *(values.to_pylist() for values in counts.values()), strict=True)
-    for own in texts:
-        found = [next(rows) for _ in own]
-        sums = {kind: sum(row[1 + at] for row in found) for at, kind in enumerate(counts)}
-        yield [row[0] for row in found], {kind: n for kind, n in sums.items() if n}
-
-
-def _drop_exact(samples: list[Sample]) -> None:
-    seen: dict[tuple[str | bytes, ...], str] = {}
-    for i in _kept(samples):
-        sample = samples[i]
-        fields = (sample.condition, sample.content, sample.target, sample.rejected)
-        key: tuple[str | bytes, ...] = (sample.shape, *(" ".join((text or "").lower().split()) for text in fields))
-        if sample.shape == "media":
-            key = (sample.shape, sample.media or b"")
-        elif sample.shape == "row":
-            key = (sample.shape, sample.id)
-        if key in seen:
-            sample.drop = f"exact_duplicate: 1.00 (of {seen[key]}) against 1.00"
-        else:
-            seen[key] = sample.id
+    numbers = range(int(rows.begin_P[part]), int(rows.begin_P[part + 1]))
+    drops = [rows.drop.get(number, "") for number in numbers]
+    at = table.schema.get_field_index("drop")
+    table = table.set_column(at, table.schema.field(at), pa.array(drops, pa.string()))
+    stays = pa.array([number not in rows.forgotten for number in numbers])
+    table, gone = (table, table.slice(0, 0)) if not rows.forgotten else (table.filter(stays), _without(table, stays))
+    for drop, split in zip(table["drop"].to_pylist(), table["split"].to_pylist(), strict=True):
+        (counted if drop else kept)[drop.split(":")[0] if drop else split] += 1
+    return table, gone
 
 
-def _drop_near(run: Run, samples: list[Sample], asked: float | None) -> None:
-    from volant.modalities import open_modality
-    from volant.modalities.duplicates import near_duplicates, near_signatures
-    from volant.modalities.minhash import NEAR
+def _without(table: Any, stays: Any) -> Any:
+    import pyarrow.compute as pc
 
-    modality = open_modality(run.modality)
-    near = float(getattr(modality, "near", NEAR)) if asked is None else asked
-    order = [i for i in _kept(samples) if samples[i].shape != "row"]
-    # A correction resembles what it corrects by its nature, so feedback is held against feedback only.
-    for feedback in (False, True):
-        for media in (False, True):
-            part = [
-                i
-                for i in order
-                if (samples[i].source.origin == "feedback") == feedback and (samples[i].shape == "media") == media
-            ]
-            if media:
-                found = near_signatures([modality.fingerprint(samples[i]) for i in part], near)
-            else:
-                found = near_duplicates([samples[i].text for i in part], near)
-            for later, (earlier, similarity) in found.items():
-                kept = samples[part[earlier]].id
-                samples[part[later]].drop = f"near_duplicate: {similarity:.2f} (of {kept}) against {near:.2f}"
+    return table.filter(pc.invert(stays))
 
 
-def _drop_leaks(run: Run, samples: list[Sample], guard: Dataset | None, further: list[Sample]) -> None:
-    from volant.stages.collect._guard import evaluation_set, hold, report
-
-    order = [samples[i] for i in _kept(samples)]
-    own = [(split, [s for s in order if s.split == split]) for split in ("test", "validation")]
-    name = guard.card.step if guard and guard.card else "guard"
-    sets = [evaluation_set(*named) for named in (*own, (name, further)) if named[1]]
-    hold(run, [s for s in order if s.split == "train"], sets)
-    report(run, sets)
-
-
-def _cap_clients(samples: list[Sample], cap: float) -> None:
+def _cap_clients(rows: Rows, cap: float) -> None:
     from volant.core.sample import sample_id
 
-    kept = [sample for sample in samples if not sample.drop]
-    most = max(1, int(cap * sum(1 for s in kept if s.source.origin != "feedback")))
-    clients: dict[str, list[Sample]] = {}
-    for sample in kept:
-        if sample.source.origin == "feedback":
-            clients.setdefault(sample.group, []).append(sample)
+    kept = rows.kept()
+    most = max(1, int(cap * int((rows.right_N[kept] != 3).sum())))
+    clients: dict[str, list[int]] = {}
+    for number in kept.tolist():
+        if number in rows.clients:
+            clients.setdefault(rows.clients[number], []).append(number)
     for client, theirs in clients.items():
         # The hash decides which ones stay, so that flooding does not choose them.
-        for sample in sorted(theirs, key=lambda s: sample_id(client, s.id))[most:]:
-            sample.drop = f"client_cap: {len(theirs)} rows of one client against {most}"
+        for number in sorted(theirs, key=lambda n: sample_id(client, rows.name(n)))[most:]:
+            rows.drop[number] = f"client_cap: {len(theirs)} rows of one client against {most}"
 
 
-def _cap_generated(run: Run, samples: list[Sample]) -> None:
-    from volant.stages.collect._generated import drop_over_cap
+def _cap_generated(run: Run, rows: Rows) -> None:
+    from volant.stages.collect._generated import over_cap
 
-    drop_over_cap(run, samples)
+    training = rows.kept(rows.right_N >= 2)
+    made = training[rows.generated_N[training]].tolist()
+    over = over_cap(run, [rows.name(number) for number in made], others=len(training) - len(made))
+    rows.drop |= {made[place]: drop for place, drop in over.items()}
 
 
-def _report(run: Run, samples: Sequence[Sample]) -> None:
-    rules = Counter(sample.drop.split(":")[0] for sample in samples if sample.drop)
-    kept = Counter(sample.split for sample in samples if not sample.drop)
+def _report(run: Run, rules: Counter[str], kept: Counter[str]) -> None:
+    total = rules.total() + kept.total()
     drops = ", ".join(f"{count:,} {rule}" for rule, count in rules.most_common()) or "none"
-    run.say(f"kept {kept.total():,} of {len(samples):,} records; dropped: {drops}")
-    run.score(Score.exact("kept_share", kept.total() / len(samples), n=len(samples)))
+    run.say(f"kept {kept.total():,} of {total:,} records; dropped: {drops}")
+    run.score(Score.exact("kept_share", kept.total() / total, n=total))
     for rule, count in sorted(rules.items()):
-        run.score(Score.exact(f"dropped_{rule}", count, n=len(samples), unit="records", direction="lower"))
+        run.score(Score.exact(f"dropped_{rule}", count, n=total, unit="records", direction="lower"))
     empty = [split for split in SPLITS if not kept[split]]
     if empty:
         raise DataError(

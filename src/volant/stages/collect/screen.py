@@ -19,8 +19,8 @@ from pydantic import Field
 from volant.core import Dataset, Files, Run, Sample, Score
 from volant.core.errors import DataError
 from volant.core.sample import SPLITS
+from volant.modalities.sample_texts import texts_of, with_texts
 from volant.stages.collect._data_page import data_page
-from volant.stages.collect._texts import texts_of, with_texts
 
 _AT_ONCE = 1000  # records
 TOXIC = "toxic"  # the flag of threats, insults and hate

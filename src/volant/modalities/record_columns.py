@@ -1,0 +1,116 @@
+"""Rows of a dataset's schema by their columns: which are plain texts, which are equal, and rows with another text.
+
+In go Arrow tables of the schema; out come columns, keys and tables. No Sample is made of a plain text; of other shapes
+only of the rows that change. Legend: N rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from volant.core.sample import CONTENT_SHAPES, sample_id
+from volant.modalities.text_features import Likeness, likeness
+from volant.modalities.words import mixed
+
+FIELDS = ("condition", "content", "target", "rejected")
+_SHAPES = ("text", "completion", "messages", "preference")
+Places = NDArray[np.int64]
+
+
+def plain_texts(table: pa.Table) -> NDArray[np.bool_]:
+    """Which rows [N] hold one text and nothing else."""
+    found = pc.equal(table["shape"], "text")
+    for name in ("condition", "target", "rejected"):
+        if table[name].null_count < table.num_rows:
+            found = pc.and_(found, pc.is_null(table[name]))
+    return np.asarray(found)
+
+
+def contents(table: pa.Table) -> NDArray[np.bool_]:
+    """Which rows [N] are made whole, and are no text: pictures and rows of tables."""
+    return np.asarray(pc.is_in(table["shape"], pa.array(CONTENT_SHAPES)))
+
+
+def strings(column: pa.ChunkedArray) -> pa.LargeStringArray:
+    """A column of text in one piece; nothing is an empty text."""
+    return pc.fill_null(column, "").cast(pa.large_string()).combine_chunks()
+
+
+def at(array: Any, places: Places) -> Any:
+    """What stands at these rising places; the array itself where that is all of it."""
+    return array if len(places) == len(array) else array.take(pa.array(places))
+
+
+def put_rows(table: pa.Table, places: Places, rows: pa.Table) -> pa.Table:
+    """The table with other rows at these places."""
+    if not len(places):
+        return table
+    if len(places) == table.num_rows:
+        return rows
+    order = np.arange(table.num_rows)
+    order[places] = table.num_rows + np.arange(len(places))
+    return pa.concat_tables([table, rows]).combine_chunks().take(pa.array(order))
+
+
+def put_texts(
+    table: pa.Table, places: Places, texts: pa.LargeStringArray, attrs: Sequence[Mapping[str, Any]]
+) -> pa.Table:
+    """Plain texts replaced: each a new record with a new id, the old one as its parent, and these further attrs."""
+    rows = table.take(pa.array(places))
+    names = [sample_id("text", "", text, "", "") for text in texts.to_pylist()]
+    parents = [[*before, own] for before, own in zip(rows["parents"].to_pylist(), rows["id"].to_pylist(), strict=True)]
+    known = [_more(before, more) for before, more in zip(rows["attrs"].to_pylist(), attrs, strict=True)]
+    content = texts.cast(table.schema.field("content").type)
+    columns: dict[str, Any] = {"id": names, "content": content, "parents": parents, "attrs": known}
+    for name, values in columns.items():
+        at_column = table.schema.get_field_index(name)
+        field = table.schema.field(at_column)
+        rows = rows.set_column(at_column, field, values if name == "content" else pa.array(values, field.type))
+    return put_rows(table, places, rows)
+
+
+def _more(attrs: str, more: Mapping[str, Any]) -> str:
+    known = {**json.loads(attrs), **more} if attrs != "{}" else more
+    return json.dumps(known, ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+
+def equal_keys(table: pa.Table, contents_known: Likeness | None = None) -> NDArray[np.uint64]:
+    """Two hashes [N, 2] of each row; rows whose both are equal say the same.
+
+    Texts do if they differ in case and white space only, field by field; pictures if their bytes are the same; rows of
+    a table only if they have one id: equal ones are how often something occurs.
+
+    Args:
+        contents_known: likeness of the column `content`, where it was looked at already.
+    """
+    shapes = np.asarray(pc.index_in(table["shape"], pa.array(_SHAPES)).fill_null(-1))
+    key_N2 = np.stack([mixed(shapes.astype(np.uint64) + np.uint64(k + 1)) for k in range(2)], axis=1)
+    for number, name in enumerate(FIELDS):
+        if table[name].null_count < table.num_rows:
+            texts = strings(table[name])
+            known = contents_known if name == "content" else None
+            key_N2 += _text_keys(texts, known or likeness(texts), number)
+    for place in np.flatnonzero(contents(table)).tolist():
+        kind = table["shape"][place].as_py()
+        said = table["id"][place].as_py().encode() if kind == "row" else table["media"][place].as_py() or b""
+        key_N2[place] = np.frombuffer(blake2b(said, digest_size=16, person=kind.encode()).digest(), np.uint64)
+    return key_N2
+
+
+def _text_keys(texts: pa.LargeStringArray, found: Likeness, field: int) -> NDArray[np.uint64]:
+    """A hash of all characters and one of all words; an empty text gives zeros, as one that is not there."""
+    total_W = np.zeros(len(found.words.hash_W) + 1, np.uint64)
+    np.cumsum(found.words.hash_W * np.uint64(3), out=total_W[1:])
+    words_N = total_W[found.words.begin_N[1:]] - total_W[found.words.begin_N[:-1]]
+    salt = np.uint64(0x1E3779B97F4A7C15 * (field + 1))
+    key_N2 = np.stack([mixed(found.whole_N ^ salt), mixed(words_N + salt)], axis=1)
+    key_N2[np.asarray(pc.equal(texts, ""))] = 0
+    return key_N2

@@ -1,0 +1,95 @@
+"""What `clean` drops for likeness, over all records: equal ones, and near duplicates of texts and of pictures.
+
+In go rows that were judged one by one; out come drops that name the record which stays: test before validation before
+training records, and among these the earlier. A correction resembles what it corrects by its nature, so feedback is
+held against feedback only. Sketches and shingles lie on disk; texts are read again only where two may be alike.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from volant.core import Run
+from volant.stages.collect._clean_rows import Rows, in_order
+
+_MEDIA, _ROW, _FEEDBACK = 1, 2, 3
+
+
+def drop_equal(rows: Rows) -> None:
+    """Drop what says the same as a record with more right to stay."""
+    import numpy as np
+
+    numbers = rows.kept()
+    key_N2 = rows.key_N2[numbers]
+    order = np.lexsort((np.arange(len(numbers)), key_N2[:, 1], key_N2[:, 0]))
+    same = (key_N2[order][1:] == key_N2[order][:-1]).all(axis=1)
+    first = 0
+    for at in np.flatnonzero(same).tolist():
+        if at == 0 or not same[at - 1]:
+            first = int(numbers[order[at]])
+        rows.drop[int(numbers[order[at + 1]])] = f"exact_duplicate: 1.00 (of {rows.name(first)}) against 1.00"
+
+
+def drop_near(run: Run, rows: Rows, near: float) -> None:
+    """Drop near duplicates; what was found is kept in the work folder."""
+    file = rows.folder / "near.json"
+    if not file.exists():
+        found: dict[int, tuple[int, float]] = {}
+        for feedback in (False, True):
+            for media in (False, True):
+                kinds = (rows.kind_N == _MEDIA) if media else (rows.kind_N != _MEDIA) & (rows.kind_N != _ROW)
+                numbers = rows.kept(kinds & ((rows.right_N == _FEEDBACK) == feedback))
+                if len(numbers):
+                    found |= _alike(run, rows, numbers, near, media)
+        partial = file.with_suffix(".part")
+        partial.write_text(json.dumps([[later, *pair] for later, pair in sorted(found.items())]))
+        partial.rename(file)
+    for later, earlier, share in json.loads(file.read_text()):
+        rows.drop[later] = f"near_duplicate: {share:.2f} (of {rows.name(earlier)}) against {near:.2f}"
+
+
+def _alike(run: Run, rows: Rows, numbers: Any, near: float, media: bool) -> dict[int, tuple[int, float]]:
+    """Each of these records that repeats an earlier one of them: to that one, and their similarity."""
+    import numpy as np
+
+    from volant.modalities.duplicates import near_clusters
+
+    file = rows.folder / "signatures"
+    with file.open("wb") as out:
+        for right in range(_FEEDBACK + 1):
+            own = numbers[rows.right_N[numbers] == right]
+            for part in range(len(rows.parts)):
+                places = rows.inside(part, own)
+                if len(places):
+                    out.write(rows.marks(part, places).tobytes())
+    run.check_stop()
+    signature_NP = np.memmap(file, np.uint32, "r").reshape(len(numbers), -1)
+    sets = None if media else lambda wanted: _shingles(run, rows, numbers[wanted])
+    found = near_clusters(signature_NP, near, sets, work=rows.folder / "alike").repeats()
+    file.unlink()
+    return {int(numbers[later]): (int(numbers[first]), share) for later, (first, share) in found.items()}
+
+
+def _shingles(run: Run, rows: Rows, numbers: Any) -> Any:
+    """The shingle sets of these records, which may come in any order; their texts are read once more."""
+    import numpy as np
+
+    from volant.modalities.shingle_sets import Sets, shingle_sets
+    from volant.modalities.text_arrays import text_array
+    from volant.modalities.text_features import likeness
+
+    order = np.argsort(numbers)
+    rising = numbers[order]
+
+    def of(part: int) -> list[Any]:
+        run.check_stop()
+        own = rows.table(part).take(rows.inside(part, rising))
+        return list(shingle_sets(likeness(text_array(own)).words))
+
+    found = Sets(file=rows.folder / "shingles")
+    parts = [part for part in range(len(rows.parts)) if len(rows.inside(part, rising))]
+    for sets in in_order(run, of, parts):
+        found.extend(sets)
+    found.reorder(np.argsort(order))
+    return found
