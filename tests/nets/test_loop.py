@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from volant.core.errors import DataError, Interrupted
+from volant.core.errors import DataError, Interrupted, MachineError
 from volant.core.run import Run
 from volant.core.spaces import Encoded, Tokens
 from volant.nets import state
@@ -247,3 +247,98 @@ def test_sigkill_at_random_moments(tmp_path):
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err.decode()
     assert out.strip() == whole
+
+
+def test_a_gradient_that_is_no_number_is_found_before_it_reaches_the_weights(tmp_path):
+    run, net, spoilt = make_run(tmp_path), fresh(), []
+
+    def spoil(gradient):
+        if state.latest(run.work / "train").step == 8 and not spoilt:
+            spoilt.append(8)
+            return gradient * math.nan
+        return gradient
+
+    net.model.norm.weight.register_hook(spoil)
+    outcome = train(run, net, batches(), RECIPE)
+    assert spoilt and outcome.roll_backs == 1 and outcome.steps == 12
+    assert any("step 8: the gradient's norm is nan" in line for line in run.watcher.lines)
+    assert all(bool(p.isfinite().all()) for p in net.parameters())
+
+
+def test_planted_batches_that_drive_the_loss_up_are_survived_within_five_steps(tmp_path):
+    run, net = make_run(tmp_path), fresh()
+    recipe = replace(RECIPE, steps=70, checkpoint_every=10, decay=30)
+
+    class Planted:
+        steps, asked = 70, []
+
+        def batch(self, step):
+            self.asked.append(step)
+            good = batches().batch(step)
+            if step in range(52, 56) and self.asked.count(step) == 1:  # noise, once: what reads it again is well
+                noise = torch.randint(0, 40, good.ids.shape, generator=torch.Generator().manual_seed(step))
+                return replace(good, ids=noise)
+            return good
+
+    data = Planted()
+    outcome = train(run, net, data, recipe)
+    told = next(line for line in run.watcher.lines if "the loss jumped" in line)
+    found = int(told.split(":")[0].removeprefix("step "))
+    assert 52 <= found < 57 and "back to step 50 with 0.5 times the rate" in told
+    assert outcome.roll_backs == 1 and outcome.steps == 70 and outcome.loss < 1.5
+
+
+def test_a_disk_that_fills_leaves_the_last_checkpoint_and_says_so(tmp_path, monkeypatch):
+    whole = fresh()
+    train(make_run(tmp_path / "whole"), whole, batches(), RECIPE)
+    real = state.save_file
+
+    def full(tensors, file):
+        if "/8.new" in str(file):
+            file.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        real(tensors, file)
+
+    monkeypatch.setattr(state, "save_file", full)
+    run = make_run(tmp_path / "cut")
+    with pytest.raises(MachineError, match=r"checkpoint of step 8 .*No space left.*step 4 is kept.*carries on"):
+        train(run, fresh(), batches(), RECIPE)
+    assert sorted(p.name for p in (run.work / "train").iterdir()) == ["000000000", "000000004"]
+    monkeypatch.setattr(state, "save_file", real)
+    net = fresh()
+    train(make_run(tmp_path / "cut"), net, batches(), RECIPE)
+    assert digest(net) == digest(whole)
+
+
+def test_what_is_watched_is_kept_with_the_run(tmp_path):
+    run = make_run(tmp_path)
+    train(run, fresh(), batches(), replace(RECIPE, steps=50))
+    kept = {}
+    for name, value, at in run.watcher.metrics:
+        kept.setdefault(name, []).append((at, value))
+    assert {"loss", "gradient_norm", "rate"} <= kept.keys() and len(kept["gradient_norm"]) == 50
+    assert [at for at, _ in kept["tokens_per_second"]] == [25, 50]
+    assert all(0 < value < 2 for _, value in kept["peak_share"])
+    assert all(value > 2**26 for _, value in kept["memory_bytes"])
+    assert kept["rate"][0][1] == pytest.approx(0.01) and kept["rate"][10][1] == pytest.approx(0.02)
+
+
+def test_the_gradient_in_pieces_is_the_gradient(tmp_path):
+    from volant.nets.loop import _Training
+
+    found = []
+    whole = batches().batch(0)
+    mask = whole.mask.clone()
+    mask[0, :12] = mask[3, 5:] = False  # pieces that count unequally
+    for piece in (4096, 16, 48):
+        net = fresh()
+        training = _Training(
+            make_run(tmp_path / str(piece)), net, batches(), replace(RECIPE, piece_tokens=piece, bf16=False), [],
+            token_loss, tmp_path / "none",
+        )  # fmt: skip
+        value = training._gradients(replace(whole, mask=mask))
+        found.append((value, {n: p.grad for n, p in net.named_parameters() if p.grad is not None}))
+    for value, gradient in found[1:]:
+        assert value == pytest.approx(found[0][0], rel=1e-6)
+        for name, whole_gradient in found[0][1].items():
+            assert torch.allclose(gradient[name], whole_gradient, rtol=1e-4, atol=1e-7), name

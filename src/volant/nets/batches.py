@@ -28,11 +28,13 @@ class Batch:
         ids: int64 [B, L].
         mask: bool [B, L]; True where the id is a target of the loss (position 0 never counts).
         real: bool [B, L]; False on padding; None where there is none.
+        document: int32 [B, L]; ids see only those of their own document. None where each row is one.
     """
 
     ids: torch.Tensor
     mask: torch.Tensor
     real: torch.Tensor | None = None
+    document: torch.Tensor | None = None
     unit = "tokens"
 
     @property
@@ -60,11 +62,14 @@ class Batch:
         if device == "cpu":
             return self
         real = None if self.real is None else self.real.to(device)
-        return Batch(self.ids.to(device), self.mask.to(device), real)
+        document = None if self.document is None else self.document.to(device)
+        return Batch(self.ids.to(device), self.mask.to(device), real, document)
 
     def rows(self, start: int, stop: int) -> Batch:
         """Some of the rows; for gradient accumulation."""
-        return Batch(self.ids[start:stop], self.mask[start:stop], None if self.real is None else self.real[start:stop])
+        real = None if self.real is None else self.real[start:stop]
+        document = None if self.document is None else self.document[start:stop]
+        return Batch(self.ids[start:stop], self.mask[start:stop], real, document)
 
 
 class Step(Protocol):
@@ -107,6 +112,8 @@ class Batches(Protocol):
 class Packed:
     """Running text: documents end to end in one row of tokens, cut into windows of `length`.
 
+    Documents do not see each other. Each one begins with the last id of the one before, its end mark, which is what
+    the first id of a text is predicted from when a text is scored or written alone.
     Each pass shuffles the windows and shifts where they are cut, so that no token is always first
     in its window. Nothing is padded and nothing is dropped but a last piece shorter than a window.
     """
@@ -116,7 +123,9 @@ class Packed:
         if flat.size < length + 1:
             what = f"the text has {flat.size} tokens; one window needs {length + 1}"
             raise DataError(what, fix="Add more text or choose a shorter `context`.")
-        self._ids, self._length, self._seed = flat, length, seed
+        owner = np.repeat(np.arange(len(documents), dtype=np.int32), [len(d.ids) for d in documents])
+        owner[:-1] = owner[1:]
+        self._ids, self._owner, self._length, self._seed = flat, owner, length, seed
         windows = (flat.size - 1) // length
         self._rows = min(rows, windows)
         self.steps = windows // self._rows
@@ -134,7 +143,9 @@ class Packed:
         starts = self._starts(epoch)[place * self._rows : (place + 1) * self._rows]
         ids = np.stack([self._ids[s : s + self._length] for s in starts]).astype(np.int64)
         ids_BL = torch.from_numpy(ids)
-        return Batch(ids_BL, torch.ones_like(ids_BL, dtype=torch.bool))
+        owners_BL = torch.from_numpy(np.stack([self._owner[s : s + self._length] for s in starts]))
+        one = bool((owners_BL == owners_BL[:, :1]).all())
+        return Batch(ids_BL, torch.ones_like(ids_BL, dtype=torch.bool), None, None if one else owners_BL)
 
     def _starts(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:
@@ -216,7 +227,9 @@ class Mixed:
     def batch(self, step: int) -> Batch:
         """The rows of that step, one source after the other; all have to have one length and no padding."""
         parts = [source.batch(step) for source in self._sources]
-        return Batch(torch.cat([p.ids for p in parts]), torch.cat([p.mask for p in parts]))
+        apart = [torch.zeros(p.ids.shape, dtype=torch.int32) if p.document is None else p.document for p in parts]
+        document = torch.cat(apart) if any(p.document is not None for p in parts) else None
+        return Batch(torch.cat([p.ids for p in parts]), torch.cat([p.mask for p in parts]), None, document)
 
 
 def fit(example: Encoded, length: int) -> Encoded:

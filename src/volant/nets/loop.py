@@ -20,7 +20,7 @@ import torch
 
 from volant.core.errors import DataError
 from volant.core.run import Bar, Run
-from volant.nets import state
+from volant.nets import state, watching
 from volant.nets.batches import Batches, Step
 from volant.nets.guard import Guard
 from volant.nets.optim import Optimisers, bf16_here, trainable, wsd
@@ -124,6 +124,7 @@ class _Training:
         self.best, self.stale, self.reason = float("inf"), 0, ""
         self.best_weights: dict[str, torch.Tensor] = {}
         self.points: list[tuple[str, float, int]] = []
+        self.norm = 0.0
         self.unit = "tokens"
 
     # --- going back and carrying on -----------------------------------------------------------
@@ -214,6 +215,7 @@ class _Training:
             self._one_step()
             bar.advance(self.step - before, loss=self.losses[-1] if self.losses else 0.0, **clock.fields(self))
             if self.step % 25 == 0:
+                self.points += clock.points(self)
                 self._flush()
         return self._finish()
 
@@ -228,7 +230,8 @@ class _Training:
             self._roll_back(why)
             return
         recipe = self.recipe
-        self.optimiser.step(self.rate * wsd(self.step, recipe.steps, warmup=recipe.warmup, decay=recipe.decay))
+        factor = self.rate * wsd(self.step, recipe.steps, warmup=recipe.warmup, decay=recipe.decay)
+        self.optimiser.step(factor)
         self.optimiser.zero()
         after_step: Any = getattr(self.net, "after_step", None)
         if after_step is not None:
@@ -237,7 +240,9 @@ class _Training:
         self.tokens += batch.tokens
         self.unit = batch.unit
         self.losses = [*self.losses[-15:], value]
-        self.points.append(("loss", value, self.step))
+        self.norm = norm
+        rates = [("loss", value), ("gradient_norm", norm), ("rate", factor * (recipe.muon_lr or recipe.lr))]
+        self.points += [(name, figure, self.step) for name, figure in rates]
         last = self.step == recipe.steps
         if self.validation and (last or (recipe.evaluate_every and self.step % recipe.evaluate_every == 0)):
             self._look()
@@ -302,18 +307,38 @@ def _buffers(net: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 class _Clock:
-    """Tokens (or examples) a second and time left, for the bar only; nothing of it is kept."""
+    """Speed, share of the machine's peak and memory: for the bar and the records, never for the artifact."""
 
     def __init__(self, step: int, steps: int) -> None:
         self._start, self._first, self._steps, self._tokens = time.monotonic(), step, steps, -1
+        self._flops = self._peak = 0.0
 
     def fields(self, training: _Training) -> dict[str, float | str]:
         """What the bar shows."""
         if self._tokens < 0:
-            self._tokens, self._start, self._first = training.tokens, time.monotonic(), training.step
+            self._tokens, self._first = training.tokens, training.step
+            if training.unit == "tokens":
+                self._flops = 6.0 * sum(p.numel() for p in training.net.parameters())
+                self._peak = watching.peak_flops(training.run.device, training.run.threads, training.bf16)
+            self._start = time.monotonic()
             return {}
         spent = max(1e-6, time.monotonic() - self._start)
         done = max(1, training.step - self._first)
         left = round(spent / done * (self._steps - training.step))
-        rate = (training.tokens - self._tokens) / spent
-        return {f"{training.unit}_s": round(rate), "left": f"{left // 60}:{left % 60:02d}"}
+        shown: dict[str, float | str] = {f"{training.unit}_s": round(self._speed(training)), "norm": training.norm}
+        if self._peak:
+            shown["peak"] = f"{self._flops * self._speed(training) / self._peak:.0%}"
+        return {**shown, "left": f"{left // 60}:{left % 60:02d}"}
+
+    def points(self, training: _Training) -> list[tuple[str, float, int]]:
+        """What the records keep beside the loss."""
+        if self._tokens < 0 or training.step == self._first:
+            return []
+        speed = self._speed(training)
+        found = {f"{training.unit}_per_second": speed, "memory_bytes": watching.memory_bytes(training.run.device)}
+        if self._peak:
+            found["peak_share"] = self._flops * speed / self._peak
+        return [(name, value, training.step) for name, value in found.items()]
+
+    def _speed(self, training: _Training) -> float:
+        return (training.tokens - self._tokens) / max(1e-6, time.monotonic() - self._start)

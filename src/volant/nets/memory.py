@@ -18,19 +18,22 @@ _REST_BYTES = 400 * 2**20
 _FOUR_BITS = 0.52  # bytes a number in 4 bits takes with its share of the scales
 
 
-def training_bytes(net: Any, *, tokens: int, counted: int) -> int:
+def training_bytes(net: Any, *, tokens: int, counted: int, recomputed: bool = False) -> int:
     """Bytes beyond what is in use already.
 
     Args:
         net: a transformers model; parameters with `requires_grad` are the trained ones.
         tokens: in one piece of a step.
         counted: how many of them the loss counts; each needs a row of logits.
+        recomputed: blocks are computed again in the backward pass; only one keeps more than its input.
     """
     config: Any = net.config
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     # Gradient, two moments, the best weights so far, and a copy while a checkpoint is written.
     weights = 4 * trained * 5
-    activations = 4 * _ACTIVATIONS * tokens * int(config.num_hidden_layers) * int(config.hidden_size)
+    layers = int(config.num_hidden_layers)
+    kept = _ACTIVATIONS + layers if recomputed else _ACTIVATIONS * layers
+    activations = 4 * kept * tokens * int(config.hidden_size)
     logits = 4 * 3 * min(counted * int(config.vocab_size), 64 * 2**20)
     return int(weights + activations + logits + _REST_BYTES)
 
@@ -95,12 +98,18 @@ def free_bytes(device: str) -> int:
 
 
 def check_training(net: Any, *, tokens: int, counted: int, device: str, where: str, fix: str) -> int:
-    """The bytes that training needs.
+    """The bytes that training needs; where they are not there, the network's blocks are computed twice instead.
+
+    That (activation checkpointing; Chen et al. 2016) keeps one block's activations in place of all; `net` says so in
+    `is_activation_checkpointing`.
 
     Raises:
         MachineError: there is less; the message says how much, and `fix` what to do instead.
     """
     needed, free = training_bytes(net, tokens=tokens, counted=counted), free_bytes(device)
+    if needed > free and getattr(net, "supports_gradient_checkpointing", False):
+        net.activation_checkpointing_enable()
+        needed = training_bytes(net, tokens=tokens, counted=counted, recomputed=True)
     if needed > free:
         what = f"training needs about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free"
         raise MachineError(what, where=where, fix=fix)

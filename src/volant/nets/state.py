@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from volant.core.artifact import file_sha256
+from volant.core.errors import MachineError
 
 _TENSORS, _FACTS = "tensors.safetensors", "state.json"
 
@@ -42,17 +44,20 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
 
     Args:
         keep: two, so that one that does not read back leaves another to go to.
+
+    Raises:
+        MachineError: the disk is full, or refuses; the checkpoints from before are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     beside, target = folder / f"{step}.new", folder / f"{step:09d}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    plain = {n: t.detach().to("cpu").contiguous() for n, t in tensors.items()}
-    save_file(plain, beside / _TENSORS)
-    body = {"step": step, "sha256": file_sha256(beside / _TENSORS), "facts": facts}
-    (beside / _FACTS).write_text(json.dumps(body, sort_keys=True), encoding="utf-8")
-    for file in (beside / _TENSORS, beside / _FACTS, beside):
-        _sync(file)
+    try:
+        _write(beside, step, tensors, facts)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        kept = _found(folder)
+        held = f"; the one of step {int(kept[0].name)} is kept" if kept else ""
+        what = f"the checkpoint of step {step} cannot be written: {error}{held}"
+        fix = "Make room (`volant gc`), then run again: it carries on from there."
+        raise MachineError(what, where=str(folder.name), fix=fix) from error
     if target.exists():
         shutil.rmtree(target)
     beside.rename(target)
@@ -60,6 +65,18 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
     for old in _found(folder)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _write(beside: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+    """All of a checkpoint, synced."""
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    plain = {n: t.detach().to("cpu").contiguous() for n, t in tensors.items()}
+    save_file(plain, beside / _TENSORS)
+    body = {"step": step, "sha256": file_sha256(beside / _TENSORS), "facts": facts}
+    (beside / _FACTS).write_text(json.dumps(body, sort_keys=True), encoding="utf-8")
+    for file in (beside / _TENSORS, beside / _FACTS, beside):
+        _sync(file)
 
 
 def latest(folder: Path) -> Checkpoint | None:

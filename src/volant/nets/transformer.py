@@ -180,7 +180,7 @@ class Transformer:
     def logp(self, net: Any, batch: Any) -> torch.Tensor:
         """Log-probability in nats of each next token [B, L-1]."""
         whole = as_batch(batch)
-        logits_BLV = net(input_ids=whole.ids, attention_mask=_attention(whole)).logits[:, :-1].float()
+        logits_BLV = net(input_ids=whole.ids, attention_mask=seen_by(whole)).logits[:, :-1].float()
         logp_BL: torch.Tensor = -F.cross_entropy(logits_BLV.transpose(1, 2), whole.ids[:, 1:], reduction="none")
         return logp_BL
 
@@ -287,9 +287,9 @@ def token_loss(net: Any, batch: Batch, *, seen_BL: torch.Tensor | None = None) -
     targets_N = batch.ids[:, 1:][counted_BL]
     plain = getattr(net, "get_base_model", lambda: net)()
     if getattr(plain.config, "model_type", "") not in _PLAIN_HEADS:
-        logits_BLV = net(input_ids=seen_BL, attention_mask=_attention(batch), use_cache=False).logits
+        logits_BLV = net(input_ids=seen_BL, attention_mask=seen_by(batch), use_cache=False).logits
         return F.cross_entropy(logits_BLV[:, :-1][counted_BL].float(), targets_N, reduction="sum"), count
-    reply = plain.model(input_ids=seen_BL, attention_mask=_attention(batch), use_cache=False)
+    reply = plain.model(input_ids=seen_BL, attention_mask=seen_by(batch), use_cache=False)
     hidden_ND = reply.last_hidden_state[:, :-1][counted_BL]
     piece = max(64, _LOGITS_BYTES // (4 * plain.config.vocab_size))
     if hidden_ND.size(0) <= piece:
@@ -313,8 +313,15 @@ def as_batch(batch: Any) -> Batch:
     return Batch(ids_BL.long(), torch.ones_like(ids_BL, dtype=torch.bool))
 
 
-def _attention(batch: Batch) -> torch.Tensor | None:
-    return None if batch.real is None else batch.real.long()
+def seen_by(batch: Batch) -> torch.Tensor | None:
+    """The attention mask that transformers takes: padding [B, L], or what sees what [B, 1, L, L] across documents."""
+    if batch.document is None:
+        return None if batch.real is None else batch.real.long()
+    same_BLL = batch.document[:, :, None] == batch.document[:, None, :]
+    if batch.real is not None:
+        itself_LL = torch.eye(batch.width, dtype=torch.bool, device=same_BLL.device)
+        same_BLL = same_BLL & (batch.real[:, None, :] | itself_LL)
+    return same_BLL.tril()[:, None]
 
 
 @torch.no_grad()

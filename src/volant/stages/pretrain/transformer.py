@@ -78,6 +78,8 @@ def transformer(
     piece = min(recipe.piece_tokens, rows * context)
     fix = "Choose a smaller `depth`, `context` or `vocab`."
     check_training(net, tokens=piece, counted=piece, device=run.device, where=run.step, fix=fix)
+    if net.is_activation_checkpointing:
+        run.say("memory is short: each block is computed twice, which takes longer")
     parameters = sum(p.numel() for p in net.parameters())
     run.say(f"{parameters:,} parameters, {recipe.steps} steps of {rows * context} tokens")
     outcome = train(
