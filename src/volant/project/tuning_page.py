@@ -41,7 +41,7 @@ def _lead(found: Search) -> Html:
     text = f"Trial {best.number} is the best of {done} that ended by {found.metric}{where}, measured on validation."
     note = (
         f"The best of {done} tries on one set of validation samples looks better than it is. "
-        "Compare it with what stands now on samples that chose nothing: a turn does, and `volant tournament`."
+        "Compare it with what stands now on samples that chose nothing: a turn does."
     )
     return Html(paragraph(text, kind="lead") + paragraph(note, kind="note"))
 

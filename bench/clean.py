@@ -1,0 +1,111 @@
+"""What `collect.clean` costs: the rules of Gopher, C4 and FineWeb, near duplicates, the leakage gate and writing.
+
+    python bench/clean.py [--megabytes 50] [--runs 3] [--shared ../shared/data] [--out bench/clean.json]
+
+Parquet in, Parquet and data page out, in a process of its own each time: CPU seconds of all threads (bar: 20 MB a CPU
+second), wall time with one and with two threads in turn (bar: 1.8 times), the peak of memory, and whether both made the
+same bytes. The corpus is that of `clean_corpus.py`; 300 of GSM8K's items are held out, since the corpus reuses its
+sentences and would leak into itself. `--megabytes 5000` is the run for the memory (bar: 2 GB); it takes its time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from clean_corpus import SHARED, Corpus
+
+from volant.core.sample import Sample, Source, sample_id
+
+HELD_OUT = 300
+PROGRAM = """
+import json, resource, sys, time
+from pathlib import Path
+from volant.core.artifact import Dataset, payload_digest
+from volant.core.run import Run
+from volant.stages import collect
+data, folder, threads, personal = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+(folder / "out").mkdir(parents=True), (folder / "work").mkdir()
+run = Run(step="clean", out=folder / "out", work=folder / "work", threads=threads)
+wall, cpu = time.perf_counter(), sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+made = collect.clean(run, Dataset(data), rules=["gopher", "c4_loose", "fineweb"], personal=personal)
+wall, cpu = time.perf_counter() - wall, sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) - cpu
+peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1e6
+told = {"wall": wall, "cpu": cpu, "peak_gb": peak, "digest": payload_digest(made.path)[0]}
+print(json.dumps({**told, "kept": made.about["splits"]}))
+"""
+
+
+def corpus(folder: Path, megabytes: float, shared: Path) -> float:
+    """Write the dataset; returns the megabytes (10^6 bytes) of UTF-8 that are in it."""
+    from volant.store.dataset import writer
+
+    items = [json.loads(line) for line in (shared / "gsm8k" / "test.jsonl").read_text("utf-8").splitlines()]
+    held = [f"{one['question']} {one['answer']}" for one in items if len(one["question"]) > 200][:HELD_OUT]
+    size = 0
+
+    def sample(text: str, number: int, split: str) -> Sample:
+        source = Source(uri=f"bench:{split}-{number}", licence="CC-BY-4.0")
+        known: dict[str, Any] = {"split": split, "group": f"{split}-{number}"}
+        return Sample(id=sample_id("text", "", text, "", ""), shape="text", content=text, source=source, **known)
+
+    with writer(folder) as out:
+        for number, (_, text) in enumerate(Corpus(shared).texts(int(megabytes * 1e6))):
+            size += len(text.encode())
+            out.write(sample(text, number, "train"))
+        for number, text in enumerate(held):
+            out.write(sample(text, number, ("test", "validation")[number % 2]))
+    return size / 1e6
+
+
+def once(data: Path, threads: int, personal: str) -> dict[str, Any]:
+    """One run in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-c", PROGRAM, str(data), f"{folder}/run", str(threads), personal]
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=float, default=50)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        size = corpus(data, asked.megabytes, asked.shared)
+        once(data, 1, "keep")  # compiles what is compiled once a machine
+        found = [{n: once(data, n, "keep") for n in (1, 2)} for _ in range(asked.runs)]
+        masked = once(data, 1, "mask")
+    rates = [size / pair[1]["cpu"] for pair in found]
+    gains = [pair[1]["wall"] / pair[2]["wall"] for pair in found]
+    same = len({pair[n]["digest"] for pair in found for n in (1, 2)}) == 1
+    peak = max(pair[n]["peak_gb"] for pair in found for n in (1, 2))
+    rows = (
+        ("MB a CPU second", statistics.median(rates), 20.0, rates),
+        ("times by two threads", statistics.median(gains), 1.8, gains),
+    )
+    print(f"{size:.1f} MB, kept {found[0][1]['kept']}")
+    for name, value, bar, all_of_them in rows:
+        spread = f"{min(all_of_them):.2f} to {max(all_of_them):.2f}"
+        print(f"{name:<22} {value:7.2f}  ({spread})  bar {bar:g}  {'holds' if value >= bar else 'MISSED'}")
+    print(f"{'masked, MB a CPU s':<22} {size / masked['cpu']:7.2f}")
+    print(f"{'peak of memory, GB':<22} {peak:7.2f}  bar 2 at 5,000 MB")
+    print(f"the same bytes by one and two threads, {asked.runs} runs each: {'yes' if same else 'NO'}")
+    figures = {name: {"value": value, "bar": bar, "all": all_of_them} for name, value, bar, all_of_them in rows}
+    told = {"megabytes": size, **figures, "masked": size / masked["cpu"], "peak_gb": peak, "same_bytes": same}
+    asked.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
