@@ -224,6 +224,14 @@ def test_python_pairs_are_split_by_module(tmp_path):
         compile(sample.condition.lstrip() if sample.condition[0] != "@" else "pass", "x", "exec")
 
 
+def test_lines_are_counted_as_the_parser_counts_them():
+    from volant.stages.collect._functions import pairs
+
+    text = 'import os\n\f\nX = "\x1c\u2028"\r\n\ndef f(a):\n    """Give back what was given here."""\n    return a\n'
+    (found,) = pairs(text, 1000, group="m", source=lambda line: Source(uri=f"m:{line}", licence="PSF-2.0"))
+    assert found.condition == "def f(a):\n    return a"
+
+
 def test_python_text_holds_the_reference_and_no_test_module_in_train(tmp_path):
     data = collect.python_sources(run_in(tmp_path), what="text", modules=40, max_megabytes=2)
     train = list(store.rows(data, "train"))

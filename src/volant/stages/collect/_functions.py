@@ -7,6 +7,7 @@ that has code and a telling first line.
 from __future__ import annotations
 
 import ast
+import io
 import re
 import textwrap
 import warnings
@@ -30,7 +31,8 @@ def pairs(text: str, max_chars: int, *, group: str, source: Callable[[int], Sour
     Raises:
         SyntaxError: it is no Python that this interpreter reads.
     """
-    lines = text.splitlines(keepends=True)
+    # As the parser counts them: a form feed, at which `splitlines` cuts as well, begins no line.
+    lines = io.StringIO(text, newline="").readlines()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of escapes in other people's strings
         tree = ast.parse(text)
