@@ -21,7 +21,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from volant.modalities.text_features import word_hashes
 from volant.modalities.words import Words
 
 LENGTH = 128
@@ -40,6 +39,8 @@ def signatures(words: Words) -> Signatures:
 
 def fingerprint(text: str) -> list[int]:
     """The signature of one text, as plain integers."""
+    from volant.modalities.text_features import word_hashes  # Arrow, which serving has no use for
+
     return [int(entry) for entry in signatures(word_hashes([text]))[0]]
 
 

@@ -32,6 +32,7 @@ Loss: TypeAlias = Callable[[Any, Any], tuple[torch.Tensor, int]]
 """(network, batch) to (summed loss, count), so that pieces of a batch add up to the whole."""
 
 _ROLL_BACKS = 3
+_BATCHES = 2  # what a step reads, by number: a checkpoint of another one is not carried on from
 
 
 def train(
@@ -185,7 +186,7 @@ class _Training:
     def _key(self) -> str:
         """What has to be the same for a checkpoint to be carried on from."""
         shapes = {n: list(p.shape) for n, p in trainable(self.net).items()}
-        said = [asdict(self.recipe), shapes, self.run.seed, self.batches.steps, len(self.validation)]
+        said = [_BATCHES, asdict(self.recipe), shapes, self.run.seed, self.batches.steps, len(self.validation)]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def _roll_back(self, why: str) -> None:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from volant.core.artifact import file_sha256
 from volant.core.errors import MachineError
+from volant.store.disk import is_full
 
 _TENSORS, _FACTS = "tensors.safetensors", "state.json"
 
@@ -55,7 +56,8 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
         shutil.rmtree(beside, ignore_errors=True)
         kept = _found(folder)
         held = f"; the one of step {int(kept[0].name)} is kept" if kept else ""
-        what = f"the checkpoint of step {step} cannot be written: {error}{held}"
+        full = "the disk is full: " if is_full(error) else ""
+        what = f"{full}the checkpoint of step {step} cannot be written: {error}{held}."
         fix = "Make room (`volant gc`), then run again: it carries on from there."
         raise MachineError(what, where=str(folder.name), fix=fix) from error
     if target.exists():
