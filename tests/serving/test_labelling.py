@@ -3,14 +3,17 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from volant.cli.app import app as commands
-from volant.core.sample import Sample, Source
+from volant.core.sample import Label, Sample, Source
 from volant.project import Project
 from volant.serving.labelling import Desk, create_app
+from volant.serving.picking import Picker
+from volant.store.dataset import rows
 from volant.store.labels import read
 from volant.testing import dataset
 
@@ -70,6 +73,51 @@ def test_each_rater_sees_what_is_theirs(tmp_path):
     assert [one.value for one in read(tmp_path / "labels.jsonl") if one.id == "record 1"] == ["bad", "bad"]
 
 
+def test_a_word_is_taken_back(tmp_path):
+    client = page(desk(tmp_path))
+
+    def undo(rater="ana"):
+        return client.post("/undo", json={"rater": rater}).json()["id"]
+
+    assert undo() == ""
+    assert say(client, "record 0", "good") and say(client, "record 2", "bad") and say(client, "record 0", "bad", "ben")
+    assert undo() == "record 2" and after(client)["left"] == 3
+    assert undo() == "record 0" and undo() == "" and after(client)["done"] == 0
+    assert [(one.id, one.by) for one in read(tmp_path / "labels.jsonl")] == [("record 0", "ben")]
+    seen = client.get("/record", params={"rater": "ana", "id": "record 0"}).json()
+    assert seen["own"] is None and seen["others"] == {}  # without a word of one's own, others' are hidden again
+    assert say(client, "record 0", "good") and len(read(tmp_path / "labels.jsonl")) == 2
+    judge = page(desk(tmp_path, adjudicate=True))
+    assert judge.post("/undo", json={"rater": "ana"}).json()["id"] == ""  # a plain word is no decision
+
+
+class Kinds:
+    """Two features: what a record says, which is all that there is to it."""
+
+    def features(self, samples):
+        return np.array([[s.attrs["x"], 1.0] for s in samples], np.float32)
+
+
+def test_what_comes_next_is_chosen_by_the_labels_so_far(tmp_path):
+    spread = [text(f"r{n:02}", x=n / 40 - 0.5) for n in range(40)]
+    brought = spread[3].model_copy(update={"labels": [Label(name="tone", value="bad", by="import")]})
+    samples = [*spread[:3], brought, *spread[4:]]
+    picker = Picker(samples, Kinds(), classes=["good", "bad"], how="uncertain", seed=3)
+    client = page(desk(tmp_path, samples, picker=picker))
+    first = []
+    for _ in range(10):
+        first.append(after(client)["id"])
+        assert say(client, first[-1], "good" if first[-1] >= "r20" else "bad")
+    assert "r03" not in first  # it came with a label
+    doubtful = after(client)["id"]
+    assert abs(int(doubtful[1:]) - 19.5) < 6 and doubtful not in first
+    assert after(client, "ben")["id"] in first  # what others have begun comes before that
+    fresh = page(
+        desk(tmp_path, samples, picker=Picker(samples, Kinds(), classes=["good", "bad"], how="uncertain", seed=3))
+    )
+    assert after(fresh)["id"] == doubtful
+
+
 def test_two_processes_at_once_lose_nothing_and_see_each_other(tmp_path):
     samples = [text(f"record {n}") for n in range(40)]
     raters = {who: page(desk(tmp_path, samples)) for who in ("ana", "ben")}
@@ -114,9 +162,23 @@ def test_in_the_terminal(tmp_path, monkeypatch):
     asked = [*words, "--class", "good", "--class", "bad"]
     result = CliRunner().invoke(commands, asked, input="1\nu\n2\ns\n0\n")
     assert result.exit_code == 0, result.output
-    assert "Kept 3 words" in result.output
-    said = [json.loads(line)["value"] for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
-    assert said == ["good", "bad", ""]
+    assert "Kept 2 words" in result.output and "was taken back" in result.output
+    lines = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert [(one["value"], one.get("withdrawn", False)) for one in lines] == [
+        ("good", False), ("good", True), ("bad", False), ("", False),
+    ]  # fmt: skip
+    assert lines[0]["id"] == lines[2]["id"] != lines[3]["id"]
+    assert [word.value for word in read(tmp_path / "labels.jsonl")] == ["bad", ""]
+    result = CliRunner().invoke(commands, [*asked, "--pick", "uncertian"])
+    assert result.exit_code != 0 and "Did you mean 'uncertain'" in result.stderr
+    result = CliRunner().invoke(commands, [*asked, "--pick", "votes"])
+    assert result.exit_code != 0 and "nobody voted" in result.stderr
+    chosen = ["label-export", words[1], "next.json", "--name", "tone", "--pick", "mixed", "--limit", "2"]
+    assert CliRunner().invoke(commands, chosen).exit_code == 0
+    tasks = json.loads((tmp_path / "next.json").read_text())
+    assert [task["data"]["id"] for task in tasks] == [  # what nobody has judged yet
+        s.id for s in rows(made) if s.id not in {one["id"] for one in lines}
+    ]
     result = CliRunner().invoke(commands, words)
     assert result.exit_code != 0 and "--class" in result.stderr
 

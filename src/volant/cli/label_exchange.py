@@ -9,13 +9,18 @@ import json
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from volant.cli import complete, place, present
+from volant.cli.label import Pick, offered
 from volant.core.artifact import Dataset
 from volant.core.errors import DataError, SettingError
+from volant.core.sample import Sample
+
+if TYPE_CHECKING:
+    from volant.store.labels import Judgement
 
 _TOOLS = ("label-studio", "argilla")
 _Tool = Annotated[str, typer.Option("--tool", help="label-studio or argilla.", autocompletion=lambda: list(_TOOLS))]
@@ -31,8 +36,12 @@ def label_export(
     name: _Name = "label",
     labels: _File = None,
     limit: Annotated[int, typer.Option(help="How many records at most.", min=1)] = 100_000,
+    pick: Pick = "",
+    seed: Annotated[int, typer.Option(help="With --pick: another one takes other records.", min=0)] = 0,
 ) -> None:
     """Write records, with what people said of them, as a file that Label Studio or Argilla imports.
+
+    With --pick, --limit takes those that nobody has judged yet and that are most worth a label; else the first ones.
 
     Example:  volant label-export clean tasks.json --tool label-studio --name kind
     """
@@ -41,9 +50,9 @@ def label_export(
     from volant.store.labels import read
 
     opened = place.project()
-    samples = list(islice(rows(place.artifact(opened, data, Dataset)), limit))
+    chosen, found_data = _tool(tool), place.artifact(opened, data, Dataset)
     said = read(labels or opened.root / "labels.jsonl", name)
-    chosen = _tool(tool)
+    samples = _picked(found_data, said, name, limit, pick, seed) if pick else list(islice(rows(found_data), limit))
     found = label_exchange.exported(chosen, samples, said, name)
     to.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     present.say(f"{len(found):,} records in {to}.")
@@ -95,6 +104,22 @@ def label_import(
         present.say(f"left out: {reason}")
     if len(refused) > 8:
         present.say(f"and {len(refused) - 8:,} more were left out.")
+
+
+def _picked(data: Dataset, said: list[Judgement], name: str, limit: int, pick: str, seed: int) -> list[Sample]:
+    """The records to label next, the most useful first."""
+    from volant.serving.picking import POOL
+    from volant.store.pool import values
+
+    judged = {word.id for word in said}
+    known = {word.id: word.value for word in said if word.value}
+    classes = sorted({*known.values(), *values(data, name)})
+    samples, picker = offered(
+        data, classes, said, name=name, limit=max(POOL, limit) + len(judged), pick=pick, seed=seed
+    )
+    by_id = {sample.id: sample for sample in samples}
+    order = picker.next(known, judged, limit) if picker else [id for id in by_id if id not in judged]
+    return [by_id[id] for id in order[:limit]]
 
 
 def _tool(name: str) -> Any:

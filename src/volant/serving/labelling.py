@@ -3,6 +3,7 @@
 Enters: samples, classes, and the file of labels. Leaves: judgements, each on disk before it is answered for. The file
 is read again when somebody else has written to it, so that several raters and several processes can work at once. What
 others said of a record is told only to who has judged it; in adjudication it is shown, and the decision is final.
+Which record comes next is chosen anew by the labels so far (`picking.py`) whenever ten more have been judged.
 
 Only this machine is served, and Host and Origin are checked (`auth.Guard`): a page from elsewhere cannot label.
 """
@@ -24,29 +25,47 @@ from pydantic import BaseModel, ConfigDict, Field
 from volant.core.errors import DataError
 from volant.core.sample import Sample
 from volant.serving.auth import Door, Guard
+from volant.serving.picking import AT_ONCE, Picker
 from volant.store.labels import Judgement, append, read
 
 PAGE = Path(__file__).parent / "labelling.html"
+VOTED = "collect.label"  # by whom a label is that a vote came to: no knowledge of its own
 Words = dict[tuple[str, str, bool], Judgement]
+
+
+def keys_of(classes: Sequence[str]) -> tuple[list[str], str]:
+    """The key of each class, and that of "cannot tell": 1 to 9, then letters, and 0; a digit is its own key.
+
+    >>> keys_of(["good", "bad"]), keys_of(["0", "1"])
+    ((['1', '2'], '0'), (['0', '1'], 'x'))
+    """
+    if all(len(value) == 1 and value in "0123456789" for value in classes):
+        return list(classes), "x"  # whoever sees a 3 presses 3
+    given = ["123456789abcdefghijklmnoprtvwyz"[place : place + 1] for place in range(len(classes))]
+    return given, "0"
 
 
 class Desk:
     """The records that are labelled, and what has been said of them.
 
     Args:
-        samples: in the order in which they are offered.
+        samples: in the order in which they are offered where nothing picks.
         file: of labels; it grows.
         name: of the label.
         classes: what a record may be.
         adjudicate: offer what raters disagree on and what `collect.suspects` marked; decisions are final.
+        picker: chooses what is offered next.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], file: Path, *, name: str, classes: Sequence[str], adjudicate: bool = False
-    ) -> None:
+        self, samples: Sequence[Sample], file: Path, *, name: str, classes: Sequence[str], adjudicate: bool = False,
+        picker: Picker | None = None,
+    ) -> None:  # fmt: skip
         self.samples = {sample.id: sample for sample in samples}
         self.file, self.name, self.classes, self.adjudicate = file, name, list(classes), adjudicate
+        self.keys, self.unsure = keys_of(classes)
         self._lock, self._state, self._words = threading.Lock(), (-1, -1), Words()
+        self._picker, self._turn, self._picked, self._picking = picker, -1, list[str](), threading.Lock()
 
     def words(self) -> Words:
         """Each rater's last word on each record, by record, rater and whether it is final; empty ones count."""
@@ -75,9 +94,34 @@ class Desk:
             return [id for id in self._disputed() if id not in decided]
         own = {id for id, by, _ in words if by == rater} | {id for id, _, final in words if final}
         begun = {id for id, _, _ in words} - own
+        order = [*self._next(words), *self.samples] if self._picker else list(self.samples)
         return [id for id in self.samples if id in begun] + [
-            id for id in self.samples if id not in own and id not in begun
+            id for id in dict.fromkeys(order) if id not in own and id not in begun
         ]
+
+    def known(self) -> dict[str, str]:
+        """The class of each record that is settled so far: decided, said by most, or brought along by the record."""
+        found = {
+            sample.id: label.value
+            for sample in self.samples.values() for label in sample.labels
+            if label.name == self.name and label.by != VOTED
+        }  # fmt: skip
+        for id, votes in self.said().items():
+            (first, most), *rest = Counter(votes.values()).most_common()
+            if not rest or rest[0][1] < most:
+                found[id] = first
+            else:
+                found.pop(id, None)
+        return found | {id: one.value for (id, _, final), one in self.words().items() if final and one.value}
+
+    def _next(self, words: Words) -> list[str]:
+        """What the picker chose; it chooses again when so many more records have been judged."""
+        assert self._picker
+        judged = {id for id, _, _ in words}
+        with self._picking:
+            if self._turn != len(judged) // AT_ONCE:
+                self._picked, self._turn = self._picker.next(self.known(), judged), len(judged) // AT_ONCE
+            return self._picked
 
     def _disputed(self) -> list[str]:
         """What raters disagree on, the most divided first; then suspects, the likeliest first."""
@@ -102,6 +146,14 @@ class Desk:
             raise DataError("there is no such record or class.", where=self.name, fix="Load the page again.")
         append(self.file, Judgement(id=id, name=self.name, value=value, by=rater, final=self.adjudicate))
 
+    def undo(self, rater: str) -> str:
+        """Withdraw the rater's last word that stands; returns the record that it was on, empty where there is none."""
+        mine = [one for one in self.words().values() if one.by == rater and one.final == self.adjudicate]
+        if not mine:
+            return ""
+        append(self.file, mine[-1].model_copy(update={"withdrawn": True, "at": ""}))
+        return mine[-1].id
+
     def progress(self, rater: str) -> dict[str, Any]:
         """How far the rater is, and at the end how far all agree."""
         words = self.words()
@@ -125,6 +177,14 @@ class Word(BaseModel):
 
     id: str = Field(max_length=200)
     value: str = Field(max_length=1000)
+    rater: str = Field(min_length=1, max_length=100, pattern=r"\S")
+
+
+class Rater(BaseModel):
+    """Who takes a word back."""
+
+    model_config = ConfigDict(extra="forbid")
+
     rater: str = Field(min_length=1, max_length=100, pattern=r"\S")
 
 
@@ -158,13 +218,11 @@ def create_app(desk: Desk, preview: Callable[[Sample], str], guide: str = "") ->
         passed = set(skipped.split(","))
         queue = desk.queue(rater.strip())
         at = next((id for id in queue if id not in passed), "")
-        told = desk.progress(rater.strip())
-        return {**told, **_shown(desk, at, rater.strip(), preview), "classes": desk.classes, "final": desk.adjudicate}
+        return _told(desk, at, rater.strip(), preview)
 
     @app.get("/record")
     def record(rater: Name, id: Annotated[str, Query(max_length=200)]) -> dict[str, Any]:
-        told = desk.progress(rater.strip())
-        return {**told, **_shown(desk, id, rater.strip(), preview), "classes": desk.classes, "final": desk.adjudicate}
+        return _told(desk, id, rater.strip(), preview)
 
     @app.post("/label")
     def label(word: Word) -> dict[str, bool]:
@@ -174,7 +232,17 @@ def create_app(desk: Desk, preview: Callable[[Sample], str], guide: str = "") ->
             return {"kept": False}
         return {"kept": True}
 
+    @app.post("/undo")
+    def undo(who: Rater) -> dict[str, str]:
+        return {"id": desk.undo(who.rater.strip())}
+
     return Guard(app, door=Door(), refused=lambda error: None)
+
+
+def _told(desk: Desk, id: str, rater: str, preview: Callable[[Sample], str]) -> dict[str, Any]:
+    """All that the page shows: the record, how far the rater is, and what may be said."""
+    asked = {"classes": desk.classes, "keys": desk.keys, "unsure": desk.unsure, "final": desk.adjudicate}
+    return {**desk.progress(rater), **_shown(desk, id, rater, preview), **asked}
 
 
 def _shown(desk: Desk, id: str, rater: str, preview: Callable[[Sample], str]) -> Mapping[str, Any]:

@@ -4,7 +4,8 @@
 
 Enters: a judgement, as it is made. Leaves: the last word of each rater on each record. It is a plain file, as the
 approvals are, so that it can be read, reviewed and versioned, and so that an edit makes `collect.label` stale. An empty
-value says that the rater could not tell; `final` is the word of whoever decided a dispute, and overrules votes.
+value says that the rater could not tell; `final` is the word of whoever decided a dispute, and overrules votes. A word
+that was taken back stands again with `"withdrawn": true`, and counts no more.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ class Judgement(BaseModel):
     final: bool = False
     note: str = Field(default="", max_length=4000)
     at: str = ""
+    withdrawn: bool = False
 
 
 def judgements(files: Iterable[OutsideFile], name: str = "") -> list[Judgement]:
-    """Each rater's last word on each record, over all files in order; of one label where `name` is given.
+    """Each rater's last word on each record that was not withdrawn; of one label where `name` is given.
 
     Raises:
         DataError: a line is no judgement, or names nobody.
@@ -47,7 +49,7 @@ def judgements(files: Iterable[OutsideFile], name: str = "") -> list[Judgement]:
     found: dict[tuple[str, str, str, bool], Judgement] = {}
     for file in files:
         try:
-            lines = file.path.read_text(encoding="utf-8-sig").splitlines()
+            lines = file.path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise DataError(
                 f"the labels are no UTF-8: {error}.", where=file.name, fix="Save the file as UTF-8."
@@ -64,7 +66,8 @@ def judgements(files: Iterable[OutsideFile], name: str = "") -> list[Judgement]:
             if not name or one.name == name:
                 key = (one.id, one.name, one.by, one.final)
                 found.pop(key, None)  # the newest word stands last
-                found[key] = one
+                if not one.withdrawn:
+                    found[key] = one
     return list(found.values())
 
 
@@ -81,7 +84,7 @@ def append(file: Path, *said: Judgement) -> None:
     """
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     rows = [one if one.at else one.model_copy(update={"at": today}) for one in said]
-    text = "".join(json.dumps(one.model_dump(), ensure_ascii=False) + "\n" for one in rows)
+    text = "".join(json.dumps(_fields(one), ensure_ascii=False) + "\n" for one in rows)
     try:
         with file.open("a+b") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -96,3 +99,7 @@ def append(file: Path, *said: Judgement) -> None:
         raise MachineError(
             f"the labels cannot be kept: {error.strerror}.", where=str(file), fix="Mend that."
         ) from error
+
+
+def _fields(one: Judgement) -> dict[str, object]:
+    return one.model_dump(exclude=None if one.withdrawn else {"withdrawn"})
