@@ -237,6 +237,7 @@ TABLE: dict[str, Builder] = {
         "max_tokens": 8, "temperature": 1.3, "filters": {"word_count": ">= 0"}, "near": 1.0,
     },
     "collect.suspects": lambda p, w: {"data": put(_images(p), w.shelf.pictures), "name": "class", "folds": 2},
+    "collect.unseen": lambda p, w: {"data": put(p, w.pairs), "earlier": put(p, w.data)},
     "collect.split": lambda p, w: {"data": put(p, w.data), "earlier": put(p, w.data)},
     "pretrain.base": lambda p, w: {"source": _folder(p, w.model, "tiny")},
     "pretrain.masked": lambda p, w: {

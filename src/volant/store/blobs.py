@@ -41,7 +41,7 @@ A = TypeVar("A", bound=Artifact)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
-SEALED = ("data/test-", "dropped/dropped-test-")
+SEALED = ("data/test-", "dropped/dropped-test-", "sketches/test-")
 """How the paths of shards begin that only `evaluate` may see; the names are given in `dataset.py`."""
 
 

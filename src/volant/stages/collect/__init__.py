@@ -16,6 +16,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `python_sources` | real text and code with no network: the library that every Python carries     |
 | `screen`         | languages, word lists, broken Unicode, names of people; before `clean`        |
 | `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
+| `unseen`         | new data beside earlier ones: what these have already goes; their texts are not read |
 | `distinct`       | rows that repeat others: by key, equal, all but one column, numbers nearby    |
 | `balance`        | classes and protected groups: how many, and how labels fall to them           |
 | `mix`            | shares of sources or datasets, repetition, quality up-sampling; after `clean` |
@@ -44,3 +45,4 @@ from volant.stages.collect.split import split as split
 from volant.stages.collect.sql import sql as sql
 from volant.stages.collect.suspects import suspects as suspects
 from volant.stages.collect.synthesize import synthesize as synthesize
+from volant.stages.collect.unseen import unseen as unseen

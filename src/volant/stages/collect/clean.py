@@ -29,6 +29,7 @@ from volant.stages.collect._clean_alike import drop_equal, drop_near
 from volant.stages.collect._clean_rows import Rows, in_order
 from volant.stages.collect._data_page import data_page
 from volant.stages.collect._guard import EvaluationSet, Shared, evaluation_set, look, report, told
+from volant.stages.collect._sketched import keep_sketches
 
 
 def clean(
@@ -76,7 +77,8 @@ def clean(
             (`{gopher_min_words: 20}`).
 
     Returns:
-        One Dataset; dropped records lie beside the kept ones with their reasons.
+        One Dataset; dropped records lie beside the kept ones with their reasons, and sketches of all that were
+        compared, for `collect.unseen`.
 
     Raises:
         DataError: a split is empty before or after cleaning.
@@ -108,10 +110,12 @@ def clean(
         )  # fmt: skip
     with run.progress("comparing records", 2, "passes") as bar:
         drop_equal(rows)
+        compared = rows.kept()
         bar.advance(1)
         drop_near(run, rows, float(getattr(modality, "near", NEAR)) if near is None else near)
         bar.advance(1)
     _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
+    keep_sketches(run, rows, compared)
     made = Dataset(run.out)
     data_page(run, made)
     return made
