@@ -212,6 +212,7 @@ TABLE: dict[str, Builder] = {
     "collect.python_packages": lambda p, w: {"what": "pairs", "packages": ["packaging", "uvicorn", "httpx", "click"]},
     "collect.python_sources": lambda p, w: {"what": "pairs", "modules": 12},
     "collect.clean": lambda p, w: {"data": put(p, w.data), "more": [put(p, w.content)]},
+    "collect.alike": lambda p, w: {"data": put(p, w.data), "embedder": put(p, w.model), "threshold": 0.9},
     "collect.balance": lambda p, w: {
         "data": put(_tables(p), w.shelf.people), "label": "rich", "protected": ["sex", "age"],
     },

@@ -17,6 +17,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `screen`         | languages, word lists, broken Unicode, names of people; before `clean`        |
 | `clean`          | always, after gathering: duplicates, quality rules, personal data, leakage    |
 | `unseen`         | new data beside earlier ones: what these have already goes; their texts are not read |
+| `alike`          | texts that say the same in other words, by rare words or a local model; after `clean` |
 | `distinct`       | rows that repeat others: by key, equal, all but one column, numbers nearby    |
 | `balance`        | classes and protected groups: how many, and how labels fall to them           |
 | `mix`            | shares of sources or datasets, repetition, quality up-sampling; after `clean` |
@@ -27,6 +28,7 @@ reason. One method gathers, `clean` judges, `split` deals anew.
 | `split`          | near duplicates, groups or dates to one side each; before `clean`          |
 """
 
+from volant.stages.collect.alike import alike as alike
 from volant.stages.collect.balance import balance as balance
 from volant.stages.collect.bucket import bucket as bucket
 from volant.stages.collect.candidates import candidates as candidates
