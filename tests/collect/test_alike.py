@@ -52,6 +52,7 @@ def test_no_chain_of_small_steps(tmp_path):
     assert [s.content.split()[0] for s in rows(data)] == ["w0", "w10", "w20", "w30"]
 
 
+@pytest.mark.slow
 def test_a_local_model_tells(tmp_path):
     model = tiny_models.model(tmp_path / "model", steps=0)
     long = f"{SEA} {WOOD} " * 4  # more than it reads

@@ -6,6 +6,7 @@ import pytest
 from test_collect import made, run_in, snapshot_of
 from test_screen import text
 
+import stand_in_service
 from volant.core.errors import DataError, SettingError
 from volant.core.sample import Label
 from volant.stages import collect
@@ -79,6 +80,35 @@ def test_functions_scorers_and_columns(tmp_path):
     data, _ = labelled(tmp_path, row, files={"rules": rules}, step="rows")
     said = [list(s.attrs.get("votes", {}).get("label", {}).values()) for s in rows(data)]
     assert said == [[], ["adult"], [], ["odd"]]
+
+
+def test_a_model_votes_and_its_accuracy_is_told_only_where_somebody_else_judged(tmp_path):
+    def answer(messages, seed):
+        said = messages[-1]["content"].split("\n\n")[0]
+        return "It is good." if "film" in said else "Either good or bad." if "good" in said else "nothing"
+
+    samples = [text(t) for t in TEXTS]
+    with stand_in_service.serving(answer) as service:
+        model = stand_in_service.hosted(tmp_path / "hosted", service.url)
+        data, run = labelled(tmp_path, samples, labeller=model, name="tone", classes=["good", "bad"])
+        asked = service.bodies[0]["messages"][-1]["content"]
+        people = "\n".join(person(s, "bad", "ana") for s in samples[:2])
+        both, _ = labelled(
+            tmp_path,
+            samples,
+            labeller=model,
+            name="tone",
+            classes=["good", "bad"],
+            files={"people": people},
+            step="two",
+        )
+    assert "Which is it: good, bad?" in asked
+    assert {t for t, votes in votes_of(data).items() if votes == {"model": "good"}} == {t for t in TEXTS if "film" in t}
+    assert sum(votes == {} for votes in votes_of(data).values()) == 3  # both classes named, or none: no vote
+    assert "accuracy" not in json.loads((data.path / "label.json").read_text())["voters"]["model"]
+    assert any("which nobody else's can be held against" in line for line in run.watcher.lines)
+    told = json.loads((both.path / "label.json").read_text())["voters"]
+    assert 0 < told["model"]["accuracy"] < 1 and told["person:ana"]["overlap"] == pytest.approx(2 / 6, abs=1e-6)
 
 
 def test_people_vote_and_whoever_decides_overrules(tmp_path):

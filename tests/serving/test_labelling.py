@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from volant.cli.app import app as commands
+from volant.cli.label import _ask
 from volant.core.sample import Label, Sample, Source
 from volant.project import Project
 from volant.serving.labelling import Desk, create_app
@@ -181,6 +182,48 @@ def test_in_the_terminal(tmp_path, monkeypatch):
     ]
     result = CliRunner().invoke(commands, words)
     assert result.exit_code != 0 and "--class" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_project_that_names_the_labels_before_there_are_any(tmp_path, monkeypatch):
+    lines = [f'{{"text": "Record number {n} tells of the sea and of boats on it."}}' for n in range(4)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    head = "volant: 1\nname: sea\nsteps:\n  corpus: {use: collect.files, glob: in.jsonl, licence: MIT}\n"
+    (tmp_path / "volant.yaml").write_text(head)
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(commands, ["run"]).exit_code == 0
+    voted = "  labelled: {use: collect.label, data: corpus, name: tone, people: labels.jsonl}\n"
+    (tmp_path / "volant.yaml").write_text(head + voted)
+    words = ["label", "corpus", "--terminal", "--name", "tone", "--rater", "ana", "--class", "good", "--class", "bad"]
+    for pressed in ("q\n", "1\n2\n1\nq\n"):
+        result = CliRunner().invoke(commands, words, input=pressed)
+        assert result.exit_code == 0, result.output
+        assert "-- 0 done, 4 left --" in result.output
+        ran = CliRunner().invoke(commands, ["run"])
+        assert ("nobody voted on any of the 4 records" in ran.stderr) == (pressed == "q\n")
+    assert ran.exit_code == 0 and "3 of 4 records are labelled" in ran.output
+
+
+def test_pictures_and_rows_as_people_read_them(tmp_path, monkeypatch):
+    from volant.cli.label import _whole
+    from volant.core.errors import SettingError
+    from volant.serving.labelling import keys_of
+
+    source = Source(uri="t", licence="MIT")
+    row = Sample(id="r", shape="row", source=source, content='{"a<b": 1.5, "c": null}')
+    assert "<dt>a&lt;b</dt><dd>1.5</dd>" in _whole(row) and "<dd>missing</dd>" in _whole(row)
+    png = Sample(id="p", shape="media", source=source, media=b"\x89PNG\r\n\x1a\n...")
+    assert 'src="data:image/png;base64,iVBORw0KGgo' in _whole(png)
+    assert _whole(png.model_copy(update={"media": b"<svg onload=alert(1)>"})) == ""
+    pair = Sample(id="q", shape="preference", source=source, condition="ask", target="yes", rejected="<no>")
+    assert "<dt>rejected</dt><dd><pre>&lt;no&gt;</pre></dd>" in _whole(pair)
+    shown = desk(tmp_path, [png])
+    monkeypatch.setattr("builtins.input", lambda asked: "q")
+    with pytest.raises(SettingError, match="pictures are not shown here"):
+        _ask(shown, "ana")
+    assert keys_of([str(n) for n in range(10)]) == ([str(n) for n in range(10)], "x")
+    many, unsure = keys_of([f"c{n}" for n in range(40)])
+    assert unsure == "0" and many[9] == "a" and many[-1] == "" and not {"s", "u", "q", "x", "0"} & set(many)
 
 
 def test_a_long_text_is_shown_whole_and_escaped():

@@ -74,9 +74,8 @@ def label(
     from volant.serving.labelling import Desk
     from volant.store import labels
 
-    opened = place.project()
-    found = place.artifact(opened, data, Dataset)
-    target = file or opened.root / labels.FILE
+    target = kept_in(file)
+    found = place.artifact(place.project(), data, Dataset)
     known = _classes(found, name, classes or [])
     samples, picker = offered(found, known, labels.read(target, name), name=name, limit=limit, pick=pick, seed=seed)
     desk = Desk(samples, target, name=name, classes=known, adjudicate=adjudicate, picker=picker)
@@ -86,6 +85,16 @@ def label(
         return
     kind = open_modality(str(found.about["modality"]))
     _serve(desk, lambda sample: _whole(sample) or kind.preview([sample]), told, port)
+
+
+def kept_in(file: Path | None) -> Path:
+    """The file of labels; made where it is not there yet, for a project that names it does not open without it."""
+    from volant.store.labels import FILE, append
+
+    target = file or place.root() / FILE
+    if not target.exists():
+        append(target)
+    return target
 
 
 def offered(
@@ -203,7 +212,7 @@ def _ask(desk: Desk, rater: str) -> None:
         id = back or next((one for one in desk.queue(rater) if one not in passed), "")
         if not id:
             break
-        _show(desk, id)
+        _show(desk, id, rater)
         try:
             key = input(f"{listed}  s(kip) u(ndo) q(uit)? ").strip().lower()
         except (EOFError, KeyboardInterrupt):
@@ -227,11 +236,12 @@ def _ask(desk: Desk, rater: str) -> None:
     told = desk.progress(rater)
     alpha = "" if told["agreement"] is None else f"; Krippendorff's alpha {told['agreement']:.2f}"
     present.say(f"\nKept {max(0, kept)} words in {desk.file}; {told['left']} records are left{alpha}.")
+    present.say("Name that file as `people` of collect.label; --adjudicate offers what raters disagree on.")
 
 
-def _show(desk: Desk, id: str) -> None:
-    sample = desk.samples[id]
-    present.say(f"\n{_plain(sample)}\n")
+def _show(desk: Desk, id: str, rater: str) -> None:
+    sample, told = desk.samples[id], desk.progress(rater)
+    present.say(f"\n-- {told['done']} done, {told['left']} left --\n{_plain(sample)}\n")
     if desk.adjudicate:
         for by, value in sorted(desk.said().get(id, {}).items()):
             present.say(f"  {by}: {value}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from volant.cli import complete, place, present
-from volant.cli.label import Pick, offered
+from volant.cli.label import Pick, kept_in, offered
 from volant.core.artifact import Dataset
 from volant.core.errors import DataError, SettingError
 from volant.core.sample import Sample
@@ -49,9 +49,8 @@ def label_export(
     from volant.store.dataset import rows
     from volant.store.labels import read
 
-    opened = place.project()
-    chosen, found_data = _tool(tool), place.artifact(opened, data, Dataset)
-    said = read(labels or opened.root / "labels.jsonl", name)
+    chosen, said = _tool(tool), read(kept_in(labels), name)
+    found_data = place.artifact(place.project(), data, Dataset)
     samples = _picked(found_data, said, name, limit, pick, seed) if pick else list(islice(rows(found_data), limit))
     found = label_exchange.exported(chosen, samples, said, name)
     to.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -84,9 +83,8 @@ def label_import(
     from volant.store.dataset import rows
     from volant.store.labels import append, read
 
-    opened = place.project()
-    ids = {sample.id for sample in rows(place.artifact(opened, data, Dataset))}
-    target = labels or opened.root / "labels.jsonl"
+    target = kept_in(labels)
+    ids = {sample.id for sample in rows(place.artifact(place.project(), data, Dataset))}
     before = read(target, name)
     taken, refused = label_exchange.imported(_tool(tool), _parsed(file), name, {word.by for word in before})
     known = {(word.id, word.by, word.final): word.value for word in before}

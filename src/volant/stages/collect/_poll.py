@@ -99,11 +99,12 @@ class Poll:
         run = self.run
         said = Counter(value for votes in self.said for value in votes.values()) + Counter(filter(None, self.final))
         if not said:
-            if not (self.voters or self.people):
+            if not (self.voters or self.people or _files(run, "people")):
                 fix = "Name `rules`, `functions`, a `labeller`, or labels of `people`."
                 raise SettingError("nobody is asked.", where=run.step, fix=fix)
             what = f"nobody voted on any of the {len(self.ids):,} records."
-            raise DataError(what, where=run.step, fix=f"Look at the rules, and whether labels are named {self.name!r}.")
+            fix = f"Look at the rules, and whether labels are named {self.name!r}; `volant label` asks people."
+            raise DataError(what, where=run.step, fix=fix)
         classes = self.classes or sorted(said)
         for value in said:
             if value not in classes:
@@ -196,14 +197,16 @@ class Result:
                 "coverage": round(count / len(own), 6),
                 "overlap": round(float(with_others.mean()), 6),
                 "conflicts": round(float((own & several).mean()), 6),
-                "accuracy": round(float(self.election.accuracies[column]), 6),
             }
+            told = f"{who}: {count:,} votes" if count else f"{who}: no vote"
             if judged.any():
                 figures |= {"judged": int(judged.sum()), "right": int(right.sum())}
+            if with_others.any() or judged.any():
+                figures["accuracy"] = round(float(self.election.accuracies[column]), 6)
+                told += f", estimated accuracy {figures['accuracy']:.2f}"
+            elif count:
+                told += ", which nobody else's can be held against"
             found[who] = figures
-            told = (
-                f"{who}: {count:,} votes, estimated accuracy {figures['accuracy']:.2f}" if count else f"{who}: no vote"
-            )
             self.poll.run.say(told)
         return found
 
@@ -217,7 +220,6 @@ class Result:
             return {"rated": sum(bool(unit) for unit in units), "rated_twice": 0}
         score = alpha_score(twice, seed=self.poll.run.seed, note="Krippendorff's alpha of the people, nominal")
         self.poll.run.score(score)
-        self.poll.run.say(f"{score}")
         told = {"rated": sum(bool(unit) for unit in units), "rated_twice": len(twice), "alpha": score.model_dump()}
         return {**told, "pairs": self._pairs()}
 
