@@ -9,12 +9,13 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from volant.cli.app import app as commands
-from volant.cli.label import _ask
+from volant.cli.label import _ask, offered
+from volant.core.artifact import Dataset
 from volant.core.sample import Label, Sample, Source
 from volant.project import Project
 from volant.serving.labelling import Desk, create_app
 from volant.serving.picking import Picker
-from volant.store.dataset import rows
+from volant.store.dataset import rows, writer
 from volant.store.labels import read
 from volant.testing import dataset
 
@@ -117,6 +118,22 @@ def test_what_comes_next_is_chosen_by_the_labels_so_far(tmp_path):
         desk(tmp_path, samples, picker=Picker(samples, Kinds(), classes=["good", "bad"], how="uncertain", seed=3))
     )
     assert after(fresh)["id"] == doubtful
+
+
+def test_votes_come_first_only_where_most_records_have_some(tmp_path):
+    with writer(tmp_path / "data") as out:
+        out.write_all(text(f"record {n}", sure={"tone": 0.9 - n / 10} if n < 4 else {}) for n in range(6))
+    data, told = Dataset(tmp_path / "data"), {"name": "tone", "classes": ["good", "bad"], "records": 6}
+
+    def first(voted, **more):
+        (data.path / "label.json").write_text(json.dumps({**told, "voted_on": voted}))
+        known = {"name": "tone", "limit": 10, "pick": "", "seed": 0, **more}
+        samples, picker = offered(data, ["good", "bad"], [], **known)
+        return picker is None, [s.id for s in samples if s.attrs]
+
+    assert first(4) == (True, ["record 3", "record 2", "record 1", "record 0"])
+    assert not first(2)[0] and first(2, pick="votes")[0] and not first(4, pick="mixed")[0]
+    assert not first(4, name="other")[0]
 
 
 def test_two_processes_at_once_lose_nothing_and_see_each_other(tmp_path):

@@ -36,7 +36,7 @@ Pick = Annotated[
     typer.Option(
         "--pick",
         help="What comes next: mixed, uncertain, diverse, random, votes (least sure of collect.label). Empty: votes "
-        "where there were any, else mixed.",
+        "where most records have some, else mixed.",
         autocompletion=lambda: list(_WAYS),
     ),
 ]
@@ -116,7 +116,8 @@ def offered(
     if pick == _VOTES and not voted:
         fix = "Run collect.label with that name before this, or take another way."
         raise SettingError(f"nobody voted on {name!r} in this dataset.", where="--pick", fix=fix)
-    by_votes = pick == _VOTES or (voted and not pick)
+    most = voted and 2 * int(told["voted_on"]) >= int(told["records"])
+    by_votes = pick == _VOTES or (most and not pick)
     samples = pool(data, name, limit, seed=seed, keep={word.id for word in said}, by_votes=by_votes)
     if by_votes:
         return samples, None

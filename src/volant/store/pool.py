@@ -8,21 +8,22 @@ pictures are read of the chosen ones only, a row group at a time, however many r
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from volant.core.artifact import Dataset
 from volant.core.sample import Sample
-from volant.store.dataset import from_table, parts, tables
+from volant.store.dataset import from_table, parts
 from volant.store.record_index import hashed
+from volant.store.shards import Part, unreadable
 
 _RANK = np.dtype([("free", "?"), ("sure", "<f8"), ("chance", "<u8"), ("part", "<u4"), ("place", "<u4")])
-_KEPT, _ORDER = ["free", "sure", "chance"], ["sure", "chance", "part", "place"]
 
 
 def pool(
@@ -42,7 +43,7 @@ def pool(
     """
     best = np.zeros(0, _RANK)
     kept = pa.array(sorted(keep), pa.string())
-    for number, table in enumerate(tables(data, columns=["id", "attrs"])):
+    for number, table in enumerate(_tables(parts(data), ["id", "attrs"])):
         found = np.zeros(table.num_rows, _RANK)
         suspect, sure = _marks(table["attrs"], name)
         found["free"] = ~(suspect | np.asarray(pc.is_in(table["id"], kept)))
@@ -51,15 +52,15 @@ def pool(
         found["part"], found["place"] = number, np.arange(table.num_rows)
         best = np.concatenate([best, found])
         most = max(size, int((~best["free"]).sum()))
-        best = best[np.argsort(best, order=_KEPT)[:most]] if len(best) > most else best
-    best = best[np.argsort(best, order=_ORDER)]
+        best = best[np.lexsort((best["chance"], best["sure"], best["free"]))[:most]]
+    best = best[np.lexsort((best["chance"], best["sure"]))]
     return _read(data, best)
 
 
 def values(data: Dataset, name: str) -> list[str]:
     """What records are labelled as under a name, sorted; read from the column of labels alone."""
     found: set[str] = set()
-    for table in tables(data, columns=["labels"]):
+    for table in _tables(parts(data), ["labels"]):
         labels = table["labels"].combine_chunks().flatten()
         named = labels.filter(pc.equal(labels.field("name"), name))
         found |= set(pc.unique(named.field("value")).to_pylist())
@@ -85,12 +86,25 @@ def _drawn(keys: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
     return np.asarray(state ^ (state >> np.uint64(31)))
 
 
+def _tables(groups: Sequence[Part], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of row groups; a shard is opened once, for opening one of many groups takes longer than to read one."""
+    for file, own in groupby(groups, key=lambda part: part.file):
+        try:
+            with pq.ParquetFile(file) as shard:
+                for part in own:
+                    yield shard.read_row_group(part.group, columns=columns, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(file, error) from error
+
+
 def _read(data: Dataset, chosen: npt.NDArray[np.void]) -> list[Sample]:
     groups = parts(data)
     found: dict[tuple[int, int], Sample] = {}
-    wanted = sorted((int(one["part"]), int(one["place"])) for one in chosen)
-    for number, places in groupby(wanted, key=lambda one: one[0]):
-        own = [place for _, place in places]
-        rows = from_table(groups[number].read().take(pa.array(own)))
-        found |= {(number, place): sample for place, sample in zip(own, rows, strict=True)}
+    wanted: dict[int, list[int]] = {}
+    for part, place in sorted(zip(chosen["part"].tolist(), chosen["place"].tolist(), strict=True)):
+        wanted.setdefault(part, []).append(place)
+    tables = _tables([groups[part] for part in wanted])
+    for (part, places), table in zip(wanted.items(), tables, strict=True):
+        rows = from_table(table.take(pa.array(places)))
+        found |= {(part, place): sample for place, sample in zip(places, rows, strict=True)}
     return [found[int(one["part"]), int(one["place"])] for one in chosen]
