@@ -129,7 +129,7 @@ def test_votes_come_first_only_where_most_records_have_some(tmp_path):
         (data.path / "label.json").write_text(json.dumps({**told, "voted_on": voted}))
         known = {"name": "tone", "limit": 10, "pick": "", "seed": 0, **more}
         samples, picker = offered(data, ["good", "bad"], [], **known)
-        return picker is None, [s.id for s in samples if s.attrs]
+        return picker is None, [s.id for s in samples if s.attrs["sure"]]
 
     assert first(4) == (True, ["record 3", "record 2", "record 1", "record 0"])
     assert not first(2)[0] and first(2, pick="votes")[0] and not first(4, pick="mixed")[0]
