@@ -26,7 +26,7 @@ from volant.modalities.words import Words
 LENGTH = 128
 SHINGLE = 5
 NEAR = 0.65
-VERSION = 3  # of signatures that lie beside a dataset: those of another version are made anew
+VERSION = 4  # of signatures and keys that lie beside a dataset: those of another version are made anew
 Signatures = NDArray[np.uint32]
 
 

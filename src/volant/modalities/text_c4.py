@@ -17,6 +17,18 @@ from __future__ import annotations
 import numpy as np
 
 from volant.modalities.compiled import compiled
+from volant.modalities.text_reading import (
+    BRACKET,
+    CURLY,
+    LEFT,
+    LIKE_END,
+    LONG,
+    MARKS,
+    RIGHT,
+    SENTENCES,
+    WORDS_END,
+    Desk,
+)
 from volant.modalities.text_scan import (
     ALNUM,
     BULLET,
@@ -26,14 +38,20 @@ from volant.modalities.text_scan import (
     Bytes,
     Classes,
     Counts,
+    Hashes,
     character,
+    copied,
     ends_sentence,
+    octet,
     stripped,
 )
+from volant.modalities.text_words import FNV, Lower, likeness_into
 
-LONGEST_WORD, FEWEST_WORDS = 1000, 3
+FEWEST_WORDS = 3
+ALL, STRICT, LOOSE = range(3)
+"""Which rows stay: all, those that C4 keeps, those that it keeps without the test of punctuation."""
 LOREM, SCRIPT, POLICY = 1, 2, 4
-REACHED, ENDED, CURLY = 8, 16, 32  # the line came as far as the search; it ends like a sentence; it holds a {
+ENDED = 8  # the row ends like a sentence
 ROW_FIGURES = (
     "rows", "bullet_rows", "ellipsis_rows", "c4_rows", "c4_sentences", "c4_lorem", "c4_curly", "loose_rows",
     "loose_sentences", "loose_lorem", "loose_curly",
@@ -51,8 +69,10 @@ _LENGTH = np.array([len(phrase) for phrase, _, _ in PHRASES])
 _ANCHOR = np.array([phrase.index(rare) for phrase, rare, _ in PHRASES])
 _MEANS = np.array([means for _, _, means in PHRASES])
 _RARE = np.array([chr(byte | 0x20) in "pvfk" and chr(byte).isalpha() for byte in range(256)])
+_A, _C, _E, _F, _I, _K, _O, _P, _S, _U, _V, _Y = (np.uint8(ord(letter)) for letter in "acefikopsuvy")
+_FOLD = np.uint8(32)  # a blank, and what a capital letter lacks of its small one
 _CITATIONS = (b"[edit]", b"[citation needed]")
-_OPEN, _CLOSE, _ROUND, _CURLY, _DOT = 91, 93, 41, 123, 46
+_OPEN, _CLOSE, _ROUND, _DOT = 91, 93, 41, 46
 _WIDE = 0x3000
 
 
@@ -144,99 +164,101 @@ def ellipsis_ends(data: Bytes, first: int, last: int) -> bool:
 
 
 @compiled
-def judged(data: Bytes, first: int, last: int, classes: Classes, out: Bytes, to: int) -> tuple[int, int, int]:
-    """Judge one stripped line: its bits, how many sentences it holds, where its copy in `out[to:]` ends."""
-    words = length = 0
-    at = first
-    while at < last:
-        code, at = character(data, at, last)
-        if classes[code] & SPACE:
-            length = 0
-            continue
-        words += length == 0
-        length += 1
-        if length > LONGEST_WORD:
-            return 0, 0, to
-    if words < FEWEST_WORDS:
-        return 0, 0, to
-    end = without_citations(data, first, last, out, to)
-    bits = REACHED | phrases_in(out, to, end)
-    for k in range(to, end):
-        if out[k] == _CURLY:
-            bits |= CURLY
-    if end > to and ends_sentence(out, to, end, classes) and not ellipsis_ends(out, to, end):
-        bits |= ENDED
-    return bits, sentences_in(out, to, end, classes), end
+def suspect(data: Bytes, first: int, last: int) -> bool:
+    """Whether a text may hold one of the phrases: four letters of each, looked for a register full at a time."""
+    found = False
+    for k in range(last - first - 3):
+        at = first + k
+        a, b = octet(data, at) | _FOLD, octet(data, at + 1) | _FOLD
+        c, d = octet(data, at + 2) | _FOLD, octet(data, at + 3) | _FOLD
+        found |= (
+            ((a == _V) & (b == _A) & (c == _S) & (d == _C))  # javascript
+            | ((a == _V) & (b == _A) & (c == _C) & (d == _Y))  # privacy policy
+            | ((a == _O) & (b == _K) & (c == _I) & (d == _E))  # cookie, cookies
+            | ((a == _I) & (b == _P) & (c == _S) & (d == _U))  # lorem ipsum
+            | ((a == _F) & (b == _FOLD) & (c == _U) & (d == _S))  # terms of use
+        )
+    return found
 
 
 @compiled
-def row_ends(data: Bytes, at: int, last: int) -> int:
-    """Where the next line begins if the current one ends at `at`; `at` where it does not. As `str.splitlines`."""
-    byte = data[at]
-    if byte < 10 or 30 < byte < 0xC2 or byte > 0xE2:
-        return at
-    if byte == 13 and at + 1 < last and data[at + 1] == 10:
-        return at + 2
-    if byte <= 13 or 28 <= byte <= 30:
-        return at + 1
-    if byte == 0xC2 and at + 1 < last and data[at + 1] == 0x85:
-        return at + 2
-    if byte == 0xE2 and at + 2 < last and data[at + 1] == 0x80 and 0xA8 <= data[at + 2] <= 0xA9:
-        return at + 3
-    return at
+def marks_of(data: Bytes, first: int, last: int, classes: Classes, phrases: bool) -> int:
+    """What a row says (`LOREM`, `SCRIPT`, `POLICY`), and whether it ends like a sentence (`ENDED`)."""
+    found = phrases_in(data, first, last) if phrases else 0
+    if last > first and ends_sentence(data, first, last, classes) and not ellipsis_ends(data, first, last):
+        found |= ENDED
+    return found
 
 
 @compiled
-def rows_into(data: Bytes, first: int, last: int, classes: Classes, out: Bytes, row_F: Counts) -> None:
-    """What is counted of the lines of one text, in the order of `ROW_FIGURES`."""
-    begin = at = first
-    while begin < last:
-        after = at
-        while at < last:
-            after = row_ends(data, at, last)
-            if after > at:
-                break
-            at += 1
-        row_F[ROWS] += 1
-        left, right = stripped(data, begin, at, classes)
-        begin = at = max(after, at)
-        if left == right:
-            continue
-        row_F[BULLET_ROWS] += classes[character(data, left, right)[0]] & BULLET > 0
-        row_F[ELLIPSIS_ROWS] += ellipsis_ends(data, left, right)
-        bits, sentences, _ = judged(data, left, right, classes, out, 0)
-        for loose in range(2):
-            if bits & REACHED and (loose or bits & ENDED):
-                place = LOOSE_ROWS if loose else C4_ROWS
-                kept = not bits & (SCRIPT | POLICY)
-                row_F[place] += kept
-                row_F[place + 1] += sentences * kept
-                row_F[place + 2] += bits & LOREM > 0
-                row_F[place + 3] += bits & CURLY > 0 and not bits & SCRIPT
+def rows_into(
+    data: Bytes, classes: Classes, lower: Lower, desk: Desk, rows: int, phrases: bool, keep: int,
+    out: Bytes, to: int, word_W: Hashes, w: int, row_F: Counts,
+) -> tuple[int, int, int, np.uint64]:  # fmt: skip
+    """Count what is said of the rows of a text, in the order of `ROW_FIGURES`, and write those that stay.
 
+    Args:
+        phrases: whether there may be phrases of policies and the like.
+        keep: `ALL`, `STRICT` or `LOOSE`.
+        out, to: where the text of the rows that stay is written, with line feeds between; nothing if all do.
+        word_W, w: where the text's words of likeness begin; those of rows that go are taken out.
 
-@compiled
-def trimmed(data: Bytes, first: int, last: int, classes: Classes, loose: bool, out: Bytes, to: int) -> tuple[int, int]:
-    """Write the lines that stay to `out[to:]`, with line feeds between; where they end, and how many went."""
-    begin = at = first
-    end, went = to, 0
-    while begin < last:
-        after = at
-        while at < last:
-            after = row_ends(data, at, last)
-            if after > at:
-                break
-            at += 1
-        left, right = stripped(data, begin, at, classes)
-        begin = at = max(after, at)
-        bits, _, copied = judged(data, left, right, classes, out, end + (end > to))
-        if bits & REACHED and (loose or bits & ENDED) and not bits & (SCRIPT | POLICY):
-            if end > to:
-                out[end] = 10
-            end = copied
-        else:
+    Returns:
+        Where the text ends, and its words; how many rows went; a hash of what stays.
+    """
+    row_T6, part_R, copy = desk.row_T6, desk.part_R, desk.copy
+    whole = np.uint64(0)
+    begin, end, kept_w, went = 0, to, w, 0
+    row_F[ROWS] = rows
+    for t in range(rows):
+        left, right, marks, sentences = row_T6[t, LEFT], row_T6[t, RIGHT], row_T6[t, MARKS], row_T6[t, SENTENCES]
+        words_end, like_end = row_T6[t, WORDS_END], row_T6[t, LIKE_END]
+        stays = keep == ALL
+        size = right - left
+        if words_end > begin:
+            row_F[BULLET_ROWS] += classes[character(data, left, right)[0]] & BULLET > 0
+            row_F[ELLIPSIS_ROWS] += ellipsis_ends(data, left, right)
+        if words_end - begin >= FEWEST_WORDS and not marks & LONG:
+            if marks & BRACKET:
+                size = without_citations(data, left, right, copy, 0)
+                sentences = sentences_in(copy, 0, size, classes)
+                marks |= marks_of(copy, 0, size, classes, phrases)
+            else:
+                marks |= marks_of(data, left, right, classes, phrases)
+            kept = not marks & (SCRIPT | POLICY)
+            for loose in range(2):
+                if loose or marks & ENDED:
+                    place = LOOSE_ROWS if loose else C4_ROWS
+                    row_F[place] += kept
+                    row_F[place + 1] += sentences * kept
+                    row_F[place + 2] += marks & LOREM > 0
+                    row_F[place + 3] += marks & CURLY > 0 and not marks & SCRIPT
+            stays |= kept and (keep == LOOSE or marks & ENDED > 0)
+        if not stays:
             went += 1
-    left, right = stripped(out, to, end, classes)
-    for k in range(right - left):
-        out[to + k] = out[left + k]
-    return to + right - left, went
+        else:
+            if keep != ALL:
+                if end > to:
+                    out[end] = 10
+                    end += 1
+                if marks & BRACKET:
+                    copied(out, end, copy, 0, size)
+                else:
+                    copied(out, end, data, left, size)
+            if keep != ALL and marks & BRACKET:
+                kept_w, whole = likeness_into(out, end, end + size, classes, lower, word_W, kept_w, whole)
+            else:
+                for r in range(begin, words_end):
+                    whole = (whole ^ part_R[r]) * FNV
+                if kept_w != w:
+                    for k in range(like_end - w):
+                        word_W[kept_w + k] = word_W[w + k]
+                kept_w += like_end - w
+            end += size * (keep != ALL)
+        begin, w = words_end, like_end
+    if keep != ALL:
+        left, right = stripped(out, to, end, classes)
+        if left > to:
+            copied(out, to, out, left, right - left)
+        end = to + right - left
+    return end, kept_w, went, whole

@@ -44,6 +44,7 @@ from volant.modalities.words import Words
 
 VERSION = 1
 WordKind = Literal["whitespace-1", "letters-1"]
+Rows = Literal["all", "c4", "c4_loose"]
 Feature = NDArray[np.float64] | NDArray[np.int64]
 _COUNTS = ("characters", "words", "nuls", "c4_rows", "c4_sentences", "c4_lorem", "c4_curly",
            "loose_rows", "loose_sentences", "loose_lorem", "loose_curly")  # fmt: skip
@@ -80,6 +81,23 @@ class Likeness:
     whole_N: NDArray[np.uint64]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What one pass over texts finds.
+
+    Attributes:
+        features: columns by name, as `features` gives them.
+        kept: the texts with only the rows that stay (those of `trimmed`); None where all stay.
+        went_N: how many rows went of each.
+        likeness: of what stays.
+    """
+
+    features: dict[str, Feature]
+    kept: pa.LargeStringArray | None
+    went_N: NDArray[np.int64]
+    likeness: Likeness
+
+
 def features(texts: pa.LargeStringArray, words: WordKind = "whitespace-1") -> dict[str, Feature]:
     """The features of each text, by name, each [N]: int64 for counts, float64 for shares and means.
 
@@ -87,11 +105,33 @@ def features(texts: pa.LargeStringArray, words: WordKind = "whitespace-1") -> di
         texts: a null counts as an empty text.
         words: what a word is to the rules; see `text_words`.
     """
-    from volant.modalities.text_kernel import FIGURES, figures
+    return read(texts, words=words).features
 
-    data, begin_N = _buffer(texts)
-    counted_NF = figures(data, begin_N, tables()[0], words == "letters-1")
-    counted = {name: counted_NF[:, at] for at, name in enumerate(FIGURES)}
+
+def read(texts: pa.LargeStringArray, *, rows: Rows = "all", words: WordKind = "whitespace-1") -> Reading:
+    """Features, the text of the rows that stay, and what its likeness is judged by, from one pass over the bytes.
+
+    Args:
+        texts: a null counts as an empty text.
+        rows: which stay: `all`, those that C4 keeps (`c4`), or those that it keeps for FineWeb (`c4_loose`).
+        words: what a word is to the rules; see `text_words`.
+    """
+    from volant.modalities import text_kernel
+
+    keep = ("all", "c4", "c4_loose").index(rows)
+    found = text_kernel.read(*_buffer(texts), *tables(), words == "letters-1", keep)
+    kept = None
+    if rows != "all":
+        buffers = [None, pa.py_buffer(found.out_N), pa.py_buffer(found.out)]
+        kept = pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
+    like = Likeness(Words(found.word_W, found.word_N), found.whole_N)
+    return Reading(_columns(found.figure_NF), kept, found.went_N, like)
+
+
+def _columns(figure_NF: NDArray[np.int64]) -> dict[str, Feature]:
+    from volant.modalities.text_kernel import FIGURES
+
+    counted = {name: figure_NF[:, at] for at, name in enumerate(FIGURES)}
     counted["spoken_words"] = counted["words"] - counted["symbol_words"]
     counted["characters_in_lines"] = counted["characters"] - counted["newlines"]
     found: dict[str, Feature] = {name: np.ascontiguousarray(counted[name]) for name in (*_COUNTS, "spoken_words")}
@@ -124,11 +164,8 @@ def trimmed(texts: pa.LargeStringArray, *, punctuation: bool = True) -> tuple[pa
     Args:
         punctuation: whether a row needs terminal punctuation to stay (FineWeb asks for none).
     """
-    from volant.modalities.text_kernel import trim
-
-    out, begin_N, went_N = trim(*_buffer(texts), tables()[0], not punctuation)
-    buffers = [None, pa.py_buffer(begin_N), pa.py_buffer(out)]
-    return pa.Array.from_buffers(pa.large_string(), len(begin_N) - 1, buffers), went_N
+    found = read(texts, rows="c4" if punctuation else "c4_loose")
+    return found.kept, found.went_N
 
 
 def _buffer(texts: pa.LargeStringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -2,20 +2,23 @@
 
 In go the bytes of an Arrow array of strings with its offsets and the tables of `text_characters`. Each text is looked
 at while it lies in the cache; no Python object is made of it. What the figures mean is said in `text_features`, which
-calls this. The parts are in `text_words`, `text_repeats` and `text_c4`.
+calls this. The parts are in `text_reading`, `text_words`, `text_repeats` and `text_c4`.
 
 Legend: N texts, W likeness words of all texts, F figures.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from volant.modalities.compiled import compiled
-from volant.modalities.text_c4 import ROW_FIGURES, rows_into, trimmed
+from volant.modalities.text_c4 import ALL, ROW_FIGURES, rows_into, suspect
+from volant.modalities.text_reading import LEFT, RIGHT, Desk, desk_for, read_into
 from volant.modalities.text_repeats import LINE_FIGURES, RUN_FIGURES, lines_into, paragraphs_into, runs_into
-from volant.modalities.text_scan import Bytes, Classes, Counts, Hashes, stripped
-from volant.modalities.text_words import WORD_FIGURES, Lower, likeness_into, words_into
+from volant.modalities.text_scan import Bytes, Classes, Counts, Hashes, mix
+from volant.modalities.text_words import CHARACTERS, WORD_FIGURES, Lower, letter_words_into, likeness_into
 
 FIGURES = (*WORD_FIGURES, *LINE_FIGURES, *ROW_FIGURES, *RUN_FIGURES)
 _LINES = len(WORD_FIGURES)
@@ -23,40 +26,80 @@ _ROWS = _LINES + len(LINE_FIGURES)
 _RUNS = _ROWS + len(ROW_FIGURES)
 
 
+class Read(NamedTuple):
+    """What one pass finds of texts.
+
+    Attributes:
+        figure_NF: what is counted of each, in the order of `FIGURES`.
+        out, out_N: the bytes of the rows that stay, and where each text's begin [N + 1]; nothing if all stay.
+        went_N: how many rows of each went.
+        word_W, word_N: the likeness words of what stays, and where each text's begin [N + 1].
+        whole_N: a hash of each.
+    """
+
+    figure_NF: Counts
+    out: Bytes
+    out_N: Counts
+    went_N: Counts
+    word_W: Hashes
+    word_N: Counts
+    whole_N: Hashes
+
+
 @compiled
-def figures(data: Bytes, begin_N: Counts, classes: Classes, letters: bool) -> Counts:
-    """What is counted of each text, int64 [N, F] in the order of `FIGURES`.
+def read(data: Bytes, begin_N: Counts, classes: Classes, lower: Lower, letters: bool, keep: int) -> Read:
+    """Read texts.
 
     Args:
         begin_N: where each text begins, and where the last one ends [N + 1].
-        letters: whether words are `letters-1`; else `whitespace-1`.
+        letters: whether words are `letters-1` to the rules; else `whitespace-1`.
+        keep: which rows stay: `text_c4.ALL`, `STRICT` or `LOOSE`.
     """
     count = len(begin_N) - 1
-    out_NF = np.zeros((count, len(FIGURES)), np.int64)
-    longest = 1
-    for i in range(count):
-        longest = max(longest, begin_N[i + 1] - begin_N[i])
-    copy = np.empty(longest, np.uint8)
-    word_R, length_R = np.empty(longest // 2 + 1, np.uint64), np.empty(longest // 2 + 1, np.int32)
+    size = begin_N[count] - begin_N[0]
+    figure_NF = np.zeros((count, len(FIGURES)), np.int64)
+    out, out_N = np.empty(size + 1 if keep != ALL else 1, np.uint8), np.zeros(count + 1, np.int64)
+    word_W, word_N = np.empty((size + count) // 2 + 1, np.uint64), np.zeros(count + 1, np.int64)
+    went_N, whole_N = np.zeros(count, np.int64), np.empty(count, np.uint64)
+    desk = desk_for(data, begin_N)
     keys, marks, turn = np.empty(4096, np.uint64), np.zeros(4096, np.int64), 1
     for i in range(count):
         first, last = begin_N[i], begin_N[i + 1]
-        row_F = out_NF[i]
-        words = words_into(data, first, last, classes, letters, word_R, length_R, 0, row_F)
-        rows_into(data, first, last, classes, copy, row_F[_ROWS:_RUNS])
-        lines = 2
-        for at in range(first, last):
-            lines += data[at] == 10
-        size = 16
-        while size < 2 * max(words, lines):
-            size *= 2
-        if size > len(keys):
-            keys, marks, turn = np.empty(size, np.uint64), np.zeros(size, np.int64), 1
-        lines_into(data, first, last, classes, keys, marks, size - 1, turn, row_F[_LINES:_ROWS])
-        left, right = stripped(data, first, last, classes)
-        paragraphs_into(data, left, right, keys, marks, size - 1, turn + 1, row_F[_LINES:_ROWS])
-        turn = runs_into(word_R, length_R, words, keys, marks, size - 1, turn + 2, row_F[_RUNS:])
-    return out_NF
+        row_F = figure_NF[i]
+        words, feeds, rows = read_into(data, first, last, classes, lower, desk, word_W, word_N[i], row_F)
+        left, right = bounds(desk, rows, last)
+        out_N[i + 1], word_N[i + 1], went_N[i], whole = rows_into(
+            data, classes, lower, desk, rows, suspect(data, first, last), keep, out, out_N[i], word_W, word_N[i],
+            row_F[_ROWS:_RUNS],
+        )  # fmt: skip
+        whole_N[i] = mix(whole)
+        if letters:
+            words = letter_words_into(data, first, last, classes, desk.word_R, desk.length_R, row_F)
+        room = 16
+        while room < 2 * max(words, feeds + 2):
+            room *= 2
+        if room > len(keys):
+            keys, marks, turn = np.empty(room, np.uint64), np.zeros(room, np.int64), 1
+        wide, line_F = row_F[CHARACTERS] < last - first, row_F[_LINES:_ROWS]
+        lines_into(data, first, last, classes, desk.feed_L, feeds, wide, keys, marks, room - 1, turn, line_F)
+        paragraphs_into(data, left, right, desk.feed_L, feeds, wide, keys, marks, room - 1, turn + 1, line_F)
+        turn = runs_into(desk.word_R, desk.length_R, words, keys, marks, room - 1, turn + 2, row_F[_RUNS:])
+    return Read(figure_NF, out[: out_N[count]], out_N, went_N, word_W[: word_N[count]], word_N, whole_N)
+
+
+@compiled
+def bounds(desk: Desk, rows: int, last: int) -> tuple[int, int]:
+    """Where a text begins and ends without the white space around it."""
+    left = right = last
+    for t in range(rows):
+        if desk.row_T6[t, LEFT] >= 0:
+            left = desk.row_T6[t, LEFT]
+            break
+    for t in range(rows - 1, -1, -1):
+        if desk.row_T6[t, LEFT] >= 0:
+            right = desk.row_T6[t, RIGHT]
+            break
+    return left, right
 
 
 @compiled
@@ -66,16 +109,8 @@ def likeness(data: Bytes, begin_N: Counts, classes: Classes, lower: Lower) -> tu
     word_W = np.empty((begin_N[count] - begin_N[0] + count) // 2 + 1, np.uint64)
     edge_N, whole_N = np.zeros(count + 1, np.int64), np.empty(count, np.uint64)
     for i in range(count):
-        edge_N[i + 1], whole_N[i] = likeness_into(data, begin_N[i], begin_N[i + 1], classes, lower, word_W, edge_N[i])
+        edge_N[i + 1], whole = likeness_into(
+            data, begin_N[i], begin_N[i + 1], classes, lower, word_W, edge_N[i], np.uint64(0)
+        )
+        whole_N[i] = mix(whole)
     return word_W[: edge_N[count]], edge_N, whole_N
-
-
-@compiled
-def trim(data: Bytes, begin_N: Counts, classes: Classes, loose: bool) -> tuple[Bytes, Counts, Counts]:
-    """The texts with the lines only that C4 keeps: their bytes, where each begins, and how many lines went."""
-    count = len(begin_N) - 1
-    out = np.empty(begin_N[count] - begin_N[0] + 1, np.uint8)
-    edge_N, went_N = np.zeros(count + 1, np.int64), np.zeros(count, np.int64)
-    for i in range(count):
-        edge_N[i + 1], went_N[i] = trimmed(data, begin_N[i], begin_N[i + 1], classes, loose, out, edge_N[i])
-    return out[: edge_N[count]], edge_N, went_N

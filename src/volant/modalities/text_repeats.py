@@ -27,6 +27,7 @@ from volant.modalities.text_scan import (
 )
 
 Lengths = NDArray[np.int32]
+Numbers = NDArray[np.int32]
 
 LINE_FIGURES = (
     "newlines", "lines", "lines_again", "line_characters_again", "full_lines", "terminal_lines", "short_lines",
@@ -45,18 +46,17 @@ _S32 = np.uint64(32)
 
 @compiled
 def lines_into(
-    data: Bytes, first: int, last: int, classes: Classes, keys: Hashes, marks: Counts, mask: int, turn: int,
-    row_F: Counts,
+    data: Bytes, first: int, last: int, classes: Classes, feed_L: Counts, feeds: int, wide: bool,
+    keys: Hashes, marks: Counts, mask: int, turn: int, row_F: Counts,
 ) -> None:  # fmt: skip
     """What is counted of the lines between line feeds: repeated ones, short ones, ends of sentences."""
     begin = first
     known = 0
-    for at in range(first, last + 1):
-        if at < last and data[at] != NEWLINE:
-            continue
-        row_F[NEWLINES] += at < last
+    row_F[NEWLINES] = feeds
+    for k in range(feeds + 1):
+        at = feed_L[k] if k < feeds else last
         if at > begin:
-            length = characters_in(data, begin, at)
+            length = characters_in(data, begin, at) if wide else at - begin
             again = number_of(keys, marks, mask, turn, span_hash(data, begin, at), known) < known
             known += not again
             row_F[LINES] += 1
@@ -77,64 +77,74 @@ def lines_into(
 
 @compiled
 def paragraphs_into(
-    data: Bytes, first: int, last: int, keys: Hashes, marks: Counts, mask: int, turn: int, row_F: Counts
-) -> None:
+    data: Bytes, first: int, last: int, feed_L: Counts, feeds: int, wide: bool,
+    keys: Hashes, marks: Counts, mask: int, turn: int, row_F: Counts,
+) -> None:  # fmt: skip
     """What is counted of the paragraphs of a stripped text, which runs of two line feeds or more divide."""
-    begin = at = first
-    known = 0
-    while at <= last:
-        if at < last and not (data[at] == NEWLINE and data[at + 1] == NEWLINE):
-            at += 1
-            continue
+    begin, known, k = first, 0, 0
+    while k < feeds and feed_L[k] < first:
+        k += 1
+    while True:
+        while k < feeds and feed_L[k] < last and not (k + 1 < feeds and feed_L[k + 1] == feed_L[k] + 1):
+            k += 1
+        at = feed_L[k] if k < feeds and feed_L[k] < last else last
         again = number_of(keys, marks, mask, turn, span_hash(data, begin, at), known) < known
         known += not again
         row_F[PARAGRAPHS] += 1
         row_F[PARAGRAPHS_AGAIN] += again
         if again:
-            row_F[PARAGRAPH_CHARACTERS_AGAIN] += characters_in(data, begin, at)
-        at += 1
-        while at < last and data[at] == NEWLINE:
-            at += 1
-        begin = at
+            row_F[PARAGRAPH_CHARACTERS_AGAIN] += characters_in(data, begin, at) if wide else at - begin
+        if at == last:
+            return
+        while k + 1 < feeds and feed_L[k + 1] == feed_L[k] + 1:
+            k += 1
+        begin = feed_L[k] + 1
+        k += 1
+
+
+@compiled
+def numbered(
+    word_R: Hashes, words: int, keys: Hashes, marks: Counts, mask: int, turn: int, number_R: Numbers, times: Numbers
+) -> None:
+    """The number of each word among the different ones, and how often each of these occurs."""
+    known = 0
+    for i in range(words):
+        number = number_of(keys, marks, mask, turn, word_R[i], known)
+        if number == known:
+            times[known] = 0
+            known += 1
+        times[number] += 1
+        number_R[i] = number
 
 
 @compiled
 def runs_into(
-    word_R: Hashes,
-    length_R: NDArray[np.int32],
-    words: int,
-    keys: Hashes,
-    marks: Counts,
-    mask: int,
-    turn: int,
-    row_F: Counts,
+    word_R: Hashes, length_R: Lengths, words: int, keys: Hashes, marks: Counts, mask: int, turn: int, row_F: Counts
 ) -> int:
     """Characters in the commonest run of 2 to 4 words and in repeated runs of 5 to 10; returns the next free turn.
 
     A run of n words can occur twice only if its first n - 1 and its last n - 1 words do, so that hardly any run of
-    a plain text is looked up at all. Runs are compared by the numbers of those two: exactly, given the words.
+    a plain text is looked up at all: `at_A` are the places where a run begins that was met twice. Runs are compared by
+    the numbers of those two: exactly, given the words.
     """
-    run_R = np.empty(words, np.int32)
-    times, before = np.empty(words, np.int32), np.empty(words, np.int32)
-    where = np.empty(words, np.int32)
-    ends = np.zeros(words + 1, np.int64)
-    known = 0
+    run_R, at_A = np.empty(words, np.int32), np.empty(words, np.int32)
+    times, before, where = np.empty(words, np.int32), np.empty(words, np.int32), np.empty(words, np.int32)
+    numbered(word_R, words, keys, marks, mask, turn, run_R, before)
+    ends = np.empty(words + 1, np.int64)
+    ends[0] = 0
+    active = 0
     for i in range(words):
         ends[i + 1] = ends[i] + length_R[i]
-        run_R[i] = number_of(keys, marks, mask, turn, word_R[i], known)
-        if run_R[i] == known:
-            before[known] = 0
-            known += 1
-        before[run_R[i]] += 1
+        at_A[active] = i
+        active += before[run_R[i]] > 1
     for n in range(2, min(10, words) + 1):
         turn += 1
-        known = best = 0
-        for i in range(words - n + 1):
-            a, b = run_R[i], run_R[i + 1]
-            if a < 0 or b < 0 or before[a] < 2 or before[b] < 2:
-                run_R[i] = -1
+        known = best = found = 0
+        for k in range(active - 1):
+            i = at_A[k]
+            if at_A[k + 1] != i + 1:
                 continue
-            key = mix(np.uint64(a) << _S32 | np.uint64(b))
+            key = mix(np.uint64(run_R[i]) << _S32 | np.uint64(run_R[i + 1]))
             run = number_of(keys, marks, mask, turn, key, known)
             if run == known:
                 where[known], times[known] = i, 0
@@ -143,30 +153,36 @@ def runs_into(
             run_R[i] = run
             if times[run] > times[best] or (times[run] == times[best] and run < best):
                 best = run
+            at_A[found] = i
+            found += 1
         if n <= 4:
             count = times[best] if known and times[best] > 1 else 1
             i = where[best] if count > 1 else 0
             row_F[n - 2] = count * (ends[i + n] - ends[i] + n - 1)
         elif known:
-            row_F[n - 2] = repeated(run_R, ends, words, n, known)
+            row_F[n - 2] = repeated(run_R, at_A, found, ends, n, known)
         else:
             break
+        active = 0
+        for k in range(found):
+            at_A[active] = at_A[k]
+            active += times[run_R[at_A[k]]] > 1
         before, times = times, before
     return turn + 1
 
 
 @compiled
-def repeated(run_R: NDArray[np.int32], ends: Counts, words: int, n: int, known: int) -> int:
+def repeated(run_R: Numbers, at_A: Numbers, active: int, ends: Counts, n: int, known: int) -> int:
     """Characters of runs that were met before, walking on by `n` words after each such run."""
     met = np.zeros(known, np.bool_)
-    total = i = 0
-    while i <= words - n:
-        run = run_R[i]
-        if run >= 0 and met[run]:
-            total += ends[i + n] - ends[i]
-            i += n
+    total = free = 0
+    for k in range(active):
+        i = at_A[k]
+        if i < free:
             continue
-        if run >= 0:
-            met[run] = True
-        i += 1
+        if met[run_R[i]]:
+            total += ends[i + n] - ends[i]
+            free = i + n
+        else:
+            met[run_R[i]] = True
     return total

@@ -7,10 +7,13 @@ compiler looks at the calling file only.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba.core import cgutils, types
 from numpy.typing import NDArray
 
-from volant.modalities.compiled import compiled
+from volant.modalities.compiled import compiled, emitted, inlined
 
 Bytes = NDArray[np.uint8]
 Classes = NDArray[np.uint8]
@@ -20,11 +23,60 @@ Counts = NDArray[np.int64]
 LETTER, ALNUM, WORD, SPACE, BREAK, TERMINAL, QUOTE, BULLET = 1, 2, 4, 8, 16, 32, 64, 128
 NEWLINE = 10
 _PLUS = np.uint64(0x9E3779B97F4A7C15)
+_ONE = np.uint64(1)
 _S16, _S27, _S29, _S30, _S31 = np.uint64(16), np.uint64(27), np.uint64(29), np.uint64(30), np.uint64(31)
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
-@compiled
+@emitted
+def byte(typing: Any, data: Any, at: Any) -> Any:
+    """The byte at a place that is known to lie inside; numba would look for one that counts from the end."""
+
+    def built(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        place = builder.gep(context.make_array(data)(context, builder, given[0]).data, [given[1]])
+        return builder.zext(builder.load(place), context.get_value_type(types.int64))
+
+    return types.int64(data, types.int64), built
+
+
+@emitted
+def octet(typing: Any, data: Any, at: Any) -> Any:
+    """As `byte`, as the type that lets the compiler look at many at once."""
+
+    def built(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        return builder.load(builder.gep(context.make_array(data)(context, builder, given[0]).data, [given[1]]))
+
+    return types.uint8(data, types.int64), built
+
+
+@emitted
+def eight(typing: Any, data: Any, at: Any) -> Any:
+    """The eight bytes from a place on as one number."""
+
+    def built(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        place = builder.gep(context.make_array(data)(context, builder, given[0]).data, [given[1]])
+        number = context.get_value_type(types.uint64)
+        loaded = builder.load(builder.bitcast(place, number.as_pointer()))
+        loaded.align = 1
+        return loaded
+
+    return types.uint64(data, types.int64), built
+
+
+@emitted
+def copied(typing: Any, out: Any, to: Any, data: Any, at: Any, count: Any) -> Any:
+    """Write `count` bytes of `data[at:]` to `out[to:]`."""
+
+    def built(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        target = builder.gep(context.make_array(out)(context, builder, given[0]).data, [given[1]])
+        source = builder.gep(context.make_array(data)(context, builder, given[2]).data, [given[3]])
+        cgutils.raw_memmove(builder, target, source, given[4], 1)  # type: ignore[no-untyped-call]
+        return context.get_dummy_value()
+
+    return types.none(out, types.int64, data, types.int64, types.int64), built
+
+
+@inlined
 def mix(x: np.uint64) -> np.uint64:
     """SplitMix64's finaliser, as `words.mixed`."""
     x = (x ^ (x >> _S30)) * _M1
@@ -32,7 +84,7 @@ def mix(x: np.uint64) -> np.uint64:
     return x ^ (x >> _S31)
 
 
-@compiled
+@inlined
 def character(data: Bytes, at: int, end: int) -> tuple[int, int]:
     """The code point that begins at `at`, and where the next one does; broken UTF-8 gives U+FFFD, byte by byte."""
     first = int(data[at])
@@ -63,7 +115,7 @@ def stripped(data: Bytes, first: int, last: int, classes: Classes) -> tuple[int,
     return first, last
 
 
-@compiled
+@inlined
 def last_character(data: Bytes, first: int, last: int) -> int:
     """Where the last character of a span that is not empty begins."""
     at = last - 1
@@ -79,25 +131,30 @@ def ends_sentence(data: Bytes, first: int, last: int, classes: Classes) -> bool:
     return bool(classes[code] & (TERMINAL | QUOTE))
 
 
-@compiled
+@inlined
+def rest_of(data: Bytes, at: int, count: int) -> np.uint64:
+    """Up to seven bytes as one number."""
+    if at + 8 <= len(data):
+        return np.uint64(eight(data, at)) & ((_ONE << np.uint64(8 * count)) - _ONE)
+    word = np.uint64(0)
+    for k in range(count):
+        word |= np.uint64(data[at + k]) << np.uint64(8 * k)
+    return word
+
+
+@inlined
 def span_hash(data: Bytes, first: int, last: int) -> np.uint64:
     """A hash of bytes, eight at a time."""
     state = np.uint64(last - first) * _PLUS
     at = first
     while at + 8 <= last:
-        word = np.uint64(0)
-        for k in range(8):
-            word |= np.uint64(data[at + k]) << np.uint64(8 * k)
-        state = (state ^ word) * _M1
+        state = (state ^ eight(data, at)) * _M1
         state ^= state >> _S29
         at += 8
-    word = np.uint64(0)
-    for k in range(last - at):
-        word |= np.uint64(data[at + k]) << np.uint64(8 * k)
-    return mix((state ^ word) * _M1)
+    return mix((state ^ rest_of(data, at, last - at)) * _M1)
 
 
-@compiled
+@inlined
 def characters_in(data: Bytes, first: int, last: int) -> int:
     """How many characters the bytes are."""
     count = 0
@@ -106,7 +163,7 @@ def characters_in(data: Bytes, first: int, last: int) -> int:
     return count
 
 
-@compiled
+@inlined
 def number_of(keys: Hashes, marks: Counts, mask: int, turn: int, key: np.uint64, new: int) -> int:
     """The number under which this turn keeps the key; `new`, where the key was not there, and now is.
 

@@ -3,7 +3,7 @@
 In goes a text as UTF-8 bytes; out come 64-bit hashes of its words with their lengths, and what is counted of them
 (`WORD_FIGURES`). Equal hashes are taken for equal words. What a word is to the rules is a setting:
 
-* `whitespace-1`: what `str.split` gives, marks of punctuation and all;
+* `whitespace-1`: what `str.split` gives, marks of punctuation and all: read by `text_reading` along with all else;
 * `letters-1`: runs of letters, digits and underscores (`\\w+`), each character from U+3000 on by itself.
 
 Likeness always stands on `letters-1`, lower-cased. Legend: R rule words and W likeness words of all texts, F figures.
@@ -14,8 +14,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from volant.modalities.compiled import compiled
-from volant.modalities.text_scan import ALNUM, LETTER, SPACE, WORD, Bytes, Classes, Counts, Hashes, character, mix
+from volant.modalities.compiled import compiled, inlined
+from volant.modalities.text_scan import (
+    ALNUM,
+    LETTER,
+    SPACE,
+    WORD,
+    Bytes,
+    Classes,
+    Counts,
+    Hashes,
+    byte,
+    character,
+    mix,
+    rest_of,
+    span_hash,
+)
 
 Lower = NDArray[np.int32]
 Lengths = NDArray[np.int32]
@@ -28,115 +42,136 @@ WORD_FIGURES = (
     CHARACTERS, WORDS, SYMBOL_WORDS, LETTER_WORDS, WORD_CHARACTERS, STOP_WORDS_SEEN, HASHES, ELLIPSES, NULS,
 ) = range(len(WORD_FIGURES))  # fmt: skip
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-_CASED = 0x20000
-_LONE = 0x3000  # scripts from here on are written without blanks: each character is a word
-_ONE, _PLUS, _S16 = np.uint64(1), np.uint64(0x9E3779B97F4A7C15), np.uint64(16)
-_FNV, _FNV_BASE = np.uint64(0x100000001B3), np.uint64(0xCBF29CE484222325)
-_SHARP, _DOT, _ELLIPSIS, _BLANK = 35, 46, 0x2026, np.uint64(32)
+CASED = 0x20000
+LONE = 0x3000  # scripts from here on are written without blanks: each character is a word
+ZERO, ONE, PLUS = np.uint64(0), np.uint64(1), np.uint64(0x9E3779B97F4A7C15)
+FNV, FNV_BASE = np.uint64(0x100000001B3), np.uint64(0xCBF29CE484222325)
+
+PLAIN = np.array(
+    [(chr(b).isalpha() * LETTER | chr(b).isalnum() * ALNUM | WORD) * (b < 128 and (chr(b).isalnum() or b == 95))
+     for b in range(256)],
+    np.uint8,
+)  # fmt: skip
+"""The class of each byte that is a letter, a digit or the underscore of ASCII; 0 of any other."""
+SMALL = np.array([(ord(chr(b).lower()) if b < 128 else b) + 1 for b in range(256)], np.uint64)
+"""What each such byte adds to the hash of a lower-cased word."""
+
+_STOP_SHIFT = np.uint64(60)
+_STOP_VALUES = [int.from_bytes(word.encode(), "little") for word in STOP_WORDS]
 
 
-def _packed(word: str) -> np.uint64:
-    value = 0
-    for letter in word:
-        value = value << 16 | ord(letter)
-    return np.uint64(value)
+def _spread(values: list[int], slots: int) -> int:
+    """An odd factor whose products' top bits differ for all values."""
+    factor = int(PLUS)
+    while len({(value * factor % 2**64) * slots >> 64 for value in values}) < len(values):
+        factor = (factor * 0x5851F42D4C957F2D | 1) % 2**64
+    return factor
 
 
-_STOP_WORDS = np.array([_packed(word) for word in STOP_WORDS], np.uint64)
+_STOP_FACTOR = np.uint64(_spread(_STOP_VALUES, 16))
+_STOP_AT = np.zeros(16, np.uint64)
+_STOP_BIT = np.zeros(16, np.int64)
+for _k, _value in enumerate(_STOP_VALUES):
+    _slot = (_value * int(_STOP_FACTOR) % 2**64) >> 60
+    _STOP_AT[_slot], _STOP_BIT[_slot] = _value, 1 << _k
+
+
+@inlined
+def stop_word(data: Bytes, first: int, last: int) -> int:
+    """The bit of a stop word, by its place in `STOP_WORDS`; 0 for any other span of at most four bytes."""
+    value = rest_of(data, first, last - first)
+    slot = np.int64((value * _STOP_FACTOR) >> _STOP_SHIFT)
+    return _STOP_BIT[slot] if _STOP_AT[slot] == value else 0
 
 
 @compiled
 def likeness_into(
-    data: Bytes, first: int, last: int, classes: Classes, lower: Lower, word_W: Hashes, w: int
+    data: Bytes, first: int, last: int, classes: Classes, lower: Lower, word_W: Hashes, w: int, whole: np.uint64
 ) -> tuple[int, np.uint64]:
-    """The lower-cased words of one text, from `word_W[w]` on; where the next text's begin, and a hash of the whole.
+    """The lower-cased words of a span, from `word_W[w]` on; where the next one's begin, and a hash of all so far.
 
-    The hash of the whole is the same for texts that differ in case and white space only.
+    The hash of the whole is the same for texts that differ in case and white space only: that of what white space
+    divides, each part by its words and the other characters, in order.
     """
-    whole = _FNV_BASE
-    word, power = np.uint64(0), _ONE
-    gap, at = False, first
-    while at < last:
-        code, at = character(data, at, last)
-        kind = int(classes[code])
-        low = np.uint64(lower[code]) if code < _CASED else np.uint64(code)
-        if kind & SPACE:
-            gap = True
-        else:
-            if gap and whole != _FNV_BASE:
-                whole = (whole ^ _BLANK) * _FNV
-            whole, gap = (whole ^ low) * _FNV, False
-        lone = kind & WORD and code >= _LONE
-        if power != _ONE and (lone or not kind & WORD):
+    word, power, part = ZERO, ONE, FNV_BASE
+    at, code = first, 0
+    while True:
+        while at < last:
+            code = byte(data, at)
+            if PLAIN[code] == 0:
+                break
+            word += SMALL[code] * power
+            power *= PLUS
+            at += 1
+        after, kind = at, SPACE
+        if at < last:
+            code, after = character(data, at, last)
+            kind = int(classes[code])
+        if kind & WORD and code < LONE:
+            word += (np.uint64(lower[code]) + ONE) * power
+            power *= PLUS
+            at = after
+            continue
+        if power != ONE:
             word_W[w] = mix(word)
-            w, word, power = w + 1, np.uint64(0), _ONE
-        if lone:
-            word_W[w] = mix(low + _ONE)
-            w += 1
-        elif kind & WORD:
-            word += (low + _ONE) * power
-            power *= _PLUS
-    if power != _ONE:
-        word_W[w] = mix(word)
-        w += 1
-    return w, mix(whole)
+            part = (part ^ word_W[w]) * FNV
+            w, word, power = w + 1, ZERO, ONE
+        if kind & SPACE:
+            if part != FNV_BASE:
+                whole, part = (whole ^ part) * FNV, FNV_BASE
+            if at == last:
+                return w, whole
+        else:
+            low = np.uint64(lower[code]) if code < CASED else np.uint64(code)
+            if kind & WORD:
+                word_W[w] = mix(low + ONE)
+                part = (part ^ word_W[w]) * FNV
+                w += 1
+            else:
+                part = (part ^ (low + ONE)) * FNV
+        at = after
 
 
 @compiled
-def words_into(
-    data: Bytes, first: int, last: int, classes: Classes, letters: bool,
-    word_R: Hashes, length_R: Lengths, r: int, row_F: Counts,
-) -> int:  # fmt: skip
-    """The words that rules count, from `word_R[r]` on, and what is counted of them; where the next text's begin."""
-    word, packed, shape, length = _FNV_BASE, np.uint64(0), 0, 0
-    seen = dots = 0
+def letter_words_into(
+    data: Bytes, first: int, last: int, classes: Classes, word_R: Hashes, length_R: Lengths, row_F: Counts
+) -> int:
+    """The words of `letters-1`, and what is counted of them in place of those of `whitespace-1`; how many."""
+    row_F[WORDS : STOP_WORDS_SEEN + 1] = 0
+    shape = length = r = begin = 0
     at = first
     while at < last:
-        code, at = character(data, at, last)
+        code, after = character(data, at, last)
         kind = int(classes[code])
-        seen += 1
-        lone = letters and kind & WORD and code >= _LONE
-        inside = kind & WORD > 0 if letters else not kind & SPACE
-        if length and (lone or not inside):
-            r = word_ends(word, packed, shape, length, word_R, length_R, r, row_F)
+        lone = kind & WORD and code >= LONE
+        if length and (lone or not kind & WORD):
+            r = word_ends(data, begin, at, shape, length, word_R, length_R, r, row_F)
             length = 0
-        if inside:
-            if length == 0:
-                word, packed, shape = _FNV_BASE, np.uint64(0), 0
-            word = (word ^ np.uint64(code)) * _FNV
-            packed = packed << _S16 | np.uint64(code if 0 < code < 0x10000 else 0xFFFF)
+        if kind & WORD:
+            begin, shape = (begin, shape) if length else (at, 0)
             shape, length = shape | kind, length + 1
         if lone:
-            r = word_ends(word, packed, shape, length, word_R, length_R, r, row_F)
+            r = word_ends(data, begin, after, shape, length, word_R, length_R, r, row_F)
             length = 0
-        dots = dots + 1 if code == _DOT else 0
-        if dots == 3 or code == _ELLIPSIS:
-            row_F[ELLIPSES] += 1
-            dots = 0
-        row_F[HASHES] += code == _SHARP
-        row_F[NULS] += code == 0
+        at = after
     if length:
-        r = word_ends(word, packed, shape, length, word_R, length_R, r, row_F)
-    row_F[CHARACTERS] = seen
+        r = word_ends(data, begin, last, shape, length, word_R, length_R, r, row_F)
     return r
 
 
 @compiled
 def word_ends(
-    word: np.uint64, packed: np.uint64, shape: int, length: int,
+    data: Bytes, first: int, last: int, shape: int, length: int,
     word_R: Hashes, length_R: Lengths, r: int, row_F: Counts,
 ) -> int:  # fmt: skip
     """Keep one word; `shape` is the union of its characters' classes."""
-    word_R[r] = mix(word)
+    word_R[r], length_R[r] = span_hash(data, first, last), length
     row_F[WORDS] += 1
-    length_R[r] = length
     row_F[LETTER_WORDS] += shape & LETTER > 0
     if shape & ALNUM:
         row_F[WORD_CHARACTERS] += length
     else:
         row_F[SYMBOL_WORDS] += 1
-    if length <= 4:
-        for k in range(len(_STOP_WORDS)):
-            if packed == _STOP_WORDS[k]:
-                row_F[STOP_WORDS_SEEN] |= 1 << k
+    if last - first <= 4:
+        row_F[STOP_WORDS_SEEN] |= stop_word(data, first, last)
     return r + 1

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from volant.core import Run
 
-VERSION = 1  # of the files in the work folder: those of another one are made anew
+VERSION = 2  # of the files in the work folder: those of another one are made anew
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 _TEXT, _MEDIA, _ROW = 0, 1, 2
