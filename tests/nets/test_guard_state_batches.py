@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 
 import pytest
 import torch
 
-from volant.core.errors import DataError
+from volant.core.errors import DataError, MachineError
 from volant.core.spaces import Encoded
 from volant.nets import state
 from volant.nets.batches import Packed, Padded, fit, shorten
@@ -105,6 +107,18 @@ def test_a_kill_during_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     assert state.latest(tmp_path).step == 1
     state.save(tmp_path, 2, tensors(2), {})
     assert state.latest(tmp_path).step == 2
+
+
+@pytest.mark.parametrize(("number", "mend"), [(errno.ENOSPC, "volant gc"), (errno.EROFS, "can be written")])
+def test_what_to_do_follows_from_why_it_cannot_be_written(tmp_path, monkeypatch, number, mend):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(state, "save_file", refuse)
+    with pytest.raises(MachineError, match="step 3 cannot be written") as error:
+        state.save(tmp_path, 3, tensors(3), {})
+    assert mend in error.value.fix and ("gc" in error.value.fix) is (number == errno.ENOSPC)
+    assert "begins anew" in error.value.fix
 
 
 def test_digest_tells_states_apart():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from volant.core.errors import MachineError
+from volant.core.run import Run
 from volant.core.spaces import Encoded, Tokens
 from volant.nets import memory
 from volant.nets.batches import Batch, Mixed, Packed
@@ -80,16 +81,19 @@ def test_blocks_computed_again_leave_the_same_gradient_and_keep_less():
     assert kept[1] < 0.5 * kept[0]
 
 
-def test_short_memory_makes_blocks_compute_twice_before_it_refuses(monkeypatch):
+def test_short_memory_makes_blocks_compute_twice_before_it_refuses(monkeypatch, tmp_path):
+    run = Run(step="base", out=tmp_path, work=tmp_path)
     net = net_of(4)
     asked = {"tokens": 4096, "counted": 4096}
     whole, less = (memory.training_bytes(net, **asked, recomputed=again) for again in (False, True))
     assert less < whole
-    told = {"device": "cpu", "where": "base", "fix": "Choose a smaller `depth`."}
+    told = {"fix": "Choose a smaller `depth`."}
     monkeypatch.setattr(memory, "free_bytes", lambda device: whole)
-    assert memory.check_training(net, **asked, **told) == whole and not net.is_activation_checkpointing
+    assert memory.check_training(run, net, **asked, **told) == whole and not net.is_activation_checkpointing
+    assert not run.watcher.lines
     monkeypatch.setattr(memory, "free_bytes", lambda device: less)
-    assert memory.check_training(net, **asked, **told) == less and net.is_activation_checkpointing
+    assert memory.check_training(run, net, **asked, **told) == less and net.is_activation_checkpointing
+    assert any("computed twice" in line for line in run.watcher.lines)
     monkeypatch.setattr(memory, "free_bytes", lambda device: less - 1)
     with pytest.raises(MachineError, match="smaller `depth`"):
-        memory.check_training(net_of(4), **asked, **told)
+        memory.check_training(run, net_of(4), **asked, **told)

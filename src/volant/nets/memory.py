@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from volant.core.errors import MachineError
+from volant.core.run import Run
 
 # Kept for the backward pass for each token, layer and unit of width: norms, projections, gates, attention.
 _ACTIVATIONS = 34
@@ -97,20 +98,28 @@ def free_bytes(device: str) -> int:
     return free if limit == "max" else min(free, int(limit) - used + int(inactive))
 
 
-def check_training(net: Any, *, tokens: int, counted: int, device: str, where: str, fix: str) -> int:
+def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str) -> int:
     """The bytes that training needs; where they are not there, the network's blocks are computed twice instead.
 
-    That (activation checkpointing; Chen et al. 2016) keeps one block's activations in place of all; `net` says so in
-    `is_activation_checkpointing`.
+    That (activation checkpointing; Chen et al. 2016) keeps one block's activations in place of all; the user is told,
+    and `net` says so in `is_activation_checkpointing`.
+
+    Args:
+        run: gives the device and hears what is done about short memory.
+        net: as it is about to be trained.
+        tokens, counted: as `training_bytes`.
+        fix: what the user can do where nothing fits.
 
     Raises:
         MachineError: there is less; the message says how much, and `fix` what to do instead.
     """
-    needed, free = training_bytes(net, tokens=tokens, counted=counted), free_bytes(device)
+    needed, free = training_bytes(net, tokens=tokens, counted=counted), free_bytes(run.device)
     if needed > free and getattr(net, "supports_gradient_checkpointing", False):
         net.activation_checkpointing_enable()
         needed = training_bytes(net, tokens=tokens, counted=counted, recomputed=True)
     if needed > free:
         what = f"training needs about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free"
-        raise MachineError(what, where=where, fix=fix)
+        raise MachineError(what, where=run.step, fix=fix)
+    if getattr(net, "is_activation_checkpointing", False):
+        run.say("memory is short: each block is computed twice, which takes longer")
     return needed

@@ -56,9 +56,11 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
         shutil.rmtree(beside, ignore_errors=True)
         kept = _found(folder)
         held = f"; the one of step {int(kept[0].name)} is kept" if kept else ""
-        full = "the disk is full: " if is_full(error) else ""
-        what = f"{full}the checkpoint of step {step} cannot be written: {error}{held}."
-        fix = "Make room (`volant gc`), then run again: it carries on from there."
+        full = is_full(error)
+        what = f"{'the disk is full: ' if full else ''}the checkpoint of step {step} cannot be written: {error}{held}."
+        mend = "Make room (`volant gc`)" if full else "See that the folder can be written and its disk is sound"
+        on = "carries on from there" if kept else "begins anew"
+        fix = f"{mend}, then run again: it {on}."
         raise MachineError(what, where=str(folder.name), fix=fix) from error
     if target.exists():
         shutil.rmtree(target)

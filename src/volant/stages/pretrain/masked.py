@@ -73,7 +73,7 @@ def masked(
     )  # fmt: skip
     piece = min(recipe.piece_tokens, rows * context)
     fix = "Choose a smaller `depth`, `context` or `vocab`."
-    check_training(net, tokens=piece, counted=piece, device=run.device, where=run.step, fix=fix)
+    check_training(run, net, tokens=piece, counted=piece, fix=fix)
     parameters = sum(p.numel() for p in net.parameters())
     run.say(f"{parameters:,} parameters, {recipe.steps} steps of {rows * context} tokens")
     seen = looks_at(codec, held_out, context, rows)

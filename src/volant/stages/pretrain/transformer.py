@@ -77,9 +77,7 @@ def transformer(
     )  # fmt: skip
     piece = min(recipe.piece_tokens, rows * context)
     fix = "Choose a smaller `depth`, `context` or `vocab`."
-    check_training(net, tokens=piece, counted=piece, device=run.device, where=run.step, fix=fix)
-    if net.is_activation_checkpointing:
-        run.say("memory is short: each block is computed twice, which takes longer")
+    check_training(run, net, tokens=piece, counted=piece, fix=fix)
     parameters = sum(p.numel() for p in net.parameters())
     run.say(f"{parameters:,} parameters, {recipe.steps} steps of {rows * context} tokens")
     outcome = train(
