@@ -13,7 +13,22 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from volant.cli import doctor, init, keep, label, label_exchange, look, present, rate, service, talk, trace, tune, wheel
+from volant.cli import (
+    doctor,
+    init,
+    keep,
+    label,
+    label_exchange,
+    look,
+    metrics_export,
+    present,
+    rate,
+    service,
+    talk,
+    trace,
+    tune,
+    wheel,
+)
 from volant.core.errors import PathError, VolantError
 
 
@@ -103,6 +118,7 @@ _PANELS: dict[str, dict[str, Any]] = {
         "lineage": look.lineage,
         "trace": trace.trace,
         "card": keep.card,
+        "metrics-export": metrics_export.metrics_export,
     },
     "Use": {
         "generate": talk.generate,

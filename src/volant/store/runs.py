@@ -46,6 +46,7 @@ _SCORES = text(
 _METRIC = text("INSERT INTO metrics (run, name, value, at) VALUES (:run, :name, :value, :at)")
 
 _METRICS = text("SELECT name, value, at FROM metrics WHERE run = :run AND (:name = '' OR name = :name) ORDER BY n")
+_METRICS_AFTER = text("SELECT n, name, value, at FROM metrics WHERE run = :run AND n > :after ORDER BY n")
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,12 @@ class RunRecords:
         with self.database.read() as connection:
             rows = connection.execute(_METRICS, {"run": run, "name": name})
             return [(row[0], math.nan if row[1] is None else float(row[1]), int(row[2])) for row in rows]
+
+    def metrics_after(self, run: str, after: int) -> list[tuple[int, str, float, int]]:
+        """The points of a run's curves whose number is above `after`, as (number, name, value, at)."""
+        with self.database.read() as connection:
+            rows = connection.execute(_METRICS_AFTER, {"run": run, "after": after})
+            return [(int(r[0]), r[1], math.nan if r[2] is None else float(r[2]), int(r[3])) for r in rows]
 
 
 def _run_row(row: Row[Any]) -> RunRow:
