@@ -180,4 +180,5 @@ def _next_steps(folder: Path, template: str, shape: str, base: str) -> None:
     if template == "finetune":
         present.say(f"Data: {shape or 'a few example records in data/; replace them with yours'}. Base: {base}.")
     go = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-    present.say(f"Next:  {go}volant run     then: volant status, volant chat, volant serve")
+    ask = "generate" if template in ("digits", "patients") else "chat"
+    present.say(f"Next:  {go}volant run     then: volant status, volant {ask}, volant serve")

@@ -177,7 +177,7 @@ class Run:
         Raises:
             Interrupted: always.
         """
-        raise Interrupted("stopped; a checkpoint was kept", where=self.step, fix="`volant run` carries on from it.")
+        raise Interrupted("stopped; a checkpoint was kept.", where=self.step, fix="`volant run` carries on from it.")
 
     def check_stop(self) -> None:
         """For loops without a checkpoint: leave at once if the user pressed Ctrl-C."""
