@@ -76,3 +76,55 @@ def test_fineweb_asks_for_ends_of_lines(tmp_path):
     samples[3] = sample("\n".join(line.rstrip(".") for line in prose(3)))
     drops, kept = cleaned(tmp_path, samples, rules=["gopher", "c4_loose", "fineweb"])
     assert drops == {samples[3].id: "fineweb_terminal_lines: 0 against 0.12"} and not any(s.parents for s in kept)
+
+
+def test_another_threshold_reads_no_text(tmp_path, monkeypatch):
+    """What was found of the texts is judged anew: rules, equal and near ones, without a row group being opened."""
+    from volant.modalities import open_modality
+    from volant.modalities.cleaning import How
+    from volant.modalities.quality import Rules
+    from volant.modalities.text_rules import rules_of
+    from volant.stages.collect._clean_alike import drop_equal, drop_near
+    from volant.stages.collect._clean_rows import Rows
+    from volant.store.shards import Part
+
+    texts = ["\n".join([*prose(i), "Menu"]) for i in range(7)]
+    texts += [texts[4].replace("\n", "  \n"), texts[5] + "\nOne more line of it.", "\n".join([*prose(9, 3), "Menu"])]
+    data = run_in(tmp_path, "data")
+    with store.writer(data.out) as out:
+        out.write_all(sample(text, split) for text, split in zip(texts, [*SPLITS, "train"], strict=True))
+
+    def judged(run, **thresholds):
+        rules = rules_of(["gopher", "c4"], thresholds)
+        how = How(open_modality("text"), Rules(), ["gopher", "c4"], rules, "keep", run.remembered)
+        rows = Rows(run, store.parts(Dataset(data.out)), how)
+        rows.judge(lambda n: None)
+        drop_equal(rows)
+        drop_near(run, rows, 0.6)
+        return rows.drop, rows.ids.to_pylist()
+
+    run = run_in(tmp_path, "one")
+    strict = judged(run)
+    fresh = judged(run_in(tmp_path, "two"), gopher_min_words=5, c4_sentences=1)
+    monkeypatch.setattr(Part, "read", lambda *given: pytest.fail("a text was read again"))
+    assert judged(run, gopher_min_words=5, c4_sentences=1) == fresh and judged(run) == strict
+    assert sorted(drop.split(":")[0] for drop in strict[0].values()) == [
+        "exact_duplicate",
+        "gopher_min_words",
+        "near_duplicate",
+    ]
+    assert len(fresh[0]) == 2 and fresh[1] != strict[1]
+
+
+def test_what_was_masked_is_compared_as_it_leaves(tmp_path):
+    texts = ["\n".join(prose(i)) for i in range(7)]
+    texts += [
+        "\n".join([*prose(8), f"He of {name} with it wrote to {name}@firm.org that day."]) for name in ("al", "al")
+    ]
+    texts[8] = texts[8].replace("al@firm.org", "ben@firm.org")
+    samples = [sample(text, split) for text, split in zip(texts, SPLITS, strict=True)]
+    drops, kept = cleaned(tmp_path, samples, rules=["gopher"])
+    (masked,) = (s for s in kept if "<email>" in s.text)
+    assert drops == {sample_id("text", "", masked.text, "", ""): f"exact_duplicate: 1.00 (of {masked.id}) against 1.00"}
+    drops, _ = cleaned(tmp_path, samples, "drop", rules=["gopher"], personal="drop")
+    assert set(drops.values()) == {"personal_data: 1 email against 0"} and len(drops) == 2

@@ -1,15 +1,16 @@
 """Records judged each by itself, a table at a time: checks, quality rules, personal data, and what likeness stands on.
 
-In go rows of a dataset's schema; out come the same rows, some with another text, what drops each of them, and keys and
-sketches by which rows are compared later. A plain text is looked at in columns and never made a Sample of; of other
-shapes Samples are made for the modality's checks, and where a text changes. The order is that of `collect.clean`: what
-a rule dropped is neither changed nor compared.
+In go rows of a dataset's schema. `tagged` reads their texts once and finds features, what C4 leaves of each text, and
+keys, sketches and words by which rows are compared later: whatever the thresholds are. `decided` drops by features
+alone, and `masked` looks at what is left. A plain text is looked at in columns and never made a Sample of; of other
+shapes Samples are made for the modality's checks, and where a text changes. What a rule dropped is neither changed nor
+compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,26 @@ from volant.core.sample import Sample
 from volant.modalities.minhash import LENGTH, signatures
 from volant.modalities.personal import masked_all
 from volant.modalities.quality import Rules, broken_answer, broken_rule
-from volant.modalities.record_columns import Places, at, contents, equal_keys, plain_texts, put_rows, put_texts, strings
+from volant.modalities.record_columns import (
+    Places,
+    at,
+    contents,
+    equal_keys,
+    new_columns,
+    plain_keys,
+    plain_texts,
+    put_rows,
+    put_texts,
+    strings,
+)
 from volant.modalities.sample_texts import texts_of, with_texts
 from volant.modalities.text_arrays import answer_array, text_array
-from volant.modalities.text_features import features, likeness, trimmed
+from volant.modalities.text_features import Likeness, Reading, Rows, columns_of, likeness
+from volant.modalities.text_features import read as read_texts
 from volant.modalities.text_rules import Rule, broken
 from volant.modalities.text_shapes import MAX_CHARS
+from volant.modalities.words import Words, joined_words
 from volant.store.dataset import from_table, to_table
-
-# Something that is no white space to Python: RE2's own class knows ASCII's alone.
-_SAYS = r"[^\s\x0b\x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
 
 
 @dataclass(frozen=True)
@@ -56,28 +67,40 @@ class How:
 
 
 @dataclass
-class Judged:
-    """A table of N records and what was found of each.
+class Tagged:
+    """A table of N records and what was found of each, whatever the thresholds on features are.
 
     Attributes:
-        table: the rows, with what is left of the forgotten, feedback in train.
-        drop: why each goes, by its place.
-        changed: places of rows that say something else than they did.
+        table: the rows, with what is left of the forgotten, feedback in train; their texts as they came.
+        drop: why some go already, by place: as they came, by the modality's checks, by thresholds of no feature.
+        plain_N: which are plain texts.
+        figure_NF: what was counted of plain texts, see `text_features.columns_of`; zeros of others.
+        place_C, changed: plain texts of which rows go where the record stays, and their new columns.
         key_N2: equal for equal rows; see `record_columns.equal_keys`.
         mark_NP: sketches [N, P] of texts and fingerprints of pictures, zeros where there is none.
+        words: of likeness, of what the records say if they stay.
     """
 
     table: pa.Table
-    drop: dict[int, str] = field(default_factory=dict)
-    changed: set[int] = field(default_factory=set)
-    key_N2: NDArray[np.uint64] = field(default_factory=lambda: np.zeros((0, 2), np.uint64))
-    mark_NP: NDArray[np.uint32] = field(default_factory=lambda: np.zeros((0, LENGTH), np.uint32))
+    drop: dict[int, str]
+    plain_N: NDArray[np.bool_]
+    figure_NF: NDArray[np.int64]
+    place_C: Places
+    changed: pa.Table
+    key_N2: NDArray[np.uint64]
+    mark_NP: NDArray[np.uint32]
+    words: Words
 
     def alive(self, among: NDArray[np.bool_] | None = None) -> Places:
         """Places of the rows that nothing drops."""
-        kept = np.ones(self.table.num_rows, bool) if among is None else among.copy()
-        kept[list(self.drop)] = False
-        return np.flatnonzero(kept)
+        return alive(self.table.num_rows, self.drop, among)
+
+
+def alive(count: int, drop: Mapping[int, str], among: NDArray[np.bool_] | None = None) -> Places:
+    """Places of the rows that nothing drops."""
+    kept = np.ones(count, bool) if among is None else among.copy()
+    kept[list(drop)] = False
+    return np.flatnonzero(kept)
 
 
 def placed(table: pa.Table, how: How) -> pa.Table:
@@ -98,38 +121,71 @@ def placed(table: pa.Table, how: How) -> pa.Table:
     return table
 
 
-def judged(table: pa.Table, how: How) -> Judged:
-    """Judge rows of the schema."""
-    found = Judged(placed(table, how))
-    for place in np.flatnonzero(np.asarray(pc.not_equal(found.table["drop"], ""))).tolist():
-        found.drop[place] = found.table["drop"][place].as_py()
-    plain_N = plain_texts(found.table)
-    _check(found, plain_N, how)
+def tagged(table: pa.Table, how: How) -> Tagged:
+    """Find all there is to be found of rows of the schema before a threshold decides: their texts are read once."""
+    table = placed(table, how)
+    count = table.num_rows
+    drops = table["drop"].to_pylist()
+    drop = {place: drops[place] for place in np.flatnonzero(np.asarray(pc.not_equal(table["drop"], ""))).tolist()}
+    plain_N = plain_texts(table)
+    places = alive(count, drop, plain_N)
+    texts = at(strings(table["content"]), places)
+    sets = {"c4", "c4_loose"} & set(how.presets)
+    rows: Rows = "all" if not sets else "c4" if "c4" in sets else "c4_loose"
+    read = read_texts(texts, rows=rows)
+    figure_NF = np.zeros((count, read.figure_NF.shape[1]), np.int64)
+    figure_NF[places] = read.figure_NF
+    said = read.kept if read.kept is not None else texts
+    other = np.flatnonzero(np.asarray(pc.not_equal(said, texts))) if rows != "all" else np.zeros(0, np.int64)
+    attrs = [{"rows_dropped": n} for n in read.went_N[other].tolist()]
+    changed = new_columns(table, places[other], at(said, other), attrs)
+    key_N2, mark_NP, words = _compared(table, places, said, read.likeness)
+    found = Tagged(table, drop, plain_N, figure_NF, places[other], changed, key_N2, mark_NP, words)
+    _check(found, places, texts, read, how)
     _by_own_rules(found, how)
-    if how.presets:
-        _by_published_rules(found, plain_N, how)
-    if how.personal != "keep":
-        _without_personal(found, plain_N, how)
-    _compare(found, plain_N, how)
     return found
 
 
-def _check(found: Judged, plain_N: NDArray[np.bool_], how: How) -> None:
-    """Ask the modality of every row that is not plainly a text without fault."""
+def decided(found: NDArray[np.int64], places: Places, rules: Sequence[Rule]) -> dict[int, str]:
+    """What published rules drop of the plain texts at these places, by their figures alone."""
+    if not rules or not len(places):
+        return {}
+    return {int(places[number]): drop for number, drop in broken(columns_of(found[places]), rules).items()}
+
+
+def _compared(
+    table: pa.Table, places: Places, said: pa.LargeStringArray, plain: Likeness
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32], Words]:
+    """Keys, sketches and words of all rows, of which plain texts at `places` were read."""
+    if len(places) == table.num_rows:
+        return plain_keys(said, plain), signatures(plain.words), plain.words
+    count = table.num_rows
+    key_N2, mark_NP = np.zeros((count, 2), np.uint64), np.zeros((count, LENGTH), np.uint32)
+    key_N2[places], mark_NP[places] = plain_keys(said, plain), signatures(plain.words)
+    rest = np.setdiff1d(np.arange(count), places)
+    others = table.take(pa.array(rest))
+    words = likeness(text_array(others)).words
+    key_N2[rest], mark_NP[rest] = equal_keys(others), signatures(words)
+    mark_NP[contents(table)] = 0
+    return key_N2, mark_NP, joined_words([(places, plain.words), (rest, words)], count)
+
+
+def _check(found: Tagged, places: Places, texts: pa.LargeStringArray, read: Reading, how: How) -> None:
+    """Ask the modality of every row that is not plainly a text without fault; pictures leave their fingerprints."""
     sound_N = np.zeros(found.table.num_rows, bool)
-    places = found.alive(plain_N) if how.modality.name == "text" else np.zeros(0, np.int64)
-    if len(places):
-        texts = at(strings(found.table["content"]), places)
-        fault = pc.or_(pc.match_substring(texts, "\0"), pc.greater(pc.binary_length(texts), MAX_CHARS))
-        sound_N[places] = np.asarray(pc.and_not(pc.match_substring_regex(texts, _SAYS), fault))
+    if how.modality.name == "text":
+        small = np.asarray(pc.less_equal(pc.binary_length(texts), MAX_CHARS))
+        sound_N[places] = (read.features["words"] > 0) & (read.features["nuls"] == 0) & small
     others = found.alive(~sound_N)
-    for place, sample in zip(others.tolist(), _samples(found, others), strict=True):
+    for place, sample in zip(others.tolist(), _samples(found.table, others), strict=True):
         problems = how.modality.check(sample)
         if problems:
             found.drop[place] = f"check: {problems[0]} against none"
+        elif sample.shape == "media":
+            found.mark_NP[place] = np.asarray(how.modality.fingerprint(sample)).astype(np.uint32)
 
 
-def _by_own_rules(found: Judged, how: How) -> None:
+def _by_own_rules(found: Tagged, how: How) -> None:
     shapes = np.asarray(pc.equal(found.table["shape"], "text"))
     places = found.alive(~contents(found.table) & (~shapes if how.presets else True))
     if not len(places):
@@ -144,46 +200,65 @@ def _by_own_rules(found: Judged, how: How) -> None:
             found.drop[place] = drop
 
 
-def _by_published_rules(found: Judged, plain_N: NDArray[np.bool_], how: How) -> None:
-    """Drop plain texts by published rules, and take out the rows that C4 does not keep."""
-    places = found.alive(plain_N)
-    texts = at(strings(found.table["content"]), places)
-    for number, drop in broken(features(texts), how.rules).items():
-        found.drop[int(places[number])] = drop
-    if not {"c4", "c4_loose"} & set(how.presets):
-        return
-    places = found.alive(plain_N)
-    texts = at(strings(found.table["content"]), places)
-    after, went_N = trimmed(texts, punctuation="c4" in how.presets)
-    other = np.flatnonzero(np.asarray(pc.not_equal(after, texts)))
-    _put(found, places[other], at(after, other), [{"rows_dropped": n} for n in went_N[other].tolist()])
+@dataclass
+class Masked:
+    """Records in which personal data was found.
+
+    Attributes:
+        drop: why they go, by place, where that is asked for.
+        places, table: those that stay, masked.
+        key_N2, mark_NP, words: of these.
+    """
+
+    drop: dict[int, str]
+    places: Places
+    table: pa.Table
+    key_N2: NDArray[np.uint64]
+    mark_NP: NDArray[np.uint32]
+    words: Words
 
 
-def _without_personal(found: Judged, plain_N: NDArray[np.bool_], how: How) -> None:
-    """Mask or drop what says who somebody is."""
-    places = found.alive(plain_N)
-    after, counts = masked_all(at(strings(found.table["content"]), places))
-    total_N = np.sum([np.asarray(n) for n in counts.values()], axis=0)
-    holding = np.flatnonzero(total_N)
-    sums = [{kind: counts[kind][i].as_py() for kind in counts if counts[kind][i].as_py()} for i in holding.tolist()]
-    if how.personal == "drop":
-        found.drop |= {int(place): _told(own) for place, own in zip(places[holding], sums, strict=True)}
-    else:
-        _put(found, places[holding], at(after, holding), [{"masked": own} for own in sums])
-    places = found.alive(~plain_N)
-    samples = list(_samples(found, places))
+def masked(table: pa.Table, places: Places, how: How) -> Masked:
+    """Mask or drop what says who somebody is, in rows at these places of a table that has changed already."""
+    drop: dict[int, str] = {}
+    rows = table.take(pa.array(places))
+    plain_N = plain_texts(rows)
+    plain, others = np.flatnonzero(plain_N), np.flatnonzero(~plain_N)
+    texts, sums = masked_sums(at(strings(rows["content"]), plain))
+    holding = np.array([i for i, own in enumerate(sums) if own], np.int64)
     changed: list[tuple[int, Sample]] = []
-    for place, sample, (texts, own) in zip(
-        places.tolist(), samples, _masked([texts_of(s) for s in samples]), strict=True
+    samples = list(_samples(rows, others))
+    for place, sample, (after, own) in zip(
+        others.tolist(), samples, _masked([texts_of(s) for s in samples]), strict=True
     ):
-        if own and how.personal == "drop":
-            found.drop[place] = _told(own)
-        elif own:
-            changed.append((place, with_texts(sample, texts, masked=own)))
+        if own:
+            drop[place] = _told(own)
+            changed.append((place, with_texts(sample, after, masked=own)))
+    drop |= {int(plain[i]): _told(sums[i]) for i in holding.tolist()}
+    if how.personal == "drop" or not drop:
+        none = rows.slice(0, 0)
+        return Masked({int(places[at]): why for at, why in drop.items()}, places[:0], none, *_likened(none))
+    rows = put_texts(rows, plain[holding], at(texts, holding), [{"masked": sums[i]} for i in holding.tolist()])
     if changed:
-        where = np.array([place for place, _ in changed])
-        found.table = put_rows(found.table, where, to_table(sample for _, sample in changed))
-        found.changed.update(where.tolist())
+        rows = put_rows(rows, np.array([at for at, _ in changed]), to_table(sample for _, sample in changed))
+    touched = np.array(sorted(drop), np.int64)
+    rows = rows.take(pa.array(touched))
+    return Masked({}, places[touched], rows, *_likened(rows))
+
+
+def _likened(rows: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.uint32], Words]:
+    words = likeness(text_array(rows)).words
+    return equal_keys(rows), signatures(words), words
+
+
+def masked_sums(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, list[dict[str, int]]]:
+    """The texts, masked, and how many of each kind were found in each."""
+    after, counts = masked_all(texts)
+    held_N = np.sum([np.asarray(n) for n in counts.values()], axis=0) > 0
+    sums: list[dict[str, int]] = [{} for _ in range(len(texts))]
+    for i in np.flatnonzero(held_N).tolist():
+        sums[i] = {kind: counts[kind][i].as_py() for kind in counts if counts[kind][i].as_py()}
+    return after, sums
 
 
 def _told(found: Mapping[str, int]) -> str:
@@ -200,24 +275,5 @@ def _masked(texts: Sequence[Sequence[str]]) -> Iterator[tuple[list[str], dict[st
         yield [row[0] for row in found], {kind: n for kind, n in sums.items() if n}
 
 
-def _compare(found: Judged, plain_N: NDArray[np.bool_], how: How) -> None:
-    """Keys of all rows, sketches of texts, fingerprints of pictures."""
-    table = found.table
-    content_N = contents(table)
-    texts = text_array(table)
-    alike = likeness(texts)
-    found.key_N2 = equal_keys(table, alike if plain_N.all() else None)
-    found.mark_NP = signatures(alike.words)
-    found.mark_NP[content_N] = 0
-    pictures = found.alive(np.asarray(pc.equal(table["shape"], "media")))
-    for place, sample in zip(pictures.tolist(), _samples(found, pictures), strict=True):
-        found.mark_NP[place] = np.asarray(how.modality.fingerprint(sample)).astype(np.uint32)
-
-
-def _put(found: Judged, places: Places, texts: pa.LargeStringArray, attrs: Sequence[Mapping[str, Any]]) -> None:
-    found.table = put_texts(found.table, places, texts, attrs)
-    found.changed.update(places.tolist())
-
-
-def _samples(found: Judged, places: Places) -> Iterator[Sample]:
-    return from_table(found.table.take(pa.array(places))) if len(places) else iter(())
+def _samples(table: pa.Table, places: Places) -> Iterator[Sample]:
+    return from_table(table.take(pa.array(places))) if len(places) else iter(())

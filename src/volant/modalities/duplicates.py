@@ -20,7 +20,7 @@ from volant.modalities.banding import Pairs, candidate_pairs
 from volant.modalities.minhash import LENGTH, bands_for, signatures
 from volant.modalities.shingle_sets import Sets, jaccards_of, shingle_sets
 from volant.modalities.text_features import word_hashes
-from volant.modalities.words import Words
+from volant.modalities.words import Words, picked
 
 MARGIN = 0.15
 """An estimate from 128 entries has a standard error of 0.044 at most: 3.4 of them below the bar are looked at."""
@@ -130,14 +130,6 @@ def streamed_clusters(
 def shingles_at(words: Words, wanted: NDArray[np.int64]) -> Sets:
     """The shingle sets of the texts at these indices."""
     return Sets([*shingle_sets(picked(words, wanted))])
-
-
-def picked(words: Words, wanted: NDArray[np.int64]) -> Words:
-    """The words of the texts at these indices alone."""
-    lengths = words.begin_N[wanted + 1] - words.begin_N[wanted]
-    parts = [words.of(int(i)) for i in wanted]
-    begin = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Words(np.concatenate(parts) if parts else np.zeros(0, np.uint64), begin)
 
 
 def near_duplicates(texts: Sequence[str], similarity: float) -> dict[int, tuple[int, float]]:

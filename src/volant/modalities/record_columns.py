@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from volant.modalities.text_features import Likeness, likeness
 from volant.modalities.words import mixed
 
 FIELDS = ("condition", "content", "target", "rejected")
+CHANGED = ("id", "content", "parents", "attrs")
+"""The columns of a plain text that change with what it says."""
 _SHAPES = ("text", "completion", "messages", "preference")
 Places = NDArray[np.int64]
 
@@ -64,45 +67,74 @@ def put_texts(
     table: pa.Table, places: Places, texts: pa.LargeStringArray, attrs: Sequence[Mapping[str, Any]]
 ) -> pa.Table:
     """Plain texts replaced: each a new record with a new id, the old one as its parent, and these further attrs."""
-    rows = table.take(pa.array(places))
-    names = [sample_id("text", "", text, "", "") for text in texts.to_pylist()]
+    return put_columns(table, places, new_columns(table, places, texts, attrs)) if len(places) else table
+
+
+def new_columns(
+    table: pa.Table, places: Places, texts: pa.LargeStringArray, attrs: Sequence[Mapping[str, Any]]
+) -> pa.Table:
+    """What changes of the plain texts at these places when they say something else: the columns of `CHANGED`."""
+    rows = table.select(CHANGED).take(pa.array(places))
     parents = [[*before, own] for before, own in zip(rows["parents"].to_pylist(), rows["id"].to_pylist(), strict=True)]
     known = [_more(before, more) for before, more in zip(rows["attrs"].to_pylist(), attrs, strict=True)]
     content = texts.cast(table.schema.field("content").type)
-    columns: dict[str, Any] = {"id": names, "content": content, "parents": parents, "attrs": known}
-    for name, values in columns.items():
-        at_column = table.schema.get_field_index(name)
-        field = table.schema.field(at_column)
-        rows = rows.set_column(at_column, field, values if name == "content" else pa.array(values, field.type))
-    return put_rows(table, places, rows)
+    values = {"id": _names(texts), "content": content, "parents": parents, "attrs": known}
+    fields = [table.schema.field(name) for name in CHANGED]
+    return pa.table([pa.array(values[f.name], f.type) if f.name != "content" else content for f in fields],
+                    schema=pa.schema(fields))  # fmt: skip
+
+
+def put_columns(table: pa.Table, places: Places, columns: pa.Table) -> pa.Table:
+    """The table with other values at these places in some of its columns."""
+    if not len(places):
+        return table
+    order = np.arange(table.num_rows)
+    order[places] = table.num_rows + np.arange(len(places))
+    for name in columns.column_names:
+        number = table.schema.get_field_index(name)
+        both = pa.chunked_array([*table[name].chunks, *columns[name].chunks])
+        values = columns[name] if len(places) == table.num_rows else both.combine_chunks().take(pa.array(order))
+        table = table.set_column(number, table.schema.field(number), values)
+    return table
+
+
+def _names(texts: pa.LargeStringArray) -> list[str]:
+    """The `sample_id` of each as a plain text, without making a string of it."""
+    ends = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1].tolist()
+    data = memoryview(texts.buffers()[2] or b"")
+    return [sample_id("text", "", data[first:last], "", "") for first, last in pairwise(ends)]
 
 
 def _more(attrs: str, more: Mapping[str, Any]) -> str:
+    if attrs == "{}" and len(more) == 1 and isinstance(only := next(iter(more.values())), int):
+        return f'{{"{next(iter(more))}": {only}}}'
     known = {**json.loads(attrs), **more} if attrs != "{}" else more
     return json.dumps(known, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
-def equal_keys(table: pa.Table, contents_known: Likeness | None = None) -> NDArray[np.uint64]:
+def equal_keys(table: pa.Table) -> NDArray[np.uint64]:
     """Two hashes [N, 2] of each row; rows whose both are equal say the same.
 
     Texts do if they differ in case and white space only, field by field; pictures if their bytes are the same; rows of
     a table only if they have one id: equal ones are how often something occurs.
-
-    Args:
-        contents_known: likeness of the column `content`, where it was looked at already.
     """
     shapes = np.asarray(pc.index_in(table["shape"], pa.array(_SHAPES)).fill_null(-1))
     key_N2 = np.stack([mixed(shapes.astype(np.uint64) + np.uint64(k + 1)) for k in range(2)], axis=1)
     for number, name in enumerate(FIELDS):
         if table[name].null_count < table.num_rows:
             texts = strings(table[name])
-            known = contents_known if name == "content" else None
-            key_N2 += _text_keys(texts, known or likeness(texts), number)
+            key_N2 += _text_keys(texts, likeness(texts), number)
     for place in np.flatnonzero(contents(table)).tolist():
         kind = table["shape"][place].as_py()
         said = table["id"][place].as_py().encode() if kind == "row" else table["media"][place].as_py() or b""
         key_N2[place] = np.frombuffer(blake2b(said, digest_size=16, person=kind.encode()).digest(), np.uint64)
     return key_N2
+
+
+def plain_keys(texts: pa.LargeStringArray, found: Likeness) -> NDArray[np.uint64]:
+    """As `equal_keys`, of plain texts whose likeness is known."""
+    shape_2 = mixed(np.array([_SHAPES.index("text") + 1, _SHAPES.index("text") + 2], np.uint64))
+    return _text_keys(texts, found, FIELDS.index("content")) + shape_2
 
 
 def _text_keys(texts: pa.LargeStringArray, found: Likeness, field: int) -> NDArray[np.uint64]:

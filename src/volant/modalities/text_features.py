@@ -86,16 +86,21 @@ class Reading:
     """What one pass over texts finds.
 
     Attributes:
-        features: columns by name, as `features` gives them.
+        figure_NF: what was counted of each.
         kept: the texts with only the rows that stay (those of `trimmed`); None where all stay.
         went_N: how many rows went of each.
         likeness: of what stays.
     """
 
-    features: dict[str, Feature]
+    figure_NF: NDArray[np.int64]
     kept: pa.LargeStringArray | None
     went_N: NDArray[np.int64]
     likeness: Likeness
+
+    @property
+    def features(self) -> dict[str, Feature]:
+        """Columns by name, as `features` gives them."""
+        return columns_of(self.figure_NF)
 
 
 def features(texts: pa.LargeStringArray, words: WordKind = "whitespace-1") -> dict[str, Feature]:
@@ -125,10 +130,11 @@ def read(texts: pa.LargeStringArray, *, rows: Rows = "all", words: WordKind = "w
         buffers = [None, pa.py_buffer(found.out_N), pa.py_buffer(found.out)]
         kept = pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
     like = Likeness(Words(found.word_W, found.word_N), found.whole_N)
-    return Reading(_columns(found.figure_NF), kept, found.went_N, like)
+    return Reading(found.figure_NF, kept, found.went_N, like)
 
 
-def _columns(figure_NF: NDArray[np.int64]) -> dict[str, Feature]:
+def columns_of(figure_NF: NDArray[np.int64]) -> dict[str, Feature]:
+    """The features of texts of which this was counted; shares and means are made of counts here."""
     from volant.modalities.text_kernel import FIGURES
 
     counted = {name: figure_NF[:, at] for at, name in enumerate(FIGURES)}

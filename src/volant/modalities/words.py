@@ -47,6 +47,27 @@ class Words:
         return self.hash_W[self.begin_N[text] : self.begin_N[text + 1]]
 
 
+def joined_words(parts: Sequence[tuple[Offsets, Words]], count: int) -> Words:
+    """The words of `count` texts, each part of which stands for the texts at its places."""
+    length_N = np.zeros(count, np.int64)
+    for places, words in parts:
+        length_N[places] = np.diff(words.begin_N)
+    begin_N = np.concatenate([[0], np.cumsum(length_N)]).astype(np.int64)
+    hash_W = np.empty(begin_N[-1], np.uint64)
+    for places, words in parts:
+        shift = np.repeat(begin_N[places] - words.begin_N[:-1], length_N[places])
+        hash_W[np.arange(len(words.hash_W)) + shift] = words.hash_W
+    return Words(hash_W, begin_N)
+
+
+def picked(words: Words, wanted: Offsets) -> Words:
+    """The words of the texts at these indices alone."""
+    lengths = words.begin_N[wanted + 1] - words.begin_N[wanted]
+    parts = [words.of(i) for i in wanted.tolist()]
+    begin = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Words(np.concatenate(parts) if parts else np.zeros(0, np.uint64), begin)
+
+
 def words_of(texts: Sequence[str]) -> Words:
     """Hash the words of all texts."""
     parts = [_hashed(chunk) for chunk in _chunks(texts)]

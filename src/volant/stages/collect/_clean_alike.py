@@ -2,12 +2,13 @@
 
 In go rows that were judged one by one; out come drops that name the record which stays: test before validation before
 training records, and among these the earlier. A correction resembles what it corrects by its nature, so feedback is
-held against feedback only. Sketches and shingles lie on disk; texts are read again only where two may be alike.
+held against feedback only. Sketches, words and shingles lie on disk; no text is read.
 """
 
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import Any
 
 from volant.core import Run
@@ -33,7 +34,7 @@ def drop_equal(rows: Rows) -> None:
 
 def drop_near(run: Run, rows: Rows, near: float) -> None:
     """Drop near duplicates; what was found is kept in the work folder."""
-    file = rows.folder / "near.json"
+    file = rows.folder / f"near-{sha256(repr(near).encode() + rows.kept().tobytes()).hexdigest()[:16]}.json"
     if not file.exists():
         found: dict[int, tuple[int, float]] = {}
         for feedback in (False, True):
@@ -72,20 +73,17 @@ def _alike(run: Run, rows: Rows, numbers: Any, near: float, media: bool) -> dict
 
 
 def _shingles(run: Run, rows: Rows, numbers: Any) -> Any:
-    """The shingle sets of these records, which may come in any order; their texts are read once more."""
+    """The shingle sets of these records, which may come in any order, from their words."""
     import numpy as np
 
     from volant.modalities.shingle_sets import Sets, shingle_sets
-    from volant.modalities.text_arrays import text_array
-    from volant.modalities.text_features import likeness
 
     order = np.argsort(numbers)
     rising = numbers[order]
 
     def of(part: int) -> list[Any]:
         run.check_stop()
-        own = rows.table(part).take(rows.inside(part, rising))
-        return list(shingle_sets(likeness(text_array(own)).words))
+        return list(shingle_sets(rows.words(part, rows.inside(part, rising))))
 
     found = Sets(file=rows.folder / "shingles")
     parts = [part for part in range(len(rows.parts)) if len(rows.inside(part, rising))]

@@ -1,8 +1,9 @@
 """The records that `clean` judges, as numbered rows in parts: what was found of each lies on disk, not in memory.
 
 In go the row groups of datasets; each is judged alone (`volant.modalities.cleaning`), by several threads where the run
-has them, and what was found is kept in the run's work folder: keys and sketches, and the rows that changed. A run that
-was killed goes on with the parts that are missing. In memory stay each record's id, key and kind.
+has them, and what was found is kept in the run's work folder: features, keys, sketches and words, and the texts that
+change. A run that was killed goes on with the parts that are missing; one with other thresholds on features finds all
+that it needs there, and reads no text until it writes. In memory stay each record's id, key and kind.
 
 Legend: N records of all parts.
 """
@@ -12,16 +13,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from volant.core import Run
+from volant.stages.collect._clean_files import keep, masked_rows, read, write
 
-VERSION = 2  # of the files in the work folder: those of another one are made anew
+VERSION = 3  # of the files in the work folder: those of another one are made anew
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-_TEXT, _MEDIA, _ROW = 0, 1, 2
-_RIGHT = {"test": 0, "validation": 1, "train": 2}
 
 
 class Rows:
@@ -44,10 +44,14 @@ class Rows:
 
         self.run, self.parts, self.how = run, parts, how
         self.begin_P = np.concatenate([[0], np.cumsum([part.rows for part in parts])]).astype(np.int64)
-        self.folder = run.work / f"rows-{VERSION}"
+        self.folder = (
+            run.work / f"rows-{VERSION}-{_key(how.modality.name, how.own, sorted(how.presets), sorted(how.forgotten))}"
+        )
         self.drop: dict[int, str] = {}
         self.clients: dict[int, str] = {}
         self.forgotten: set[int] = set()
+        self.masks: list[str] = []
+        self.alone: dict[int, dict[int, str]] = {}  # by part, what drops its rows by place before they are compared
 
     def __len__(self) -> int:
         return int(self.begin_P[-1])
@@ -59,14 +63,15 @@ class Rows:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         ids, keys, rights, kinds, generated = [], [], [], [], []
-        for number, found in enumerate(in_order(self.run, self._found, range(len(self.parts)))):
+        for number, (found, drops, mask) in enumerate(in_order(self.run, self._judged, range(len(self.parts)))):
             first = int(self.begin_P[number])
-            ids.append(found["id"].combine_chunks())
-            keys.append(np.stack([found["key_a"].to_numpy(), found["key_b"].to_numpy()], axis=1))
+            names, key_N2 = self._named(number, found, drops, mask)
+            ids.append(names)
+            keys.append(key_N2)
+            self.masks.append(mask)
             rights.append(found["right"].to_numpy())
             kinds.append(found["kind"].to_numpy())
             generated.append(np.asarray(found["generated"]))
-            drops = {at: drop for at, drop in enumerate(found["drop"].to_pylist()) if drop}
             self.drop |= {first + at: drop for at, drop in drops.items()}
             self.forgotten |= {first + at for at, drop in drops.items() if drop.startswith("forgotten:")}
             for at, client in enumerate(found["client"].to_pylist()) if (rights[-1] == 3).any() else ():
@@ -101,33 +106,144 @@ class Rows:
 
     def table(self, part: int) -> Any:
         """The rows of a part as they leave: with what changed, and no word yet on what drops them."""
-        from volant.modalities.cleaning import placed
         from volant.modalities.record_columns import put_rows
 
-        table = placed(self.parts[part].read(), self.how)
-        changed = _read(self.folder / f"{part:06}.changed")
-        places = changed["place"].to_numpy()
-        return put_rows(table, places, changed.drop_columns(["place"])) if len(places) else table
+        table = self._changed(part, self._alive(part))
+        if self.masks[part]:
+            masked = read(self.folder / self.masks[part])
+            table = put_rows(table, masked["place"].to_numpy(), masked.select(table.column_names))
+        return table
 
     def marks(self, part: int, places: Any) -> Any:
         """Sketches [n, P] of records of a part."""
         import numpy as np
 
-        found = np.memmap(self.folder / f"{part:06}.marks", np.uint32, "r").reshape(self.parts[part].rows, -1)
-        return found[places]
+        found = np.memmap(self.folder / f"{part:06}.marks", np.uint32, "r").reshape(self.parts[part].rows, -1)[places]
+        own, at, masked = self._masked(part, places)
+        if len(own):
+            found[own] = np.frombuffer(masked["mark"].combine_chunks().buffers()[1], np.uint32).reshape(
+                masked.num_rows, -1
+            )[at]
+        return found
 
-    def _found(self, part: int) -> Any:
-        """What was found of a part: read, or made and kept."""
-        file = self.folder / f"{part:06}.found"
-        if not file.exists():
-            _keep(self.folder, part, self._judged(part))
-        return _read(file)
+    def words(self, part: int, places: Any) -> Any:
+        """The words of likeness of records of a part, as they leave."""
+        import numpy as np
 
-    def _judged(self, part: int) -> Any:
-        from volant.modalities.cleaning import judged
+        from volant.modalities.words import Words, joined_words, picked
+
+        edge_N = np.concatenate([[0], np.cumsum(read(self.folder / f"{part:06}.found")["words"].to_numpy())])
+        file = self.folder / f"{part:06}.words"
+        hash_W = np.memmap(file, np.uint64, "r") if edge_N[-1] else np.zeros(0, np.uint64)
+        found = Words(hash_W, edge_N.astype(np.int64))
+        own, at, masked = self._masked(part, places)
+        if not len(own):
+            return found if len(places) == len(found) else picked(found, places)
+        lists = masked["word"].combine_chunks()
+        after = Words(np.asarray(lists.values), np.asarray(lists.offsets).astype(np.int64))
+        rest = np.setdiff1d(np.arange(len(places)), own)
+        return joined_words([(rest, picked(found, places[rest])), (own, picked(after, at))], len(places))
+
+    def _masked(self, part: int, places: Any) -> tuple[Any, Any, Any]:
+        """Which of these places personal data was masked at, by their number, where in the file, and the file."""
+        import numpy as np
+
+        if not self.masks[part]:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), None
+        masked = read(self.folder / self.masks[part])
+        _, own, at = np.intersect1d(places, masked["place"].to_numpy(), return_indices=True)
+        return own, at, masked
+
+    def _alive(self, part: int) -> Any:
+        """Places of a part's rows that no rule of their own drops."""
+        from volant.modalities.cleaning import alive
+
+        return alive(self.parts[part].rows, self.alone[part])
+
+    def _changed(self, part: int, kept: Any) -> Any:
+        """The rows of a part, with the texts that changed before personal data was looked for."""
+        import numpy as np
+        import pyarrow as pa
+
+        from volant.modalities.cleaning import placed
+        from volant.modalities.record_columns import put_columns
+
+        table = placed(self.parts[part].read(), self.how)
+        changed = read(self.folder / f"{part:06}.changed")
+        stays = np.isin(changed["place"].to_numpy(), kept)
+        changed = changed if stays.all() else changed.filter(pa.array(stays))
+        return put_columns(table, changed["place"].to_numpy(), changed.drop_columns(["place"]))
+
+    def _judged(self, part: int) -> tuple[Any, dict[int, str], str]:
+        """What was found of a part, what drops its rows, and the file of those in which something was masked."""
+        import numpy as np
+
+        from volant.modalities.cleaning import alive, decided
 
         self.run.check_stop()
-        return judged(self.parts[part].read(), self.how)
+        file = self.folder / f"{part:06}.found"
+        if not file.exists():
+            self._tag(part)
+        found = read(file)
+        told = found["drop"].to_pylist()
+        drops = {at: drop for at, drop in enumerate(told) if drop}
+        figure_NF = np.memmap(self.folder / f"{part:06}.figures", np.int64, "r").reshape(len(told), -1)
+        plain = alive(len(told), drops, np.asarray(found["plain"]))
+        drops |= decided(figure_NF, plain, self.how.rules)
+        mask = ""
+        self.alone[part] = drops
+        if self.how.personal != "keep":
+            mask, why = self._mask(part, alive(len(told), drops))
+            drops |= why
+        return found, drops, mask
+
+    def _tag(self, part: int) -> None:
+        from volant.modalities.cleaning import tagged
+
+        keep(self.folder, part, tagged(self.parts[part].read(), self.how))
+
+    def _mask(self, part: int, kept: Any) -> tuple[str, dict[int, str]]:
+        """Look for personal data in the rows that are left; the file of what was masked, and what drops them."""
+        import json
+
+        from volant.modalities.cleaning import masked
+
+        name = f"{part:06}-{_key(kept.tobytes(), self.how.personal)}"
+        file = self.folder / f"{name}.masked"
+        why = self.folder / f"{name}.why"
+        if not why.exists():
+            found = masked(self._changed(part, kept), kept, self.how)
+            write(file, masked_rows(found))
+            partial = why.with_suffix(".part")
+            partial.write_text(json.dumps(sorted(found.drop.items())))
+            partial.rename(why)
+        return file.name, dict(json.loads(why.read_text()))
+
+    def _named(self, part: int, found: Any, drops: dict[int, str], mask: str) -> tuple[Any, Any]:
+        """Ids and keys of a part's records as they leave."""
+        import numpy as np
+        import pyarrow as pa
+
+        from volant.modalities.cleaning import alive
+        from volant.modalities.record_columns import put_columns
+
+        key_N2 = np.stack([found["key_a"].to_numpy(), found["key_b"].to_numpy()], axis=1)
+        kept = alive(len(key_N2), drops)
+        changed = read(self.folder / f"{part:06}.changed").select(["place", "id"])
+        stays = np.isin(changed["place"].to_numpy(), kept)
+        changed = changed.filter(pa.array(stays))
+        names = put_columns(found.select(["id"]), changed["place"].to_numpy(), changed.select(["id"]))
+        if mask:
+            masked = read(self.folder / mask)
+            places = masked["place"].to_numpy()
+            names = put_columns(names, places, masked.select(["id"]))
+            key_N2[places] = np.stack([masked["key_a"].to_numpy(), masked["key_b"].to_numpy()], axis=1)
+        return names["id"].combine_chunks(), key_N2
+
+
+def _key(*given: Any) -> str:
+    """Of what the files of a run depend on."""
+    return sha256(repr(given).encode()).hexdigest()[:16]
 
 
 def in_order(run: Run, function: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
@@ -148,47 +264,3 @@ def in_order(run: Run, function: Callable[[Given], Made], given: Iterable[Given]
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _keep(folder: Path, part: int, found: Any) -> None:
-    """Write what was found; the file `.found` comes last, so that it stands for all three."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    table = found.table
-    origin = pc.struct_field(table["source"], "origin")
-    feedback = pc.equal(origin, "feedback")
-    kind = pc.index_in(table["shape"], pa.array(["", "media", "row"])).fill_null(_TEXT)
-    right = pc.if_else(feedback, 3, pc.index_in(table["split"], pa.array(list(_RIGHT))))
-    columns = {
-        "id": table["id"],
-        "drop": pa.array([found.drop.get(at, "") for at in range(table.num_rows)], pa.string()),
-        "key_a": pa.array(np.ascontiguousarray(found.key_N2[:, 0])),
-        "key_b": pa.array(np.ascontiguousarray(found.key_N2[:, 1])),
-        "right": right.cast(pa.uint8()),
-        "kind": kind.cast(pa.uint8()),
-        "client": pc.if_else(feedback, table["group"], None),
-        "generated": pc.equal(origin, "generated"),
-    }
-    places = np.array(sorted(found.changed), np.int64)
-    changed = table.take(pa.array(places)).append_column("place", pa.array(places))
-    found.mark_NP.tofile(folder / f"{part:06}.marks")
-    _write(folder / f"{part:06}.changed", changed)
-    _write(folder / f"{part:06}.found", pa.table(columns))
-
-
-def _write(file: Path, table: Any) -> None:
-    import pyarrow as pa
-
-    partial = file.with_name(f"{file.name}.part")
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
-        out.write_table(table)
-    partial.rename(file)
-
-
-def _read(file: Path) -> Any:
-    import pyarrow as pa
-
-    with pa.OSFile(str(file), "rb") as source:
-        return pa.ipc.open_file(source).read_all()

@@ -7,7 +7,7 @@ the samples and one score a set (the share of its items that were found), which 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,10 +71,19 @@ class Shared:
 
 
 def look(sets: Sequence[EvaluationSet], texts: Any) -> list[Shared]:
-    """What an Arrow array of texts shares with the sets; changes nothing, so that several threads may look."""
+    """What an Arrow array of texts shares with the sets; see `look_at`."""
     from volant.modalities.text_features import likeness
 
-    words = likeness(texts).words
+    return look_at(sets, likeness(texts).words, lambda number: str(texts[number]))
+
+
+def look_at(sets: Sequence[EvaluationSet], words: Any, text_of: Callable[[int], str]) -> list[Shared]:
+    """What texts share with the sets; changes nothing, so that several threads may look.
+
+    Args:
+        words: of likeness, of all texts.
+        text_of: gives a text by its number; only those that share something are asked for.
+    """
     found: list[Shared] = []
     for number, one in enumerate(sets):
         leaking: set[int] = set()
@@ -82,7 +91,7 @@ def look(sets: Sequence[EvaluationSet], texts: Any) -> list[Shared]:
         for leak in sorted(leaks, key=lambda leak: (leak.text, -leak.longest, leak.guarded)):
             new = leak.text not in leaking
             leaking.add(leak.text)
-            found.append(Shared(number, leak, leak.words(texts[leak.text].as_py())[:200] if new else ""))
+            found.append(Shared(number, leak, leak.words(text_of(leak.text))[:200] if new else ""))
     return found
 
 

@@ -28,7 +28,7 @@ from volant.core.sample import SPLITS
 from volant.stages.collect._clean_alike import drop_equal, drop_near
 from volant.stages.collect._clean_rows import Rows, in_order
 from volant.stages.collect._data_page import data_page
-from volant.stages.collect._guard import EvaluationSet, Shared, evaluation_set, look, report, told
+from volant.stages.collect._guard import EvaluationSet, Shared, evaluation_set, look_at, report, told
 from volant.stages.collect._sketched import keep_sketches
 
 
@@ -182,8 +182,13 @@ def _looked(rows: Rows, part: int, sets: Sequence[EvaluationSet], places: Any) -
     from volant.modalities.text_arrays import text_array
 
     table = rows.table(part)
-    found = look(sets, text_array(table.take(places))) if sets and len(places) else []
-    return table, places, found
+    if not sets or not len(places):
+        return table, places, []
+
+    def text_of(number: int) -> str:
+        return str(text_array(table.slice(int(places[number]), 1))[0])
+
+    return table, places, look_at(sets, rows.words(part, places), text_of)
 
 
 def _drop_leaks(
