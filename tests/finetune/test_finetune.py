@@ -320,3 +320,11 @@ def test_fewer_examples_than_a_step_takes_is_said(model, tmp_path):
     run = make_run(tmp_path)
     lora(run, model, dataset(tmp_path / "d", pairs(3, "train")), steps=1)
     assert any("there are 3 examples, fewer than the 16 of a step" in line for line in run.watcher.lines)
+
+
+def test_packed_examples_are_learnt_as_well(model, data, tmp_path):
+    run = make_run(tmp_path)
+    tuned = lora(run, model, data, steps=30, lr=0.01, pack=True)
+    change = next(s for s in run.watcher.scores if s.name == "bits_per_byte_change")
+    assert change.high < 0 and tuned.about.extra["steps"] == 30
+    assert any(line.startswith("packed: 16 examples of a step lie in ") for line in run.watcher.lines)

@@ -1,4 +1,4 @@
-"""Documents packed into one window do not see each other; blocks computed twice leave the same gradient."""
+"""Documents and examples packed into one row do not see each other; blocks computed twice leave the same gradient."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from volant.core.errors import MachineError
 from volant.core.run import Run
 from volant.core.spaces import Encoded, Tokens
-from volant.nets import memory
-from volant.nets.batches import Batch, Mixed, Packed
+from volant.nets import masked, memory
+from volant.nets.batches import Batch, Mixed, Packed, Padded
+from volant.nets.packing import Together
 from volant.nets.transformer import family, token_loss
 
 SPACE = Tokens(vocab=61, length=32)
@@ -58,6 +59,60 @@ def test_a_document_begins_with_the_end_mark_before_it():
     assert list(batches._owner[:11]) == [0] * 9 + [1] * 2  # nine ids, their end mark, the first of the next
     mixed = Mixed([batches, Packed([Encoded([5] * 90, [True] * 90)], length=16, rows=2, seed=0)]).batch(0)
     assert mixed.document.shape == mixed.ids.shape and mixed.rows(4, 6).document.unique().numel() == 1
+
+
+def short(count=24, longest=30):
+    draw = torch.Generator().manual_seed(8)
+    lengths = torch.randint(4, longest, (count,), generator=draw).tolist()
+    rows = [torch.randint(1, 61, (n,), generator=draw).tolist() for n in lengths]
+    return [Encoded(ids, [i >= len(ids) // 2 for i in range(len(ids))]) for ids in rows]
+
+
+def test_examples_in_one_row_have_the_loss_and_gradient_of_rows_of_their_own():
+    net, examples = net_of(), short()
+    asked = {"length": 32, "rows": 8, "seed": 0, "pad": 0}
+    together, alone = Together(examples, **asked), Padded(examples, **asked)
+    for step in range(together.steps):
+        packed = together.batch(step)
+        padded = alone.collate([examples[i] for i in together._order[1][step]])
+        assert packed.size < padded.size and packed.counted == padded.counted and packed.tokens == padded.tokens
+        found, wanted = gradients(net, packed), gradients(net, padded)
+        assert torch.allclose(found[0], wanted[0], rtol=1e-5)
+        assert all(torch.allclose(found[1][n], wanted[1][n], rtol=1e-3, atol=1e-5) for n in found[1])
+    for left_out in ({"document": None}, {"place": None, "document": None}):  # the test sees what keeps them apart
+        blurred = token_loss(net, dataclasses.replace(packed, **left_out))[0]
+        assert not torch.allclose(blurred, found[0], rtol=1e-4)
+
+
+def test_each_example_is_packed_once_a_pass_and_whole():
+    examples = short(21)
+    together = Together(examples, length=32, rows=6, seed=1, pad=99)
+    found = []
+    for step in range(together.steps):
+        batch = together.batch(step)
+        assert all(torch.equal(a.place, b.place) for a, b in [(batch.rows(0, 1), batch.rows(0, 1).to("cpu"))])
+        for row in range(batch.size):
+            kept = batch.ids[row][batch.document[row] >= 0].tolist()
+            starts = [i for i, place in enumerate(batch.place[row].tolist()[: len(kept)]) if place == 0]
+            found += [kept[a:b] for a, b in zip(starts, [*starts[1:], len(kept)], strict=True)]
+    assert sorted(found) == sorted(e.ids for e in examples)
+
+
+def test_a_masked_network_fills_a_document_from_itself_alone():
+    net = masked.family.build(SPACE, seed=3, depth=2).train()
+    documents = [[*range(1, 9), 0], [*range(20, 30), 0], [*range(40, 50), 0]]
+    batch = Packed([Encoded(d, [True] * len(d)) for d in documents], length=29, rows=1, seed=0, both_ways=True).batch(0)
+    assert batch.document[0].tolist() == [0] * 9 + [1] * 11 + [2] * 9
+    hidden = torch.zeros_like(batch.mask)
+    hidden[0, 12] = hidden[0, 19] = True  # in the second document; the last of them is its end mark
+    changed = batch.ids.clone()
+    changed[0, :9], changed[0, 20:] = (changed[0, :9] + 7) % 61, (changed[0, 20:] + 7) % 61
+    for apart, equal in ((batch.document, True), (None, False)):
+        both = [
+            masked.hidden_loss(net, dataclasses.replace(batch, ids=ids, document=apart), hidden)[0].detach()
+            for ids in (batch.ids, changed)
+        ]
+        assert torch.allclose(both[0], both[1], rtol=1e-6) is equal
 
 
 def test_blocks_computed_again_leave_the_same_gradient_and_keep_less():

@@ -29,12 +29,14 @@ class Batch:
         mask: bool [B, L]; True where the id is a target of the loss (position 0 never counts).
         real: bool [B, L]; False on padding; None where there is none.
         document: int32 [B, L]; ids see only those of their own document. None where each row is one.
+        place: int64 [B, L]; position of each id in its document. None where it is the one in the row.
     """
 
     ids: torch.Tensor
     mask: torch.Tensor
     real: torch.Tensor | None = None
     document: torch.Tensor | None = None
+    place: torch.Tensor | None = None
     unit = "tokens"
 
     @property
@@ -63,13 +65,15 @@ class Batch:
             return self
         real = None if self.real is None else self.real.to(device)
         document = None if self.document is None else self.document.to(device)
-        return Batch(self.ids.to(device), self.mask.to(device), real, document)
+        place = None if self.place is None else self.place.to(device)
+        return Batch(self.ids.to(device), self.mask.to(device), real, document, place)
 
     def rows(self, start: int, stop: int) -> Batch:
         """Some of the rows; for gradient accumulation."""
         real = None if self.real is None else self.real[start:stop]
         document = None if self.document is None else self.document[start:stop]
-        return Batch(self.ids[start:stop], self.mask[start:stop], real, document)
+        place = None if self.place is None else self.place[start:stop]
+        return Batch(self.ids[start:stop], self.mask[start:stop], real, document, place)
 
 
 class Step(Protocol):
@@ -113,18 +117,22 @@ class Packed:
     """Running text: documents end to end in one row of tokens, cut into windows of `length`.
 
     Documents do not see each other. Each one begins with the last id of the one before, its end mark, which is what
-    the first id of a text is predicted from when a text is scored or written alone.
+    the first id of a text is predicted from when a text is scored or written alone; with `both_ways`, where nothing is
+    predicted from what is before it alone, each has its own end mark instead.
     Each pass shuffles the windows and shifts where they are cut, so that no token is always first
     in its window. Nothing is padded and nothing is dropped but a last piece shorter than a window.
     """
 
-    def __init__(self, documents: Sequence[Encoded], *, length: int, rows: int, seed: int) -> None:
+    def __init__(
+        self, documents: Sequence[Encoded], *, length: int, rows: int, seed: int, both_ways: bool = False
+    ) -> None:
         flat = np.fromiter((i for d in documents for i in d.ids), dtype=np.int32)
         if flat.size < length + 1:
             what = f"the text has {flat.size} tokens; one window needs {length + 1}"
             raise DataError(what, fix="Add more text or choose a shorter `context`.")
         owner = np.repeat(np.arange(len(documents), dtype=np.int32), [len(d.ids) for d in documents])
-        owner[:-1] = owner[1:]
+        if not both_ways:
+            owner[:-1] = owner[1:]
         self._ids, self._owner, self._length, self._seed = flat, owner, length, seed
         windows = (flat.size - 1) // length
         self._rows = min(rows, windows)

@@ -25,7 +25,7 @@ from volant.core.errors import ArtifactError, SettingError
 from volant.core.spaces import Space, Tokens
 from volant.nets.batches import Batch
 from volant.nets.draws import seeds_of, uniforms
-from volant.nets.transformer import as_batch, check_files, quiet, save_whole, size_of
+from volant.nets.transformer import as_batch, check_files, quiet, save_whole, seen_by, size_of
 
 SHARE = 0.3  # of a row's ids, on average, while it is learnt: twice BERT's, as ModernBERT has it
 _TAILS = 0.1  # of the rows hide all behind a random place, so that it can continue a text as well
@@ -205,8 +205,7 @@ def hidden_loss(net: Any, batch: Batch, hidden_BL: torch.Tensor) -> tuple[torch.
     """
     hidden_BL = hidden_BL.to(batch.ids.device)
     seen_BL = batch.ids.masked_fill(hidden_BL, mask_id(net))
-    attention_BL = None if batch.real is None else batch.real.long()
-    state_BLD = net.model(input_ids=seen_BL, attention_mask=attention_BL).last_hidden_state
+    state_BLD = net.model(input_ids=seen_BL, attention_mask=seen_by(batch, both_ways=True)).last_hidden_state
     # Only hidden positions reach the output head, which is most of the cost with a large vocabulary.
     logits_NV = net.decoder(net.head(state_BLD[hidden_BL]))
     return F.cross_entropy(logits_NV.float(), batch.ids[hidden_BL], reduction="sum"), int(hidden_BL.sum())

@@ -287,9 +287,11 @@ def token_loss(net: Any, batch: Batch, *, seen_BL: torch.Tensor | None = None) -
     targets_N = batch.ids[:, 1:][counted_BL]
     plain = getattr(net, "get_base_model", lambda: net)()
     if getattr(plain.config, "model_type", "") not in _PLAIN_HEADS:
-        logits_BLV = net(input_ids=seen_BL, attention_mask=seen_by(batch), use_cache=False).logits
+        logits_BLV = net(
+            input_ids=seen_BL, attention_mask=seen_by(batch), position_ids=batch.place, use_cache=False
+        ).logits
         return F.cross_entropy(logits_BLV[:, :-1][counted_BL].float(), targets_N, reduction="sum"), count
-    reply = plain.model(input_ids=seen_BL, attention_mask=seen_by(batch), use_cache=False)
+    reply = plain.model(input_ids=seen_BL, attention_mask=seen_by(batch), position_ids=batch.place, use_cache=False)
     hidden_ND = reply.last_hidden_state[:, :-1][counted_BL]
     piece = max(64, _LOGITS_BYTES // (4 * plain.config.vocab_size))
     if hidden_ND.size(0) <= piece:
@@ -313,15 +315,25 @@ def as_batch(batch: Any) -> Batch:
     return Batch(ids_BL.long(), torch.ones_like(ids_BL, dtype=torch.bool))
 
 
-def seen_by(batch: Batch) -> torch.Tensor | None:
-    """The attention mask that transformers takes: padding [B, L], or what sees what [B, 1, L, L] across documents."""
+def packs(net: Any) -> bool:
+    """Whether several examples may lie in one row: where it is known that masks and positions are heeded."""
+    return getattr(getattr(net, "config", None), "model_type", "") in _PLAIN_HEADS
+
+
+def seen_by(batch: Batch, *, both_ways: bool = False) -> torch.Tensor | None:
+    """The attention mask that transformers takes: padding [B, L], or what sees what [B, 1, L, L] across documents.
+
+    Args:
+        batch: whose ids read each other.
+        both_ways: they see what comes behind them as well.
+    """
     if batch.document is None:
         return None if batch.real is None else batch.real.long()
     same_BLL = batch.document[:, :, None] == batch.document[:, None, :]
     if batch.real is not None:
         itself_LL = torch.eye(batch.width, dtype=torch.bool, device=same_BLL.device)
         same_BLL = same_BLL & (batch.real[:, None, :] | itself_LL)
-    return same_BLL.tril()[:, None]
+    return (same_BLL if both_ways else same_BLL.tril())[:, None]
 
 
 @torch.no_grad()

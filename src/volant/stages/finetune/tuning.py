@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from volant.core import Dataset, Model, Run, Sample
 from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.protocols import Codec
+from volant.core.spaces import Encoded
 
 if TYPE_CHECKING:
     from volant.nets.batches import Padded
@@ -34,6 +35,7 @@ class Budget:
     context: int
     patience: int
     weight_decay: float = 0.0
+    pack: bool = False
 
 
 @dataclass
@@ -93,7 +95,6 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
         DataError: there are no answers, or none is left for the loss to count.
     """
     from volant.engines.torch import TorchSession
-    from volant.nets.batches import Padded
     from volant.scorers.measure import bits_per_byte
 
     train = _tasks(data, "train")
@@ -107,10 +108,7 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
     length = min(budget.context, most) if budget.context else min(most, 1024)
     pad = int(getattr(codec, "pad_id", 0))
     encoded = [codec.encode(sample) for sample in train]
-    try:
-        batches = Padded(encoded, length=length, rows=budget.rows, seed=run.seed, pad=pad)
-    except DataError as error:
-        raise error.at(run.step) from error
+    batches = _batches(run, net, encoded, budget, length, pad)
     cut = sum(len(e.ids) > length for e in encoded)
     if len(encoded) < budget.rows:
         run.say(
@@ -130,6 +128,30 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
     before = bits_per_byte(TorchSession(net, codec), measured) if measured else []
     known = _known(run, retain, TorchSession(net, codec)) if retain is not None else ([], [])
     return Tuning(run, codec, budget, batches, looks, measured, before, known)
+
+
+def _batches(run: Run, net: Any, encoded: Sequence[Encoded], budget: Budget, length: int, pad: int) -> Padded:
+    """The examples as steps: in rows of their own, or several in one.
+
+    Raises:
+        DataError: nothing is left for the loss to count.
+    """
+    from volant.nets.batches import Padded
+    from volant.nets.packing import Together
+    from volant.nets.transformer import packs
+
+    pack = budget.pack and packs(net)
+    if budget.pack and not pack:
+        kind = getattr(net.config, "model_type", "unknown")
+        run.say(f"examples are not packed: of a network of type {kind!r} it is not known that it keeps them apart")
+    try:
+        made = (Together if pack else Padded)(encoded, length=length, rows=budget.rows, seed=run.seed, pad=pad)
+    except DataError as error:
+        raise error.at(run.step) from error
+    if pack:
+        first = made.batch(0)
+        run.say(f"packed: {budget.rows} examples of a step lie in {first.size} rows of {first.width} tokens at first")
+    return made
 
 
 _MARKERS = ("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|eot_id|>", "[INST]", "[/INST]", "<start_of_turn>")

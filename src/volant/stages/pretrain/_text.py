@@ -62,8 +62,18 @@ def packed(
     context: int,
     rows: int,
     share: float,
+    both_ways: bool = False,
 ) -> Batches:
-    """Texts and tasks, shuffled, packed and mixed; only as many are encoded as the budget can use."""
+    """Texts and tasks, shuffled, packed and mixed; only as many are encoded as the budget can use.
+
+    Args:
+        run, codec: of the training.
+        texts, tasks: samples.
+        tokens: the budget.
+        context, rows: of a step.
+        share: of the tasks in the tokens.
+        both_ways: the network reads in both directions.
+    """
     from volant.nets.batches import Mixed, Packed
 
     kinds = [(texts, 1 - share, 0), (tasks, share, 1)] if texts and tasks else [(texts or tasks, 1.0, 0)]
@@ -73,8 +83,9 @@ def packed(
             continue
         # A hundred windows more than the budget, so that a last piece that is cut off does not cause a repeat.
         documents = list(_encoded(codec, samples, int(tokens * part) + 100 * context, seed=run.seed + salt))
+        many = max(1, round(rows * part))
         try:
-            windows = Packed(documents, length=context, rows=max(1, round(rows * part)), seed=run.seed + salt)
+            windows = Packed(documents, length=context, rows=many, seed=run.seed + salt, both_ways=both_ways)
         except DataError as error:
             if len(kinds) == 1:
                 raise error.at(run.step) from error

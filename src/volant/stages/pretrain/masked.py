@@ -65,7 +65,9 @@ def masked(
     codec = open_modality(run.modality).codec([*texts, *tasks], vocab=vocab, length=context)
     size = size_of(depth)
     rows = max(1, (batch_tokens or size.batch_tokens) // context)
-    batches = packed(run, codec, texts, tasks, tokens=tokens, context=context, rows=rows, share=task_share)
+    batches = packed(
+        run, codec, texts, tasks, tokens=tokens, context=context, rows=rows, share=task_share, both_ways=True
+    )
     net = family.build(codec.space, seed=run.seed, depth=depth, eos=getattr(codec, "eos_id", None)).to(run.device)
     recipe = recipe_of(
         size, tokens=tokens, step_tokens=rows * context, rate=rate, looks=looks, patience=patience,
