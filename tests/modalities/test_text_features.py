@@ -83,6 +83,11 @@ def test_every_character_is_what_python_says():
     check([f"one two three{letter}\nfour" for letter in letters], "whitespace-1")
 
 
+def test_the_tables_leave_out_no_letter():
+    beyond = "".join(map(chr, range(0x34000, 0x110000)))
+    assert not any(map(str.isalnum, beyond)) and not any(map(str.isspace, beyond)) and beyond.lower() == beyond
+
+
 def test_slices_nulls_and_nothing():
     texts = ["one two", None, "three four five", "six"]
     whole, part = features(strings(texts)), features(strings(texts).slice(1, 2))

@@ -106,11 +106,11 @@ class Sample(BaseModel):
         return "\n".join(part for part in (self.condition, self.content, self.target, self.rejected) if part)
 
 
-def sample_id(*parts: str | bytes | memoryview) -> str:
+def sample_id(*parts: str | bytes) -> str:
     """A stable id from what the sample says (sha256, first 20 hex digits): the same text, the same id."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()[:20]

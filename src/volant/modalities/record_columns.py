@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from volant.core.sample import CONTENT_SHAPES, sample_id
+from volant.core.sample import CONTENT_SHAPES
 from volant.modalities.text_features import Likeness, likeness
 from volant.modalities.words import mixed
 
@@ -99,10 +99,15 @@ def put_columns(table: pa.Table, places: Places, columns: pa.Table) -> pa.Table:
 
 
 def _names(texts: pa.LargeStringArray) -> list[str]:
-    """The `sample_id` of each as a plain text, without making a string of it."""
+    """The `sample_id` of each as a plain text, without making a string of it; its parts are hashed as one."""
     ends = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1].tolist()
     data = memoryview(texts.buffers()[2] or b"")
-    return [sample_id("text", "", data[first:last], "", "") for first, last in pairwise(ends)]
+    none = (0).to_bytes(8, "little")
+    head = (4).to_bytes(8, "little") + b"text" + none
+    return [
+        sha256(b"".join((head, (last - first).to_bytes(8, "little"), data[first:last], none, none))).hexdigest()[:20]
+        for first, last in pairwise(ends)
+    ]
 
 
 def _more(attrs: str, more: Mapping[str, Any]) -> str:

