@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import math
 
 import pytest
 import torch
@@ -32,6 +33,19 @@ def test_orthogonalise_pulls_singular_values_to_one_and_keeps_directions(shape, 
     u, _, v = torch.linalg.svd(update, full_matrices=False)
     # Against the exact polar factor: the same directions.
     assert torch.nn.functional.cosine_similarity((u @ v).flatten(1), result.flatten(1)).min() > 0.95
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 96), (2, 200, 40)])
+@pytest.mark.parametrize("least", [1.0, 1e-5])
+def test_a_long_matrix_iterated_by_its_small_square_comes_to_the_same(shape, least):
+    """Also where nearly all of the update lies in one direction, as late in a training."""
+    torch.manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    update = u @ torch.diag(torch.logspace(0, math.log10(least), min(shape[1:]))) @ v
+    long = update if shape[2] > shape[1] else update.mT
+    plain = optim._by_itself(long / (long.norm(dim=(-2, -1), keepdim=True) + 1e-7), 5)
+    result = optim.orthogonalise(update, bf16=False)
+    torch.testing.assert_close(result if shape[2] > shape[1] else result.mT, plain, atol=2e-4, rtol=0)
 
 
 def test_matrices_of_blocks_go_to_muon_and_tables_to_adamw():

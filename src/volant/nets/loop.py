@@ -32,7 +32,7 @@ Loss: TypeAlias = Callable[[Any, Any], tuple[torch.Tensor, int]]
 """(network, batch) to (summed loss, count), so that pieces of a batch add up to the whole."""
 
 _ROLL_BACKS = 3
-_BATCHES = 3  # what a step reads, by number: a checkpoint of another one is not carried on from
+_BATCHES = 4  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
 
 
 def train(

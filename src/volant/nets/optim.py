@@ -38,16 +38,36 @@ def wsd(step: int, steps: int, *, warmup: int, decay: int) -> float:
 @torch.no_grad()
 def orthogonalise(update_NRC: torch.Tensor, *, bf16: bool, rounds: int = 5) -> torch.Tensor:
     """Each matrix of the stack with its singular values pulled towards 1, by a quintic Newton-Schulz iteration."""
-    a, b, c = _NEWTON_SCHULZ
     x = update_NRC.to(torch.bfloat16 if bf16 else torch.float32)
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(rounds):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    # Of a long matrix only the small square is iterated; that needs float32, where squaring loses nothing that counts.
+    x = _by_gram(x, rounds) if x.size(-1) >= 2 * x.size(-2) and not bf16 else _by_itself(x, rounds)
     result: torch.Tensor = (x.mT if tall else x).to(update_NRC.dtype)
     return result
+
+
+def _by_itself(x_NRC: torch.Tensor, rounds: int) -> torch.Tensor:
+    a, b, c = _NEWTON_SCHULZ
+    for _ in range(rounds):
+        gram = x_NRC @ x_NRC.mT
+        x_NRC = a * x_NRC + (b * gram + c * (gram @ gram)) @ x_NRC
+    return x_NRC
+
+
+def _by_gram(x_NRC: torch.Tensor, rounds: int) -> torch.Tensor:
+    """The same through products of R x R alone: each round is a polynomial of the Gram matrix, and these commute."""
+    a, b, c = _NEWTON_SCHULZ
+    gram_NRR = x_NRC @ x_NRC.mT
+    whole_NRR: torch.Tensor | None = None
+    for number in range(rounds):
+        factor_NRR = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c)
+        factor_NRR.diagonal(dim1=-2, dim2=-1).add_(a)
+        if number < rounds - 1:
+            gram_NRR = factor_NRR @ (gram_NRR @ factor_NRR)
+        whole_NRR = factor_NRR if whole_NRR is None else factor_NRR @ whole_NRR
+    return x_NRC if whole_NRR is None else whole_NRR @ x_NRC
 
 
 class Muon(torch.optim.Optimizer):
