@@ -1,6 +1,6 @@
 """What LoRA and QLoRA lose against full fine-tuning on the example: bits per byte of the validation docstrings.
 
-    python bench/tune_quality.py [--seeds 3] [--tokens 300000] [--epochs 6] [--out bench/tune_quality.json]
+    python bench/tune_quality.py [--seeds 3] [--depth 4] [--tokens 300000] [--epochs 6] [--out bench/tune_quality.json]
 
 The example's own way: a base from scratch on the text of the standard library, then its pairs. One base, three seeds of
 tuning, each method with its default settings, one thread. The bar: the mean over the seeds at most 2 % above full's.
@@ -37,6 +37,7 @@ def main() -> None:
     """All ways, seed after seed, and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=300_000)
     parser.add_argument("--epochs", type=float, default=6.0)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
@@ -48,7 +49,7 @@ def main() -> None:
         pairs = project.step("pairs").run(collect.clean, functions)
         library = project.step("library").run(collect.python_sources, what="text", modules=150)
         text = project.step("text").run(collect.clean, library, guard=functions)
-        base = project.step("base").run(pretrain.transformer, text, tokens=asked.tokens)
+        base = project.step("base").run(pretrain.transformer, text, depth=asked.depth, tokens=asked.tokens)
         held = list(rows(pairs, "validation"))
         before = bits_per_byte(open_model(base), held)
         print(f"base: {mean(before):.4f} bits a byte of {len(held)} validation answers", flush=True)
