@@ -33,7 +33,10 @@ OTHERS: dict[str, dict[str, Any]] = {
 ASKED = {"flow": ("the left side, lit", "right", "lit left", ""), "vae": ("left", "right", "")}
 
 
-@pytest.fixture(scope="module", params=list(SIZES))
+SLOW = pytest.mark.slow  # exporting a U-Net or a transformer takes torch long
+
+
+@pytest.fixture(scope="module", params=[pytest.param("flow", marks=SLOW), "vae"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Dataset]:
     folder = tmp_path_factory.mktemp("made")
     samples = pictures(caption="the {} side, lit" if request.param == "flow" else "{}")
@@ -66,7 +69,7 @@ def test_it_draws_what_torch_draws_and_repeats(made: tuple[Model, Dataset], tmp_
     assert b"site-packages" not in content and b"volant/nets" not in content
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ["gan", pytest.param("dit", marks=SLOW)])
 def test_so_do_the_other_networks(name: str, tmp_path: Path) -> None:
     model = content_model(tmp_path, "flow" if name == "dit" else name, steps=3, **OTHERS[name])
     run = run_in(tmp_path / "run")

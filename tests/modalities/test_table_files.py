@@ -307,6 +307,7 @@ def test_a_name_without_a_reader_says_what_is_read(tmp_path):
     assert ".gz" in refusal.reason
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_categories_are_refused_by_name_in_bounded_memory(csv):
     with csv.open("w") as file:
         file.write("row,city\n")

@@ -38,13 +38,13 @@ def check(texts, kind):
         assert got == expected, (text, {n: (got[n], expected[n]) for n in got if got[n] != expected[n]})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=6), st.sampled_from(KINDS))
 def test_features_of_any_text_are_the_reference(texts, kind):
     check(texts, kind)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(TEXTS, st.booleans())
 def test_the_trimmed_text_is_the_reference(text, punctuation):
     kept, went = trimmed(strings([text]), punctuation=punctuation)

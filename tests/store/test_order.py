@@ -28,8 +28,8 @@ def test_a_step_gives_the_same_record_whatever_was_asked_before():
 
 def test_orders_are_even():
     """Every order of four comes up as often as chance has it (chi-square of 23 degrees: 99.9 % lie below 49.7)."""
-    found = Counter(tuple(Order(4, seed).at(range(4)).tolist()) for seed in range(4800))
-    assert len(found) == 24 and sum((n - 200) ** 2 / 200 for n in found.values()) < 49.7
+    found = Counter(tuple(Order(4, seed).at(range(4)).tolist()) for seed in range(1200))
+    assert len(found) == 24 and sum((n - 50) ** 2 / 50 for n in found.values()) < 49.7
     drawn = Order(100_000, 1).at(np.arange(100_000))
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.01
 

@@ -19,7 +19,7 @@ import json
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class CodeReader:
         known = self._known.get(str(path))
         if known and known["mark"] == mark:
             return FileFacts(**known["facts"])
-        facts = read_facts(path.read_text(encoding="utf-8"))
+        facts = _read_once(path, *mark)
         self._known[str(path)] = {"mark": mark, "facts": vars(facts)}
         self._changed = True
         return facts
@@ -115,6 +115,12 @@ class CodeReader:
             self._changed = False
 
 
+@lru_cache(maxsize=4096)
+def _read_once(path: Path, size: int, mtime: int) -> FileFacts:
+    """The facts of one file; a second store in the same process does not read it again."""
+    return read_facts(path.read_text(encoding="utf-8"))
+
+
 def read_facts(source: str) -> FileFacts:
     """The facts of one source text; docstrings and comments do not count."""
     tree = ast.parse(source)
@@ -122,8 +128,16 @@ def read_facts(source: str) -> FileFacts:
     goal: set[str] = set()
     reads: set[str] = set()
     version = ""
-    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    told: set[ast.expr] = set()  # a `goal` whose field is read; a tree is walked from the outside in
     for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Attribute) and node.value.attr == "goal":
+                goal.add(node.attr)
+                told.add(node.value)
+            if node.attr == "goal" and node not in told:
+                goal.add("*")
+            if node.attr in ("spec_steps", "remembered", "forgotten"):
+                reads.add(node.attr)
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
@@ -132,11 +146,6 @@ def read_facts(source: str) -> FileFacts:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(getattr(t, "id", "") in ("version", "VERSION") for t in targets) and node.value is not None:
                 version += ast.unparse(node.value) + ";"
-        elif isinstance(node, ast.Attribute) and node.attr == "goal":
-            above = parents.get(node)
-            goal.add(above.attr if isinstance(above, ast.Attribute) else "*")
-        elif isinstance(node, ast.Attribute) and node.attr in ("spec_steps", "remembered", "forgotten"):
-            reads.add(node.attr)
         _drop_docstring(node)
     packages = {name.split(".")[0] for name in imports} - set(sys.stdlib_module_names) - {"volant"} - _optional(tree)
     imports = {name for name in imports if name.startswith(tuple(f"volant.{part}" for part in PARTS))}
