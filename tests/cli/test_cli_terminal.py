@@ -31,6 +31,20 @@ def test_plain_lines_are_at_most_one_per_time() -> None:
     assert "left" in line
 
 
+def test_a_bar_without_an_end_names_none() -> None:
+    stream = io.StringIO()
+    plain = terminal.Plain(stream, every=3600)
+    bar = plain.bar("rows", "reading files", 0, "bytes")
+    bar.advance(7090)
+    plain.close_bar(bar)
+    assert "7,090 bytes" in stream.getvalue() and "/0" not in stream.getvalue()
+    live = terminal.Live(Console(file=stream, force_terminal=True, width=120))
+    shown = live.bar("rows", "reading files", 0, "bytes")
+    shown.advance(7090)
+    live.close_bar(shown)
+    assert "7090/?" in stream.getvalue()
+
+
 def test_plain_lines_come_while_it_works() -> None:
     stream = io.StringIO()
     plain = terminal.Plain(stream, every=0)

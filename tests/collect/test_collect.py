@@ -387,6 +387,10 @@ def test_another_dataset_guards_without_adding_records(tmp_path):
     result = collect.clean(run_in(tmp_path, "clean"), data, guard=guard)
     assert [s.drop.split(":")[0] for s in store.dropped(result)] == ["leakage"]
     assert held.id not in {s.id for s in store.rows(result)}
+    empty = made(tmp_path, [held.model_copy(update={"split": "train"})], "nothing-held-out")
+    result = collect.clean(run_in(tmp_path, "said"), data, guard=empty)
+    sets = json.loads((result.path / "leakage.json").read_text())["sets"]
+    assert [(one["name"], one["items"] > 0) for one in sets] == [("test", True), ("validation", True), ("guard", False)]
 
 
 def test_cleaning_is_deterministic_and_leaves_its_input_alone(tmp_path):

@@ -111,7 +111,7 @@ class Live:
                 self._progress = _new_progress(self.console)
                 self._progress.start()
             self._open += 1
-            task = self._progress.add_task(title, total=total, step=step, unit=unit, figures="")
+            task = self._progress.add_task(title, total=total or None, step=step, unit=unit, figures="")
             return _LiveBar(self._progress, task)
 
     def close_bar(self, bar: Bar) -> None:
@@ -162,7 +162,8 @@ class _PlainBar:
 
     def text(self, now: float) -> str:
         spent = now - self.started
-        parts = [self.title, f"{self.done:,.0f}/{self.total:,.0f} {self.unit}"]
+        whole = f"/{self.total:,.0f}" if self.total else ""  # how much there is may not be known
+        parts = [self.title, f"{self.done:,.0f}{whole} {self.unit}"]
         if self.fields:
             parts.append(figures(self.fields))
         if 0 < self.done < self.total:

@@ -136,7 +136,7 @@ def _sets(rows: Rows, guard: Dataset | None) -> list[EvaluationSet]:
         there = [s for s in held_out if counts.get(s) and any((guard.path / "data").glob(f"{s}-*.parquet"))]
         name = guard.card.step if guard.card else "guard"
         found.append(evaluation_set(name, (table for split in there for table in tables(guard, split))))
-    return [one for one in found if one.ids]
+    return found
 
 
 def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence[Dataset], client_cap: float) -> None:
