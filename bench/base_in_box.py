@@ -6,9 +6,9 @@
 sets the target: bits a byte of the validation split's docstrings. From the base in the box the same pairs are tuned on
 until that is reached. Process CPU seconds of the steps that train, one thread; gathering is not counted, for either.
 
-**unseen**: functions of packages that are held out as a whole (test by the hash of the name). The base, tuned on the
-example's 40 modules of the standard library, against nearest neighbour and n-gram on the same pairs: relevance to
-what the authors wrote, paired permutation test.
+**unseen**: functions of packages that are held out as a whole (test by the hash of the name). The base, tuned as the
+example tunes it, on 260 modules of the standard library, against nearest neighbour and n-gram on the same pairs:
+relevance to what the authors wrote, paired permutation test.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from volant.stages import collect, finetune, pretrain
 from volant.store.dataset import rows
 
 BOX = "volant/docstrings"
+MODULES, TUNED = 260, {"steps": 190, "lr": 0.0004, "context": 256}  # as the example has it
 EPOCHS = (0.25, 0.5, 1.0, 2.0)
 HELD_OUT = ("babel", "colorlog", "courlan", "coverage", "execnet", "iniconfig", "packaging", "pyparsing")
 
@@ -107,7 +108,7 @@ def unseen(project: Project, pairs: Dataset, seeds: int, limit: int, tune: bool)
     for seed in range(seeds):
         model, _ = timed(project, "box", seed, pretrain.base, source=BOX)
         if tune:
-            model, _ = timed(project, "tuned", seed, finetune.full, model, pairs, epochs=2)
+            model, _ = timed(project, "tuned", seed, finetune.full, model, pairs, **TUNED)
         said = answers(open_model(model), asked)
         ours = [similarity(o.text, s.target or "") for o, s in zip(said, asked, strict=True)]
         row: dict[str, Any] = {"seed": seed, "n": len(asked), "relevance": sum(ours) / len(ours)}
@@ -138,7 +139,9 @@ def main() -> None:
         pairs = project.step("pairs").run(collect.clean, functions)
         body: dict[str, Any] = {}
         if asked.only != "goal":
-            body["unseen"] = unseen(project, pairs, asked.seeds, asked.functions, not asked.untuned)
+            library = project.step("task").run(collect.python_sources, what="pairs", modules=MODULES)
+            taught = project.step("taught").run(collect.clean, library)
+            body["unseen"] = unseen(project, taught, asked.seeds, asked.functions, not asked.untuned)
         if asked.only != "unseen":
             body["goal"] = goal(project, pairs, functions, asked.seeds, asked.functions)
     Path(asked.out).write_text(json.dumps(body, indent=1) + "\n")

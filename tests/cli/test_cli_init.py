@@ -56,9 +56,26 @@ def test_finetune_alone_brings_example_data(tmp_path: Path) -> None:
     assert "owner/model" in (tmp_path / "p" / "volant.yaml").read_text()
 
 
+def test_the_example_starts_from_the_box_or_from_scratch_and_is_the_same_otherwise(tmp_path: Path) -> None:
+    from volant.project import Project
+
+    volant("init", str(tmp_path / "box"), "--template", "docstrings")
+    volant("init", str(tmp_path / "own"), "--template", "docstrings", "--from-scratch")
+    box, own = Project(tmp_path / "box"), Project(tmp_path / "own")
+    assert box.plan() and own.plan()
+    boxed, trained = box.need_spec(), own.need_spec()
+    assert boxed.steps["base"].arguments == {"source": "volant/docstrings"}
+    assert trained.steps["base"].use == "pretrain.transformer"
+    assert boxed.goal == trained.goal and boxed.loop == trained.loop
+    assert list(boxed.steps) == [name for name in trained.steps if name not in ("library", "text")]
+    differ = {name for name, step in boxed.steps.items() if step != trained.steps[name]}
+    assert differ == {"functions", "base", "tuned", "choices"}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--from-scratch"], "belongs to the template docstrings"),
         (["--template", "finetun"], "Did you mean 'finetune'?"),
         (["--template", "docstrings", "--base", "x/y"], "belong to the template finetune"),
         (["--data", "nowhere.jsonl"], "there is no such file"),

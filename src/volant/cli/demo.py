@@ -1,4 +1,4 @@
-"""`volant demo`: the default example through all eleven stages, in use, and round a second time.
+"""`volant demo`: the default example, its base trained too, through all eleven stages, in use, and round a second time.
 
 Enters: nothing but this Python. Leaves: a project folder, a champion that learnt from use, and the
 numbers on the screen. The users are played by this program, but nothing they touch is: a real server on
@@ -44,7 +44,7 @@ def demo(folder: Path) -> None:
 
     started = time.monotonic()
     if not (folder / FILE).exists():
-        init.fill("docstrings", folder)
+        init.fill(init.template_of("docstrings", from_scratch=True), folder)
     opened = Project(folder, watcher=watcher())
     with stops(opened.stop):
         present.say(f"First turn: from an empty folder to a model in use ({folder / FILE}).")

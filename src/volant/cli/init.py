@@ -55,12 +55,17 @@ def init(
     licence: Annotated[
         str, typer.Option(help="finetune: the licence of your data, as SPDX says it.")
     ] = "LicenseRef-own",
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="docstrings: train a base too, not the one that comes with Volant.")
+    ] = False,
 ) -> None:
     """Make a project folder from a template.
 
     Examples:
 
         volant init first --template docstrings
+
+        volant init whole --template docstrings --from-scratch
 
         volant init pictures --template digits
 
@@ -72,6 +77,7 @@ def init(
         raise SettingError(
             f"--data and --base belong to the template finetune, not to {template}.", fix="Leave them out."
         )
+    source = template_of(template, from_scratch)
     if (folder / FILE).exists():
         raise SettingError(f"{folder / FILE} is there already.", fix="Choose another folder.")
     shape = check_data(data) if data else ""
@@ -81,13 +87,27 @@ def init(
             f"{base!r} is neither a folder nor a hub name like owner/model.", where="--base", fix="Check the path."
         )
     filled = {"BASE": "base" if local and local.is_dir() else base or EXAMPLE_BASE, "LICENCE": licence}
-    fill(template, folder, filled, skip_data=bool(data))
+    fill(source, folder, filled, skip_data=bool(data))
     if data:
         (folder / "data").mkdir(exist_ok=True)
         shutil.copyfile(data, folder / "data" / data.name)
     if local and local.is_dir():
         adopt(local, folder / "base")
     _next_steps(folder, template, shape, base or EXAMPLE_BASE)
+
+
+def template_of(template: str, from_scratch: bool) -> str:
+    """The folder of a template, or of the one that trains its base as well.
+
+    Raises:
+        SettingError: the template has no base that comes with Volant.
+    """
+    if not from_scratch:
+        return template
+    if template != "docstrings":
+        what = f"--from-scratch belongs to the template docstrings, not to {template}."
+        raise SettingError(what, fix="Leave it out, or add --template docstrings.")
+    return "docstrings_from_scratch"
 
 
 def check_data(path: Path) -> str:
