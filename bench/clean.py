@@ -1,11 +1,14 @@
 """What `collect.clean` costs: the rules of Gopher, C4 and FineWeb, near duplicates, the leakage gate and writing.
 
-    python bench/clean.py [--megabytes 50] [--runs 3] [--shared ../shared/data] [--out bench/clean.json]
+    python bench/clean.py [--megabytes 50] [--runs 3] [--rival PYTHON] [--shared ../shared/data] [--out clean.json]
 
 Parquet in, Parquet and data page out, in a process of its own each time: CPU seconds of all threads (bar: 20 MB a CPU
 second), wall time with one and with two threads in turn (bar: 1.8 times), the peak of memory, and whether both made the
 same bytes. The corpus is that of `clean_corpus.py`; 300 of GSM8K's items are held out, since the corpus reuses its
 sentences and would leak into itself. `--megabytes 5000` is the run for the memory (bar: 2 GB); it takes its time.
+
+`--rival ENV/bin/python` pairs it with datatrove 0.10.1 (bar: 50 times the MB a CPU second); `clean_rival.py` says how
+to make ENV. It is slow, so it gets the first `--rival-megabytes` of the same corpus, between runs of ours.
 """
 
 from __future__ import annotations
@@ -73,12 +76,40 @@ def once(data: Path, threads: int, personal: str) -> dict[str, Any]:
     return told
 
 
+def rival(python: str, megabytes: float, shared: Path) -> dict[str, Any]:
+    """datatrove's run on the first texts of the corpus."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "in").mkdir()
+        texts = [text for _, text in Corpus(shared).texts(int(megabytes * 1e6))]
+        lines = (json.dumps({"id": str(number), "text": text}) + "\n" for number, text in enumerate(texts))
+        (Path(folder) / "in" / "sample.jsonl").write_text("".join(lines), encoding="utf-8")
+        words = [python, str(Path(__file__).with_name("clean_rival.py")), folder]
+        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    size = sum(len(text.encode()) for text in texts) / 1e6
+    return {**told, "megabytes": size, "texts": len(texts), "rate": size / told["seconds"]}
+
+
+def compared(found: dict[str, Any] | None, rate: float) -> dict[str, Any]:
+    """Print the row of the rival, or why there is none."""
+    if found is None:
+        print("datatrove: not run (give --rival PYTHON; clean_rival.py says how to make its environment)")
+        return {}
+    times = rate / found["rate"]
+    held = "holds" if times >= 50 else "MISSED"
+    about = f"{found['rate']:.3f} MB a CPU second on {found['megabytes']:.2f} MB"
+    print(f"{'times datatrove':<22} {times:7.0f}  ({about})  bar 50  {held}")
+    return {"rival": {**found, "times": times, "bar": 50}}
+
+
 def main() -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=50)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--shared", type=Path, default=SHARED)
+    parser.add_argument("--rival", help="Python of an environment with datatrove 0.10.1")
+    parser.add_argument("--rival-megabytes", type=float, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -86,6 +117,7 @@ def main() -> None:
         size = corpus(data, asked.megabytes, asked.shared)
         once(data, 1, "keep")  # compiles what is compiled once a machine
         found = [{n: once(data, n, "keep") for n in (1, 2)} for _ in range(asked.runs)]
+        other = rival(asked.rival, asked.rival_megabytes, asked.shared) if asked.rival else None
         masked = once(data, 1, "mask")
     rates = [size / pair[1]["cpu"] for pair in found]
     gains = [pair[1]["wall"] / pair[2]["wall"] for pair in found]
@@ -102,8 +134,9 @@ def main() -> None:
     print(f"{'masked, MB a CPU s':<22} {size / masked['cpu']:7.2f}")
     print(f"{'peak of memory, GB':<22} {peak:7.2f}  bar 2 at 5,000 MB")
     print(f"the same bytes by one and two threads, {asked.runs} runs each: {'yes' if same else 'NO'}")
+    beside = compared(other, statistics.median(rates))
     figures = {name: {"value": value, "bar": bar, "all": all_of_them} for name, value, bar, all_of_them in rows}
-    told = {"megabytes": size, **figures, "masked": size / masked["cpu"], "peak_gb": peak, "same_bytes": same}
+    told = {"megabytes": size, **figures, "masked": size / masked["cpu"], "peak_gb": peak, "same_bytes": same, **beside}
     asked.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
