@@ -186,7 +186,8 @@ def read_into(
             continue
         if start >= 0:
             size = at - start - spare
-            word_R[r], length_R[r], part_R[r] = span_hash(data, start, at), size, part
+            hashed = span_hash(data, start, at)
+            word_R[r], length_R[r], part_R[r] = hashed, size, part
             r += 1
             now = said or shape & ALNUM > 0
             sentences += ended and now
@@ -195,8 +196,7 @@ def read_into(
             row_F[LETTER_WORDS] += shape & LETTER > 0
             row_F[WORD_CHARACTERS] += size * (shape & ALNUM > 0)
             row_F[SYMBOL_WORDS] += shape & ALNUM == 0
-            if at - start <= 4:
-                row_F[STOP_WORDS_SEEN] |= stop_word(data, start, at)
+            row_F[STOP_WORDS_SEEN] |= stop_word(hashed)
             if size > LONGEST_WORD:
                 marks |= LONG
             left, right = start if left < 0 else left, at

@@ -27,7 +27,6 @@ from volant.modalities.text_scan import (
     byte,
     character,
     mix,
-    rest_of,
     span_hash,
 )
 
@@ -56,32 +55,30 @@ PLAIN = np.array(
 SMALL = np.array([(ord(chr(b).lower()) if b < 128 else b) + 1 for b in range(256)], np.uint64)
 """What each such byte adds to the hash of a lower-cased word."""
 
-_STOP_SHIFT = np.uint64(60)
-_STOP_VALUES = [int.from_bytes(word.encode(), "little") for word in STOP_WORDS]
+_M64 = 2**64 - 1
 
 
-def _spread(values: list[int], slots: int) -> int:
-    """An odd factor whose products' top bits differ for all values."""
-    factor = int(PLUS)
-    while len({(value * factor % 2**64) * slots >> 64 for value in values}) < len(values):
-        factor = (factor * 0x5851F42D4C957F2D | 1) % 2**64
-    return factor
+def _hash_of(word: str) -> int:
+    """What `span_hash` gives of a word of at most eight bytes."""
+    x = (len(word) * int(PLUS) ^ int.from_bytes(word.encode(), "little")) & _M64
+    x = x * 0xBF58476D1CE4E5B9 & _M64
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _M64
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & _M64
+    return x ^ x >> 31
 
 
-_STOP_FACTOR = np.uint64(_spread(_STOP_VALUES, 16))
-_STOP_AT = np.zeros(16, np.uint64)
-_STOP_BIT = np.zeros(16, np.int64)
-for _k, _value in enumerate(_STOP_VALUES):
-    _slot = (_value * int(_STOP_FACTOR) % 2**64) >> 60
-    _STOP_AT[_slot], _STOP_BIT[_slot] = _value, 1 << _k
+_BITS = next(bits for bits in range(4, 12) if len({_hash_of(word) >> 64 - bits for word in STOP_WORDS}) == 8)
+_TOP = np.uint64(64 - _BITS)
+_STOP_AT, _STOP_BIT = np.zeros(1 << _BITS, np.uint64), np.zeros(1 << _BITS, np.int64)
+for _k, _word in enumerate(STOP_WORDS):
+    _STOP_AT[_hash_of(_word) >> 64 - _BITS], _STOP_BIT[_hash_of(_word) >> 64 - _BITS] = _hash_of(_word), 1 << _k
 
 
 @inlined
-def stop_word(data: Bytes, first: int, last: int) -> int:
-    """The bit of a stop word, by its place in `STOP_WORDS`; 0 for any other span of at most four bytes."""
-    value = rest_of(data, first, last - first)
-    slot = np.int64((value * _STOP_FACTOR) >> _STOP_SHIFT)
-    return _STOP_BIT[slot] if _STOP_AT[slot] == value else 0
+def stop_word(hashed: np.uint64) -> int:
+    """The bit of a stop word, by its place in `STOP_WORDS`; 0 for any other word."""
+    slot = np.int64(hashed >> _TOP)
+    return _STOP_BIT[slot] * (_STOP_AT[slot] == hashed)
 
 
 @compiled
@@ -172,6 +169,5 @@ def word_ends(
         row_F[WORD_CHARACTERS] += length
     else:
         row_F[SYMBOL_WORDS] += 1
-    if last - first <= 4:
-        row_F[STOP_WORDS_SEEN] |= stop_word(data, first, last)
+    row_F[STOP_WORDS_SEEN] |= stop_word(word_R[r])
     return r + 1

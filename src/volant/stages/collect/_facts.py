@@ -195,7 +195,7 @@ def _words_of(texts: Any) -> Any:
     own = np.flatnonzero(sizes)  # a null has no bytes
     first = ends[:-1][own] - ends[0]
     starts[first] = ~blank[first]
-    found[own] = np.add.reduceat(starts, first, dtype=np.int64)
+    found[own] = np.diff(np.searchsorted(np.flatnonzero(starts), np.append(first, len(raw))))
     return found
 
 

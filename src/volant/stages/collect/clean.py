@@ -146,7 +146,7 @@ def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence
     training = rows.kept((rows.right_N >= 2) & (rows.kind_N == 0))
     counted: Counter[str] = Counter()
     kept: Counter[str] = Counter()
-    forgotten = []
+    forgotten: list[Any] = []
 
     def looked(part: int) -> tuple[Any, Any, list[Shared]]:
         run.check_stop()
@@ -165,7 +165,8 @@ def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence
         for part, (table, places, found) in enumerate(in_order(run, looked, range(len(rows.parts)))):
             _drop_leaks(rows, part, table, places, sets, found)
             table, gone = _told(rows, part, table, counted, kept)
-            forgotten.append(gone)
+            if gone.num_rows:  # an empty slice would hold all texts of its table in memory
+                forgotten.append(gone)
             out.write_table(table)
             bar.advance(rows.parts[part].rows)
         for table in forgotten:
