@@ -78,7 +78,7 @@ for _k, _word in enumerate(STOP_WORDS):
 def stop_word(hashed: np.uint64) -> int:
     """The bit of a stop word, by its place in `STOP_WORDS`; 0 for any other word."""
     slot = np.int64(hashed >> _TOP)
-    return _STOP_BIT[slot] * (_STOP_AT[slot] == hashed)
+    return int(_STOP_BIT[slot] * (_STOP_AT[slot] == hashed))
 
 
 @compiled
