@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,7 +21,7 @@ import torch
 
 from volant.core.errors import DataError
 from volant.core.run import Bar, Run
-from volant.nets import state, watching
+from volant.nets import compiling, state, watching
 from volant.nets.batches import Batches, Step
 from volant.nets.guard import Guard
 from volant.nets.optim import Optimisers, bf16_here, trainable, wsd
@@ -64,10 +65,11 @@ def train(
         DataError: the guard went back several times and training went wrong again.
     """
     torch.set_num_threads(run.threads)
-    training = _Training(run, net, batches, recipe, validation, loss, run.work / name)
-    training.resume()
-    with run.progress(title, recipe.steps) as bar:
-        return training.go(bar)
+    with compiling.compiled(net) if recipe.compiled else nullcontext(loss) as chosen:
+        training = _Training(run, net, batches, recipe, validation, chosen, run.work / name)
+        training.resume()
+        with run.progress(title, recipe.steps) as bar:
+            return training.go(bar)
 
 
 def evaluate(net: torch.nn.Module, batches: Sequence[Step], *, loss: Loss = token_loss, bf16: bool = False) -> float:
@@ -84,6 +86,7 @@ def evaluate(net: torch.nn.Module, batches: Sequence[Step], *, loss: Loss = toke
         torch.random.fork_rng(devices=cuda),  # a loss that draws noise draws the same at each look
         torch.no_grad(),
         torch.autocast(device, torch.bfloat16, enabled=bf16),
+        compiling.uncompiled(),
     ):
         torch.manual_seed(0)
         for batch in batches:

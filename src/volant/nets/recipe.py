@@ -21,6 +21,7 @@ class Recipe:
         checkpoint_every: steps between checkpoints; 0 for only when stopped and at the end.
         piece_tokens: larger batches are worked off in pieces of this many tokens, to bound memory.
         bf16: compute in bfloat16 where the processor has it; weights stay float32.
+        compiled: blocks of a transformer are compiled; see `nets/compiling.py`.
     """
 
     steps: int
@@ -36,6 +37,7 @@ class Recipe:
     checkpoint_every: int = 50
     piece_tokens: int = 8192
     bf16: bool = True
+    compiled: bool = False
 
 
 @dataclass(frozen=True)

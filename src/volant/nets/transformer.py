@@ -271,7 +271,9 @@ def _continued(net: Any, prompt: Sequence[int], seed: int, steps: int, heat: flo
     return out
 
 
-def token_loss(net: Any, batch: Batch, *, seen_BL: torch.Tensor | None = None) -> tuple[torch.Tensor, int]:
+def token_loss(
+    net: Any, batch: Batch, *, seen_BL: torch.Tensor | None = None, of_head: Callable[..., Any] | None = None
+) -> tuple[torch.Tensor, int]:
     """(sum of the cross-entropies in nats, number of counted targets); what the training loop minimises.
 
     Only counted positions reach the output head, which is most of the cost with a large vocabulary.
@@ -280,7 +282,9 @@ def token_loss(net: Any, batch: Batch, *, seen_BL: torch.Tensor | None = None) -
         net: a causal language model.
         batch: its ids are the targets.
         seen_BL: the ids that the network reads in place of the batch's own.
+        of_head: in place of `head_loss`, where it is compiled.
     """
+    of_head = of_head or head_loss
     seen_BL = batch.ids if seen_BL is None else seen_BL
     counted_BL = batch.mask[:, 1:]
     count = int(counted_BL.sum())
@@ -295,15 +299,16 @@ def token_loss(net: Any, batch: Batch, *, seen_BL: torch.Tensor | None = None) -
     hidden_ND = reply.last_hidden_state[:, :-1][counted_BL]
     piece = max(64, _LOGITS_BYTES // (4 * plain.config.vocab_size))
     if hidden_ND.size(0) <= piece:
-        return _head_loss(plain.lm_head, hidden_ND, targets_N), count
+        return of_head(plain.lm_head, hidden_ND, targets_N), count
     total = hidden_ND.new_zeros((), dtype=torch.float32)
     for start in range(0, hidden_ND.size(0), piece):
         part, wanted = hidden_ND[start : start + piece], targets_N[start : start + piece]
-        total = total + torch.utils.checkpoint.checkpoint(_head_loss, plain.lm_head, part, wanted, use_reentrant=False)
+        total = total + torch.utils.checkpoint.checkpoint(of_head, plain.lm_head, part, wanted, use_reentrant=False)
     return total, count
 
 
-def _head_loss(head: Callable[[torch.Tensor], torch.Tensor], hidden_ND: torch.Tensor, wanted_N: torch.Tensor) -> Any:
+def head_loss(head: Callable[[torch.Tensor], torch.Tensor], hidden_ND: torch.Tensor, wanted_N: torch.Tensor) -> Any:
+    """The summed cross-entropy of some hidden states."""
     return F.cross_entropy(head(hidden_ND).float(), wanted_N, reduction="sum")
 
 

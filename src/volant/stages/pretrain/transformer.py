@@ -9,6 +9,7 @@ since otherwise the larger of the two would drown the other within a small budge
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -56,6 +57,7 @@ def transformer(
     import torch
 
     from volant.modalities import open_modality
+    from volant.nets.compiling import pays
     from volant.nets.loop import train
     from volant.nets.memory import check_training
     from volant.nets.transformer import family, size_of
@@ -78,6 +80,8 @@ def transformer(
     piece = min(recipe.piece_tokens, rows * context)
     fix = "Choose a smaller `depth`, `context` or `vocab`."
     check_training(run, net, tokens=piece, counted=piece, fix=fix)
+    if not net.is_activation_checkpointing:
+        recipe = replace(recipe, compiled=pays(run, net, steps=recipe.steps, step_tokens=rows * context))
     parameters = sum(p.numel() for p in net.parameters())
     run.say(f"{parameters:,} parameters, {recipe.steps} steps of {rows * context} tokens")
     outcome = train(

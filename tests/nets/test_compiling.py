@@ -1,0 +1,72 @@
+"""Compiled blocks: the same curve, the same bits after a kill, and a decision that no clock takes part in."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from volant.core.run import Run
+from volant.core.spaces import Encoded, Tokens
+from volant.nets import compiling, state
+from volant.nets.batches import Packed
+from volant.nets.loop import Recipe, train
+from volant.nets.transformer import family
+
+RECIPE = Recipe(steps=6, lr=0.01, muon_lr=0.02, warmup=2, decay=3, evaluate_every=2, checkpoint_every=2, bf16=False)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the code under test catches it."""
+
+
+class Batches:
+    """Two texts, packed; asking for a step beyond `last` kills."""
+
+    def __init__(self, last=99):
+        rule = [0]
+        for i in range(700):
+            rule.append((rule[-1] * 3 + i % 2 + 1) % 40)
+        self._packed = Packed([Encoded(rule, [True] * 701)] * 2, length=16, rows=8, seed=0)
+        self.steps, self._last = self._packed.steps, last
+
+    def batch(self, step):
+        if step > self._last:
+            raise Killed
+        return self._packed.batch(step)
+
+
+def trained(folder, recipe, batches):
+    (folder / "out").mkdir(parents=True, exist_ok=True)
+    run = Run(step="t", out=folder / "out", work=folder / "work", threads=1)
+    net = family.build(Tokens(vocab=40, length=16), seed=1, depth=2)
+    train(run, net, batches, recipe, validation=[Batches().batch(9).rows(0, 3)])
+    return net, [v for n, v, _ in run.watcher.metrics if n == "loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compiling._compiler(), reason="no C++ compiler")
+def test_compiled_learns_alike_and_resumes_bit_exactly(tmp_path):
+    _, plain = trained(tmp_path / "plain", RECIPE, Batches())
+    recipe = replace(RECIPE, compiled=True)
+    whole, losses = trained(tmp_path / "whole", recipe, Batches())
+    assert losses == pytest.approx(plain, abs=1e-4)
+    with pytest.raises(Killed):
+        trained(tmp_path / "cut", recipe, Batches(last=2))
+    torch._dynamo.reset()  # as in a process that has compiled nothing yet
+    again, _ = trained(tmp_path / "cut", recipe, Batches())
+    assert state.tensors_digest(dict(again.named_parameters())) == state.tensors_digest(dict(whole.named_parameters()))
+    assert all(block._compiled_call_impl is None for block in again.model.layers)
+
+
+def test_it_is_bought_only_where_it_comes_back_and_can_be_had(tmp_path, monkeypatch):
+    run = Run(step="t", out=tmp_path, work=tmp_path, threads=1)
+    net = family.build(Tokens(vocab=40, length=16), seed=1, depth=3)
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/" + name)
+    assert not compiling.pays(run, net, steps=440, step_tokens=2048)
+    assert compiling.pays(run, net, steps=4000, step_tokens=2048)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert not compiling.pays(run, net, steps=4000, step_tokens=2048)
+    assert "no C++ compiler" in run.watcher.lines[-1]
