@@ -213,3 +213,19 @@ def test_version_and_completion(folder: Path) -> None:
     assert "finetune" in complete.methods("fine")
     (folder / "volant.yaml").write_text("steps: [")
     assert complete.steps("s") == []
+
+
+LOOP = """  got: {use: collect.files, glob: "*.txt", licence: CC0-1.0}
+  tidy: {use: collect.clean, data: got}
+loop: {into: tidy, candidate: tidy}
+"""
+
+
+def test_the_loop_counts_as_the_stage_it_is(folder: Path) -> None:
+    unlooped = volant("status").replace("\n", " ")
+    assert "improve" in unlooped.split("Stages without a step here:")[1]
+    (folder / "a.txt").write_text("some words")
+    (folder / "volant.yaml").write_text(SPEC + LOOP)
+    text = volant("status").replace("\n", " ")
+    assert "The loop turns improve.harvest into tidy." in text
+    assert "improve" not in text.split("Stages without a step here:")[1].split(".")[0]

@@ -206,9 +206,13 @@ def status(json: Json = False) -> None:
     present.table(
         ["", "step", "method", "state", "figure", "target", "took#", "expected#"], [_line(row) for row in rows]
     )
-    unused = [stage for stage in STAGES if not any(row.method.startswith(f"{stage}.") for row in rows)]
+    loop = opened.spec.loop if opened.spec else None
+    uses = [row.method for row in rows] + ([loop.source] if loop else [])
+    unused = [stage for stage in STAGES if not any(use.startswith(f"{stage}.") for use in uses)]
     if unused:
         present.say(f"Stages without a step here: {', '.join(unused)}.")
+    if loop:
+        present.say(f"The loop turns {loop.source} into {loop.into}.")
     for name, digest in aliases.items():
         present.say(f"{name}: {digest[:12]}")
     if live:
