@@ -59,7 +59,10 @@ class Goal(BaseModel):
 
     Attributes:
         accept: metric name to target (`{"relevance": ">= 0.55"}`).
-        metric: the one fixed task metric that no step may make significantly worse.
+        metric: the one fixed task metric that no step may make significantly worse; a project file of images or
+            tables that names none takes the first gate of its modality.
+        baseline: what a model has to beat; where none is named, the first of the modality's, for text the nearest
+            neighbour.
         use: what the result is for; `collect` refuses licences that forbid it.
         generated: largest share (0 to 1) of the training records that models may have written; `collect` drops more.
     """
@@ -149,7 +152,7 @@ class Promote(BaseModel):
     """When a candidate becomes champion.
 
     Attributes:
-        metric: compared on the sealed test split, paired by example.
+        metric: compared on the sealed test split, paired by example; without one, other than for text, the goal's.
         p: the level of the paired test; the k-th opening of one test version needs p / k.
         gain: the smallest difference that counts, in the metric's unit.
     """

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from pydantic_core import to_jsonable_python
 
 import volant
 from volant.core.artifact import Artifact, Dataset, Model
-from volant.core.errors import DataError, Interrupted, VolantError
+from volant.core.errors import DataError, Interrupted, SettingError, VolantError
 from volant.core.method import Bound, Method
 from volant.core.outside import Snapshot
 from volant.core.run import Run
@@ -208,7 +208,7 @@ def _recorded(project: Project, call: Call, parents: dict[str, list[str]]) -> It
         raise
     except VolantError as problem:
         error = str(problem)
-        raise problem if problem.where else problem.at(call.step) from problem
+        raise _placed(project, call, problem) from problem
     except BaseException:
         error = traceback.format_exc()
         raise
@@ -230,6 +230,17 @@ def _recorded(project: Project, call: Call, parents: dict[str, list[str]]) -> It
             # A full disk refuses the record too; the first error says more than this one.
             if status == "done":
                 raise
+
+
+def _placed(project: Project, call: Call, problem: VolantError) -> VolantError:
+    """The error with its step, and with the line of the project file where it is about an option that stands there."""
+    if not problem.where:
+        return problem.at(call.step)
+    if isinstance(problem, SettingError) and project.spec and call.step in project.spec.steps:
+        for name, value in call.bound.settings.items():
+            if isinstance(value, Mapping) and problem.where in value:
+                return problem.at(project.spec.where("steps", call.step, name, problem.where))
+    return problem
 
 
 def _as_run(

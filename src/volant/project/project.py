@@ -30,6 +30,7 @@ from volant.core.spec import Goal, Spec
 from volant.project.execute import Call, Done, execute, prepare
 from volant.project.fingerprint import CodeReader
 from volant.project.forgotten import forgotten_ids
+from volant.project.goal_defaults import filled
 from volant.project.looking import fresh_artifacts
 from volant.project.planning import Planned, check_outside, plan_steps, with_ancestors
 from volant.project.snapshots import Hashes, Snapshots
@@ -94,7 +95,7 @@ class Project:
     def spec(self) -> Spec | None:
         """The project file, or None where there is none."""
         path = self.root / SPEC_FILE
-        return load_spec(path) if path.is_file() else None
+        return filled(load_spec(path)) if path.is_file() else None
 
     @property
     def goal(self) -> Goal:

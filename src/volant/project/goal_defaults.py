@@ -1,0 +1,40 @@
+"""What a project file leaves open and its modality knows: the task metric and the rival.
+
+Enters: a Spec as it was written. Leaves: the same, where a modality other than text has filled in
+`goal.metric`, `goal.baseline` and `loop.promote.metric`, so that pictures are not measured by words.
+"""
+
+from __future__ import annotations
+
+from volant.core.spec import Goal, Loop, Spec
+
+
+def filled(spec: Spec) -> Spec:
+    """The spec with the first gate and the first baseline of its modality where the file names none.
+
+    Raises:
+        SettingError: there is no such modality.
+    """
+    plain = Goal()
+    if spec.goal.modality == plain.modality:
+        return spec
+    open_fields = {"metric", "baseline"} - spec.goal.model_fields_set
+    promoted = spec.loop is not None and "metric" not in spec.loop.promote.model_fields_set
+    if not open_fields and not promoted:
+        return spec
+    from volant.modalities import open_modality
+
+    modality = open_modality(spec.goal.modality)
+    known = {
+        "metric": next(iter(modality.gates()), plain.metric),
+        "baseline": next(iter(modality.baselines()), plain.baseline),
+    }
+    goal = spec.goal.model_copy(update={name: known[name] for name in open_fields})
+    return spec.model_copy(update={"goal": goal, "loop": _promoted(spec.loop, goal) if promoted else spec.loop})
+
+
+def _promoted(loop: Loop | None, goal: Goal) -> Loop | None:
+    """The loop, promoting by the goal's metric."""
+    if loop is None:
+        return None
+    return loop.model_copy(update={"promote": loop.promote.model_copy(update={"metric": goal.metric})})
