@@ -59,6 +59,7 @@ def change(run, name) -> Score:
     return found
 
 
+@pytest.mark.slow
 def test_a_flow_draws_more_of_what_is_rewarded(shelf, tmp_path):
     settings = {"scorers": ["bright"], "samples": 48, "strength": 3.0, "steps": 16, "batch": 16, "rate": 1.0}
     run = tiny.content_run(tmp_path / "a", "image")

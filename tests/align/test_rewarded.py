@@ -76,7 +76,7 @@ def test_a_batch_names_prompts_and_is_never_divided_within_a_group():
     assert batch.rows(1, 2).prompts == (7,)
 
 
-@pytest.mark.parametrize("method", [grpo, rloo, ppo])
+@pytest.mark.parametrize("method", [grpo, *(pytest.param(m, marks=pytest.mark.slow) for m in (rloo, ppo))])
 def test_the_reward_of_draws_rises(method, made, tmp_path):
     base, data = made
     run = run_in(tmp_path / "run")

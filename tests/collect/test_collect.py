@@ -380,6 +380,15 @@ def test_a_correction_is_no_duplicate_but_a_test_answer_is_a_leak(tmp_path):
     assert drops[better.text].startswith("leakage")
 
 
+def test_a_leak_behind_feedback_is_found(tmp_path):
+    text = " ".join(f"word{i}" for i in range(30))
+    copied = pair(" ".join(f"else{i}" for i in range(60)) + " " + text, "other")
+    heard = [pair(f"asked for {i}", f"corrected to {i}", origin="feedback", group=f"c{i}") for i in range(3)]
+    rows = [heard[0], copied, *heard[1:], *base([pair(text, "the answer", "test")])]
+    drops, _, _ = cleaned(tmp_path, rows, client_cap=1)
+    assert drops[copied.text].startswith("leakage") and [d for d in drops.values() if d] == [drops[copied.text]]
+
+
 def test_another_dataset_guards_without_adding_records(tmp_path):
     text = " ".join(f"word{i}" for i in range(30))
     held = pair(text, "the answer", "test")

@@ -129,3 +129,13 @@ def test_equal_words_have_equal_hashes_and_others_do_not(texts):
         whole = " ".join("".join(map(reference.small, text)).split())
         assert seen.setdefault(whole, found.whole_N[at]) == found.whole_N[at]
     assert len(set(numbers.values())) == len(numbers) and len(set(seen.values())) == len(seen)
+
+
+def test_a_phrase_counts_that_a_citation_stood_in():
+    texts = [
+        "Please turn on java[1]script to go on.",
+        "Read our pri[2]vacy policy here today.",
+        "One line[3] that stays.",
+    ]
+    kept, _ = trimmed(strings(texts), punctuation=True)
+    assert kept.to_pylist() == [reference.c4(text, True)[-1] for text in texts] == ["", "", "A line that stays."]

@@ -47,7 +47,7 @@ def trained(folder, recipe, batches):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not compiling._compiler(), reason="no C++ compiler")
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
 def test_compiled_learns_alike_and_resumes_bit_exactly(tmp_path):
     _, plain = trained(tmp_path / "plain", RECIPE, Batches())
     recipe = replace(RECIPE, compiled=True)
@@ -64,9 +64,21 @@ def test_compiled_learns_alike_and_resumes_bit_exactly(tmp_path):
 def test_it_is_bought_only_where_it_comes_back_and_can_be_had(tmp_path, monkeypatch):
     run = Run(step="t", out=tmp_path, work=tmp_path, threads=1)
     net = family.build(Tokens(vocab=40, length=16), seed=1, depth=3)
-    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/" + name)
-    assert not compiling.pays(run, net, steps=440, step_tokens=2048)
-    assert compiling.pays(run, net, steps=4000, step_tokens=2048)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(compiling, "_refused", lambda: "no C++ compiler")
     assert not compiling.pays(run, net, steps=4000, step_tokens=2048)
     assert "no C++ compiler" in run.watcher.lines[-1]
+    monkeypatch.setattr(compiling, "_refused", lambda: "")
+    assert not compiling.pays(run, net, steps=4000, step_tokens=2048), "a run that carries on abides by its choice"
+    (tmp_path / "compiled").unlink()
+    assert not compiling.pays(run, net, steps=440, step_tokens=2048)
+    (tmp_path / "compiled").unlink()
+    assert compiling.pays(run, net, steps=4000, step_tokens=2048)
+    assert compiling.pays(replace(run, threads=64), net, steps=4000, step_tokens=2048)
+
+
+def test_a_machine_that_cannot_compile_says_why(monkeypatch):
+    def fails(*given, **named):
+        raise RuntimeError("InvalidCxxCompiler: none works\nmore")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    assert compiling._refused() == "InvalidCxxCompiler: none works"

@@ -97,6 +97,7 @@ def test_the_loss_is_the_papers():
     assert count == 24 and float(got.detach()) == pytest.approx(float(wanted.detach().sum()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_it_learns_what_is_preferred_and_goes_back_when_it_went_too_far(tmp_path):
     net, run = fresh(), tiny.content_run(tmp_path / "a", "image")
     outcome, judged = preference.dpo(run, family, net, pairs(), pairs(12, seed=1), **settings())

@@ -126,6 +126,7 @@ def test_a_checkpoint_brings_back_the_average(tmp_path: Path) -> None:
     assert int(net.average.steps) == 5
 
 
+@pytest.mark.slow
 def test_digits_of_a_class_come_to_look_like_it(tmp_path: Path) -> None:
     examples = [e for e in digits() if e.condition[0] in (0, 1)]
     net = family.build(DIGITS, seed=0, width=16, z=16)

@@ -36,7 +36,7 @@ def test_the_modality_fills_in_what_is_open(tmp_path, goal, expected):
 
 
 def test_no_such_modality(tmp_path):
-    with pytest.raises(SettingError, match="no modality 'imgae'"):
+    with pytest.raises(SettingError, match=r"^volant.yaml:3 goal.modality: there is no modality 'imgae'"):
         spec(tmp_path, "{modality: imgae}")
 
 

@@ -97,7 +97,7 @@ def start(
 def _demo(
     folder: Annotated[Path, typer.Argument(help="Where the example project is made.")] = Path("demo"),
 ) -> None:
-    """Run the default example through all eleven stages and a second turn; a few minutes, no network."""
+    """Run the docstrings example with a base of its own through all stages, twice; a few minutes, no network."""
     from volant.cli.demo import demo
 
     demo(folder)

@@ -1,4 +1,4 @@
-"""`volant demo`: the default example, its base trained too, through all eleven stages, in use, and round a second time.
+"""`volant demo`: the docstrings example with a base of its own through all eleven stages, in use, and round again.
 
 Enters: nothing but this Python. Leaves: a project folder, a champion that learnt from use, and the
 numbers on the screen. The users are played by this program, but nothing they touch is: a real server on
@@ -38,7 +38,7 @@ WORKLOAD = "docstrings"
 
 
 def demo(folder: Path) -> None:
-    """Run the default example; ends by itself."""
+    """Run the docstrings example with a base of its own; ends by itself."""
     from volant.project import Project
     from volant.project.turning import turn
 

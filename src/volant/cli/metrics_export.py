@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from volant.project.exporting import Sink
 
 _TOOLS = ("tensorboard", "mlflow")
+_PEERS = {"tensorboard": "TensorBoard (pip install tensorboard)", "mlflow": "MLflow (pip install mlflow)"}
 
 
 def metrics_export(
@@ -47,6 +48,9 @@ def metrics_export(
     """
     from volant.project import exporting
 
+    if follow and every:
+        what = "runs that go on are followed, runs that are over are not."
+        raise SettingError(what, where="--all --follow", fix="Leave one of them out.")
     opened = place.project()
     sink = _sink(to, folder, opened)
     if follow:
@@ -57,7 +61,7 @@ def metrics_export(
     if json:
         present.as_json(found)
         return
-    present.say(f"{sum(found.values()):,} points of {len(found)} runs are in {folder}. To look at them:")
+    present.say(f"{sum(found.values()):,} points of {len(found)} runs are in {folder}. With {_PEERS[to]}:")
     shown = f"tensorboard --logdir {folder}"
     present.say(f"  {shown if to == _TOOLS[0] else f'mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db'}")
 

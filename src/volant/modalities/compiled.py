@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
@@ -23,12 +25,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Kept(FunctionCache):
-    """What numba keeps of a function, opened with nothing but the memory management that machine code calls."""
+    """What numba keeps of a function, opened with nothing but the memory management that machine code calls.
+
+    Numba looks at the function's own file alone; here what was kept is void as soon as any file of loops changed, for
+    they are compiled into one another.
+    """
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        self._cache_file._source_stamp = _stamp()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         rtsys.initialize(target_context)
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+
+
+@lru_cache(maxsize=1)
+def _stamp() -> tuple[tuple[str, int, int], ...]:
+    """Names, times and sizes of the files that hold compiled loops."""
+    files = [f for f in sorted(Path(__file__).parent.glob("*.py")) if b"modalities.compiled import" in f.read_bytes()]
+    return tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)
 
 
 def compiled(function: F) -> F:
@@ -48,5 +65,5 @@ def emitted(function: Callable[..., Any]) -> Any:
 
 def _kept(made: Any, function: F) -> F:
     with suppress(RuntimeError):
-        made._cache = _Kept(function)  # type: ignore[no-untyped-call]
+        made._cache = _Kept(function)
     return cast(F, made)

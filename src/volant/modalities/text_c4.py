@@ -222,7 +222,7 @@ def rows_into(
             if marks & BRACKET:
                 size = without_citations(data, left, right, copy, 0)
                 sentences = sentences_in(copy, 0, size, classes)
-                marks |= marks_of(copy, 0, size, classes, phrases)
+                marks |= marks_of(copy, 0, size, classes, True)  # a citation may have stood within a phrase
             else:
                 marks |= marks_of(data, left, right, classes, phrases)
             kept = not marks & (SCRIPT | POLICY)

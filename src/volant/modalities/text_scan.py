@@ -1,8 +1,7 @@
 """What every loop over UTF-8 bytes needs: the next character, stripping, hashing, and a table of what was seen.
 
 In go bytes of a buffer and the tables of `text_characters`. These functions are compiled into the loops that call
-them; who edits this file in a working copy clears the compiled ones (`find src -name '*.nb?' -delete`), since the
-compiler looks at the calling file only.
+them.
 """
 
 from __future__ import annotations

@@ -2,14 +2,13 @@
 
 What enters: a network and a budget. What leaves: whether to compile, and for the length of a `with` the network with
 its blocks compiled by torch's inductor, which fuses norms, rotary positions, gates and the loss. All blocks share one
-compilation, whatever the depth. Whether it pays follows from the sizes alone and never from a clock: compiled code
-rounds differently, so a busy machine must not change what a run comes to. Measuring (`evaluate`) stays uncompiled.
+compilation, whatever the depth. Whether it pays follows from the sizes and the threads and never from a clock: compiled
+code rounds differently, so a busy machine must not change what a run comes to. What was decided is kept with the run's
+checkpoints, and a run that carries on abides by it. Measuring (`evaluate`) stays uncompiled.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -29,29 +28,60 @@ _MARGIN = 2.0
 
 
 def pays(run: Run, net: Any, *, steps: int, step_tokens: int) -> bool:
-    """Whether compiling gives back twice what it takes within the budget; says so where it does.
+    """Whether compiling gives back twice what it takes within the budget; says so, once for each run.
 
     Args:
         run: device and threads; hears the decision.
         net: about to be trained.
         steps, step_tokens: the budget.
     """
+    kept = run.work / "compiled"
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8") == "yes"
+    answer = _worth(run, net, steps * step_tokens)
+    run.work.mkdir(parents=True, exist_ok=True)
+    kept.write_text("yes" if answer else "no", encoding="utf-8")
+    return answer
+
+
+def _worth(run: Run, net: Any, tokens: int) -> bool:
+    if net.is_activation_checkpointing:
+        return False  # memory is short, and blocks are computed twice as they are written
     config = net.config
     if run.device != "cpu" or not hasattr(getattr(net, "model", None), "layers"):
         return False
-    work = steps * step_tokens * int(config.num_hidden_layers) * int(config.hidden_size)
+    work = tokens * int(config.num_hidden_layers) * int(config.hidden_size)
     saved = _SAVED_SECONDS * work / max(1, run.threads)
     if saved < _MARGIN * _COMPILE_SECONDS:
         return False
-    if not _compiler():
-        run.say(f"not compiled: there is no C++ compiler (g++ or clang++), which would save about {saved:.0f} seconds")
+    refused = _refused()
+    if refused:
+        run.say(f"not compiled, which would save about {saved:.0f} seconds: {refused}")
         return False
     run.say(f"compiled: takes about {_COMPILE_SECONDS:.0f} seconds the first time and saves about {saved:.0f}")
     return True
 
 
-def _compiler() -> bool:
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+def _refused() -> str:
+    """Why torch cannot compile here (no C++ compiler, no headers, nowhere to write); empty where it can."""
+    try:
+        with _quiet():
+            torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.ones(8))
+    except Exception as error:  # whatever it is, training goes on without
+        return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """One process of inductor, and none of the warnings that it gives of itself."""
+    import torch._inductor.config as inductor
+
+    with inductor.patch(compile_threads=1), warnings.catch_warnings():
+        # It looks at `.grad` of all that enters, and imports deprecated parts.
+        warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.")
+        yield
 
 
 def uncompiled() -> AbstractContextManager[Any]:
@@ -63,13 +93,8 @@ def uncompiled() -> AbstractContextManager[Any]:
 @contextmanager
 def compiled(net: Any) -> Iterator[Any]:
     """The network's blocks compiled until the end; gives `token_loss` with its head compiled."""
-    import torch._inductor.config as inductor
-
     blocks = list(net.model.layers)
-    with inductor.patch(compile_threads=1), warnings.catch_warnings():
-        # What the compiler does within itself: it looks at `.grad` of all that enters, and imports deprecated parts.
-        warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
-        warnings.filterwarnings("ignore", message=r"`torch\.jit\.")
+    with _quiet():
         for block in blocks:
             block.compile(dynamic=False)
         try:
@@ -77,3 +102,5 @@ def compiled(net: Any) -> Iterator[Any]:
         finally:
             for block in blocks:
                 block._compiled_call_impl = None
+            # Else the next training of this process adds to these compilations until their number is at its bound.
+            torch._dynamo.reset()

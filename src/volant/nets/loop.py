@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from volant.core.errors import DataError
+from volant.core.errors import DataError, VolantError
 from volant.core.run import Bar, Run
 from volant.nets import compiling, state, watching
 from volant.nets.batches import Batches, Step
@@ -65,11 +65,19 @@ def train(
         DataError: the guard went back several times and training went wrong again.
     """
     torch.set_num_threads(run.threads)
+    assert loss is token_loss or not recipe.compiled, "the compiled loss is token_loss"
     with compiling.compiled(net) if recipe.compiled else nullcontext(loss) as chosen:
         training = _Training(run, net, batches, recipe, validation, chosen, run.work / name)
         training.resume()
         with run.progress(title, recipe.steps) as bar:
-            return training.go(bar)
+            try:
+                return training.go(bar)
+            except VolantError:
+                raise
+            except Exception:
+                if recipe.compiled and run.stopping:
+                    run.interrupt()  # Ctrl-C reaches the C++ compiler as well
+                raise
 
 
 def evaluate(net: torch.nn.Module, batches: Sequence[Step], *, loss: Loss = token_loss, bf16: bool = False) -> float:

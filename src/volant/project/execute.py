@@ -207,8 +207,9 @@ def _recorded(project: Project, call: Call, parents: dict[str, list[str]]) -> It
         status = "stopped"
         raise
     except VolantError as problem:
-        error = str(problem)
-        raise _placed(project, call, problem) from problem
+        placed = _placed(project, call, problem)
+        error = str(placed)
+        raise placed from problem
     except BaseException:
         error = traceback.format_exc()
         raise

@@ -48,7 +48,8 @@ def export(project: Project, sink: Sink, steps: Sequence[str] = (), *, every: bo
             points, scores = project.records.metrics(row.id), project.records.scores(row.id)
             if points or scores:
                 sink.points(row, points)
-                sink.ended(row, scores)
+                if row.status != "running":
+                    sink.ended(row, scores)
                 found[f"{row.step}/{row.id}"] = len(points) + len(scores)
     finally:
         sink.close()

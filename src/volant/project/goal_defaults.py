@@ -6,6 +6,7 @@ Enters: a Spec as it was written. Leaves: the same, where a modality other than 
 
 from __future__ import annotations
 
+from volant.core.errors import SettingError
 from volant.core.spec import Goal, Loop, Spec
 
 
@@ -24,7 +25,10 @@ def filled(spec: Spec) -> Spec:
         return spec
     from volant.modalities import open_modality
 
-    modality = open_modality(spec.goal.modality)
+    try:
+        modality = open_modality(spec.goal.modality)
+    except SettingError as error:
+        raise SettingError(error.what, where=spec.where("goal", "modality"), fix=error.fix) from error
     known = {
         "metric": next(iter(modality.gates()), plain.metric),
         "baseline": next(iter(modality.baselines()), plain.baseline),

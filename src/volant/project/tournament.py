@@ -118,11 +118,14 @@ def tournament(
         seed: of every way.
 
     Raises:
-        SettingError: a way that is not known.
+        SettingError: a way that is not known, or none.
         DataError: there is nothing to learn from or to measure on.
     """
     from volant.stages.evaluate.figures import task_samples
 
+    ways = list(dict.fromkeys(ways))
+    if not ways:
+        raise SettingError("there is nothing to compare.", where="tournament", fix=f"Choose of {', '.join(WAYS)}.")
     unknown = [way for way in ways if way not in WAYS]
     if unknown:
         raise SettingError(f"there is no way {unknown[0]!r}.", where="tournament", fix=f"Choose of {', '.join(WAYS)}.")

@@ -2,8 +2,8 @@
 
 In go the row groups of datasets; each is judged alone (`volant.modalities.cleaning`), by several threads where the run
 has them, and what was found is kept in the run's work folder: features, keys, sketches and words, and the texts that
-change. A run that was killed goes on with the parts that are missing; one with other thresholds on features finds all
-that it needs there, and reads no text until it writes. In memory stay each record's id, key and kind.
+change. A run that was killed goes on with the parts that are missing, and reads no text again until it writes. In
+memory stay each record's id, key and kind.
 
 Legend: N records of all parts.
 """

@@ -115,7 +115,8 @@ def clean(
         drop_near(run, rows, float(getattr(modality, "near", NEAR)) if near is None else near)
         bar.advance(1)
     _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
-    keep_sketches(run, rows, compared)
+    capped = ("client_cap:", "generated_cap:")  # nothing like these stays, so later data may bring them again
+    keep_sketches(run, rows, [n for n in compared.tolist() if not rows.drop.get(n, "").startswith(capped)])
     made = Dataset(run.out)
     data_page(run, made)
     return made
@@ -141,9 +142,11 @@ def _sets(rows: Rows, guard: Dataset | None) -> list[EvaluationSet]:
 
 def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence[Dataset], client_cap: float) -> None:
     """Hold the training records against the sets, and write all records, each with what drops it."""
+    import numpy as np
+
     from volant.store.dataset import dropped_tables, writer
 
-    training = rows.kept((rows.right_N >= 2) & (rows.kind_N == 0))
+    training = np.sort(rows.kept((rows.right_N >= 2) & (rows.kind_N == 0)))  # feedback's right may stand before others'
     counted: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     forgotten: list[Any] = []

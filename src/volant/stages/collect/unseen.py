@@ -142,6 +142,8 @@ def _compared(sketches: Sketches, among: Any) -> Any:
     import numpy as np
 
     numbers = np.flatnonzero(among & (sketches.mark_NP != 255).any(axis=1))
+    _, first = np.unique(sketches.key_N2[numbers], axis=0, return_index=True)  # data never cleaned may repeat a text
+    numbers = numbers[np.sort(first)]
     return numbers[np.argsort(sketches.right_N[numbers], kind="stable")]
 
 

@@ -150,7 +150,7 @@ def _batches(run: Run, net: Any, encoded: Sequence[Encoded], budget: Budget, len
         raise error.at(run.step) from error
     if pack:
         first = made.batch(0)
-        run.say(f"packed: {budget.rows} examples of a step lie in {first.size} rows of {first.width} tokens at first")
+        run.say(f"packed: up to {budget.rows} examples in {first.size} rows of {first.width} tokens in the first step")
     return made
 
 

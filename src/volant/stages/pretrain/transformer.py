@@ -80,8 +80,7 @@ def transformer(
     piece = min(recipe.piece_tokens, rows * context)
     fix = "Choose a smaller `depth`, `context` or `vocab`."
     check_training(run, net, tokens=piece, counted=piece, fix=fix)
-    if not net.is_activation_checkpointing:
-        recipe = replace(recipe, compiled=pays(run, net, steps=recipe.steps, step_tokens=rows * context))
+    recipe = replace(recipe, compiled=pays(run, net, steps=recipe.steps, step_tokens=rows * context))
     parameters = sum(p.numel() for p in net.parameters())
     run.say(f"{parameters:,} parameters, {recipe.steps} steps of {rows * context} tokens")
     outcome = train(
