@@ -135,7 +135,7 @@ def test_a_phrase_counts_that_a_citation_stood_in():
     texts = [
         "Please turn on java[1]script to go on.",
         "Read our pri[2]vacy policy here today.",
-        "One line[3] that stays.",
+        "A line[3] that stays.",
     ]
     kept, _ = trimmed(strings(texts), punctuation=True)
     assert kept.to_pylist() == [reference.c4(text, True)[-1] for text in texts] == ["", "", "A line that stays."]
