@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--vae-steps", type=int, default=300)
     parser.add_argument("--vae-size", default='{"width": 8}', help="JSON, as the VAE names its sizes")
     parser.add_argument("--channels", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", default="{}", help="JSON, as the flow names its sizes")
