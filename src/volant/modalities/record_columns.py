@@ -24,6 +24,9 @@ from volant.modalities.words import mixed
 FIELDS = ("condition", "content", "target", "rejected")
 CHANGED = ("id", "content", "parents", "attrs")
 """The columns of a plain text that change with what it says."""
+TEST, VALIDATION, TRAIN, FEEDBACK = range(4)
+"""The right of a record to stay beside one that is alike; the lowest has the most."""
+TEXT, MEDIA, ROW = range(3)
 _SHAPES = ("text", "completion", "messages", "preference")
 Places = NDArray[np.int64]
 
@@ -115,6 +118,18 @@ def _more(attrs: str, more: Mapping[str, Any]) -> str:
         return f'{{"{next(iter(more))}": {only}}}'
     known = {**json.loads(attrs), **more} if attrs != "{}" else more
     return json.dumps(known, ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+
+def rights(table: pa.Table) -> NDArray[np.uint8]:
+    """The right of each row to stay: `TEST`, `VALIDATION`, `TRAIN` or `FEEDBACK`."""
+    split = np.asarray(pc.index_in(table["split"], pa.array(["test", "validation", "train"])))
+    feedback = np.asarray(pc.equal(pc.struct_field(table["source"], "origin"), "feedback"))
+    return np.where(feedback, FEEDBACK, split).astype(np.uint8)
+
+
+def kinds(table: pa.Table) -> NDArray[np.uint8]:
+    """What each row is compared as: `TEXT`, `MEDIA` or `ROW`."""
+    return np.asarray(pc.index_in(table["shape"], pa.array(["", "media", "row"])).fill_null(TEXT)).astype(np.uint8)
 
 
 def equal_keys(table: pa.Table) -> NDArray[np.uint64]:

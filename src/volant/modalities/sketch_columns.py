@@ -18,21 +18,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from volant.core.sample import SPLITS
 from volant.modalities.minhash import LENGTH, VERSION, signatures
-from volant.modalities.record_columns import contents, equal_keys
+from volant.modalities.record_columns import MEDIA, TEXT, equal_keys, kinds, rights
 from volant.modalities.text_arrays import text_array
 from volant.modalities.text_features import likeness
 from volant.store.dataset import from_table
 from volant.store.shards import Shards, unreadable
 
 FOLDER = "sketches"
-TEXT, MEDIA, ROW = 0, 1, 2
-FEEDBACK = 3
 _RIGHTS = ("test", "validation", "train")
 _MARK = b"volant.sketches"
 SCHEMA = pa.schema(
@@ -88,18 +85,14 @@ class Sketches:
 
 def sketched(table: pa.Table, modality: Any) -> Sketches:
     """The sketches of rows of a dataset's schema."""
-    content_N = contents(table)
+    kind_N = kinds(table)
     alike = likeness(text_array(table))
     mark_NP = signatures(alike.words)
-    mark_NP[content_N] = 0
-    media_N = np.asarray(pc.equal(table["shape"], "media"))
+    mark_NP[kind_N != TEXT] = 0
+    media_N = kind_N == MEDIA
     for place, sample in zip(np.flatnonzero(media_N), from_table(table.filter(pa.array(media_N))), strict=True):
         mark_NP[place] = np.asarray(modality.fingerprint(sample)).astype(np.uint32)
-    split = np.asarray(pc.index_in(table["split"], pa.array(_RIGHTS)))
-    feedback = np.asarray(pc.equal(pc.struct_field(table["source"], "origin"), "feedback"))
-    right_N = np.where(feedback, FEEDBACK, split).astype(np.uint8)
-    kind_N = np.where(media_N, MEDIA, np.where(content_N, ROW, TEXT)).astype(np.uint8)
-    return Sketches(table["id"].combine_chunks(), right_N, kind_N, equal_keys(table), narrowed(mark_NP))
+    return Sketches(table["id"].combine_chunks(), rights(table), kind_N, equal_keys(table), narrowed(mark_NP))
 
 
 def narrowed(mark_NP: NDArray[np.uint32]) -> NDArray[np.uint8]:

@@ -14,14 +14,12 @@ from typing import Any
 from volant.core import Run
 from volant.stages.collect._clean_rows import Rows, in_order
 
-_MEDIA, _ROW, _FEEDBACK = 1, 2, 3
-
 
 def drop_equal(rows: Rows) -> None:
     """Drop what says the same as a record with more right to stay."""
     import numpy as np
 
-    numbers = rows.kept()
+    numbers = rows.by_right(rows.kept())
     key_N2 = rows.key_N2[numbers]
     order = np.lexsort((np.arange(len(numbers)), key_N2[:, 1], key_N2[:, 0]))
     same = (key_N2[order][1:] == key_N2[order][:-1]).all(axis=1)
@@ -34,13 +32,15 @@ def drop_equal(rows: Rows) -> None:
 
 def drop_near(run: Run, rows: Rows, near: float) -> None:
     """Drop near duplicates; what was found is kept in the work folder."""
+    from volant.modalities.record_columns import FEEDBACK, MEDIA, ROW
+
     file = rows.folder / f"near-{sha256(repr(near).encode() + rows.kept().tobytes()).hexdigest()[:16]}.json"
     if not file.exists():
         found: dict[int, tuple[int, float]] = {}
         for feedback in (False, True):
             for media in (False, True):
-                kinds = (rows.kind_N == _MEDIA) if media else (rows.kind_N != _MEDIA) & (rows.kind_N != _ROW)
-                numbers = rows.kept(kinds & ((rows.right_N == _FEEDBACK) == feedback))
+                kinds = (rows.kind_N == MEDIA) if media else (rows.kind_N != MEDIA) & (rows.kind_N != ROW)
+                numbers = rows.by_right(rows.kept(kinds & ((rows.right_N == FEEDBACK) == feedback)))
                 if len(numbers):
                     found |= _alike(run, rows, numbers, near, media)
         partial = file.with_suffix(".part")
@@ -55,10 +55,11 @@ def _alike(run: Run, rows: Rows, numbers: Any, near: float, media: bool) -> dict
     import numpy as np
 
     from volant.modalities.duplicates import near_clusters
+    from volant.modalities.record_columns import FEEDBACK
 
     file = rows.folder / "signatures"
     with file.open("wb") as out:
-        for right in range(_FEEDBACK + 1):
+        for right in range(FEEDBACK + 1):
             own = numbers[rows.right_N[numbers] == right]
             for part in range(len(rows.parts)):
                 places = rows.inside(part, own)

@@ -9,9 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_TEXT = 0  # 1 is a picture, 2 a row of a table
-_RIGHT = {"test": 0, "validation": 1, "train": 2}
-
 
 def keep(folder: Path, part: int, found: Any) -> None:
     """Write what was found; the file `.found` comes last, so that it stands for all of them."""
@@ -19,19 +16,19 @@ def keep(folder: Path, part: int, found: Any) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from volant.modalities.record_columns import FEEDBACK, kinds, rights
+
     table = found.table
+    right_N = rights(table)
     origin = pc.struct_field(table["source"], "origin")
-    feedback = pc.equal(origin, "feedback")
-    kind = pc.index_in(table["shape"], pa.array(["", "media", "row"])).fill_null(_TEXT)
-    right = pc.if_else(feedback, 3, pc.index_in(table["split"], pa.array(list(_RIGHT))))
     columns = {
         "id": table["id"],
         "drop": pa.array([found.drop.get(at, "") for at in range(table.num_rows)], pa.string()),
         "key_a": pa.array(np.ascontiguousarray(found.key_N2[:, 0])),
         "key_b": pa.array(np.ascontiguousarray(found.key_N2[:, 1])),
-        "right": right.cast(pa.uint8()),
-        "kind": kind.cast(pa.uint8()),
-        "client": pc.if_else(feedback, table["group"], None),
+        "right": pa.array(right_N),
+        "kind": pa.array(kinds(table)),
+        "client": pc.if_else(pa.array(right_N == FEEDBACK), table["group"].combine_chunks(), None),
         "generated": pc.equal(origin, "generated"),
         "plain": pa.array(found.plain_N),
         "words": pa.array(np.diff(found.words.begin_N)),

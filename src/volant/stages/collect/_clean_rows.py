@@ -89,12 +89,15 @@ class Rows:
         return str(self.ids[number].as_py())
 
     def kept(self, among: Any = None) -> Any:
-        """Numbers of kept records, in the order of their right to stay."""
+        """Rising numbers of kept records."""
+        from volant.modalities.cleaning import alive
+
+        return alive(len(self), self.drop, among)
+
+    def by_right(self, numbers: Any) -> Any:
+        """These numbers in the order of their right to stay."""
         import numpy as np
 
-        alive = np.ones(len(self), bool) if among is None else among.copy()
-        alive[list(self.drop)] = False
-        numbers = np.flatnonzero(alive)
         return numbers[np.argsort(self.right_N[numbers], kind="stable")]
 
     def inside(self, part: int, numbers: Any) -> Any:

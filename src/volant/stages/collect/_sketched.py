@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def keep_sketches(run: Run, rows: Rows, numbers: Any) -> None:
-    """Write the sketches of the records of these numbers."""
+    """Write the sketches of the records of these rising numbers."""
     from volant.modalities.sketch_columns import keep
 
     keep(run.out, _parts(rows, numbers))
@@ -28,9 +28,8 @@ def _parts(rows: Rows, numbers: Any) -> Iterator[Sketches]:
 
     from volant.modalities.sketch_columns import Sketches, narrowed
 
-    rising = np.sort(numbers)
     for part in range(len(rows.parts)):
-        places = rows.inside(part, rising)
+        places = rows.inside(part, numbers)
         if len(places):
             own = places + rows.begin_P[part]
             marks = narrowed(np.asarray(rows.marks(part, places)))

@@ -116,7 +116,8 @@ def clean(
         bar.advance(1)
     _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
     capped = ("client_cap:", "generated_cap:")  # nothing like these stays, so later data may bring them again
-    keep_sketches(run, rows, [n for n in compared.tolist() if not rows.drop.get(n, "").startswith(capped)])
+    stays = [not rows.drop.get(number, "").startswith(capped) for number in compared.tolist()]
+    keep_sketches(run, rows, compared[stays])
     made = Dataset(run.out)
     data_page(run, made)
     return made
@@ -142,11 +143,10 @@ def _sets(rows: Rows, guard: Dataset | None) -> list[EvaluationSet]:
 
 def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence[Dataset], client_cap: float) -> None:
     """Hold the training records against the sets, and write all records, each with what drops it."""
-    import numpy as np
-
+    from volant.modalities.record_columns import TEXT, TRAIN
     from volant.store.dataset import dropped_tables, writer
 
-    training = np.sort(rows.kept((rows.right_N >= 2) & (rows.kind_N == 0)))  # feedback's right may stand before others'
+    training = rows.kept((rows.right_N >= TRAIN) & (rows.kind_N == TEXT))
     counted: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     forgotten: list[Any] = []
@@ -241,9 +241,10 @@ def _cap_clients(rows: Rows, cap: float) -> None:
 
 
 def _cap_generated(run: Run, rows: Rows) -> None:
+    from volant.modalities.record_columns import TRAIN
     from volant.stages.collect._generated import over_cap
 
-    training = rows.kept(rows.right_N >= 2)
+    training = rows.kept(rows.right_N >= TRAIN)
     made = training[rows.generated_N[training]].tolist()
     over = over_cap(run, [rows.name(number) for number in made], others=len(training) - len(made))
     rows.drop |= {made[place]: drop for place, drop in over.items()}

@@ -121,7 +121,7 @@ def _near(
     run: Run, before: Sequence[tuple[Dataset, Sketches]], new: tuple[Dataset, Sketches], equal_N: Any, near: float
 ) -> dict[str, str]:
     """Why each new record goes that belongs to the cluster of an earlier one, by its id."""
-    from volant.modalities.sketch_columns import FEEDBACK, MEDIA, TEXT
+    from volant.modalities.record_columns import FEEDBACK, MEDIA, TEXT
 
     drops: dict[str, str] = {}
     sources = [*before, new]
