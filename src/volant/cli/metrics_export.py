@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from volant.project import Project
     from volant.project.exporting import Sink
 
-_TOOLS = ("tensorboard", "mlflow")
-_PEERS = {"tensorboard": "TensorBoard (pip install tensorboard)", "mlflow": "MLflow (pip install mlflow)"}
+_TOOLS = {"tensorboard": "TensorBoard (pip install tensorboard)", "mlflow": "MLflow (pip install mlflow)"}
 
 
 def metrics_export(
@@ -29,7 +28,7 @@ def metrics_export(
     ] = None,
     to: Annotated[
         str, typer.Option("--to", help="tensorboard or mlflow.", autocompletion=lambda: list(_TOOLS))
-    ] = _TOOLS[0],
+    ] = "tensorboard",
     every: Annotated[bool, typer.Option("--all", help="Every run of a step, not its newest alone.")] = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="Write what runs now as its points come, until it is over.")
@@ -61,9 +60,9 @@ def metrics_export(
     if json:
         present.as_json(found)
         return
-    present.say(f"{sum(found.values()):,} points of {len(found)} runs are in {folder}. With {_PEERS[to]}:")
+    present.say(f"{sum(found.values()):,} points of {len(found)} runs are in {folder}. With {_TOOLS[to]}:")
     shown = f"tensorboard --logdir {folder}"
-    present.say(f"  {shown if to == _TOOLS[0] else f'mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db'}")
+    present.say(f"  {shown if to == 'tensorboard' else f'mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db'}")
 
 
 def _sink(to: str, folder: Path, opened: Project) -> Sink:

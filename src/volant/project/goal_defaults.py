@@ -7,7 +7,7 @@ Enters: a Spec as it was written. Leaves: the same, where a modality other than 
 from __future__ import annotations
 
 from volant.core.errors import SettingError
-from volant.core.spec import Goal, Loop, Spec
+from volant.core.spec import Goal, Spec
 
 
 def filled(spec: Spec) -> Spec:
@@ -20,8 +20,8 @@ def filled(spec: Spec) -> Spec:
     if spec.goal.modality == plain.modality:
         return spec
     open_fields = {"metric", "baseline"} - spec.goal.model_fields_set
-    promoted = spec.loop is not None and "metric" not in spec.loop.promote.model_fields_set
-    if not open_fields and not promoted:
+    loop = spec.loop if spec.loop and "metric" not in spec.loop.promote.model_fields_set else None
+    if not open_fields and not loop:
         return spec
     from volant.modalities import open_modality
 
@@ -34,11 +34,6 @@ def filled(spec: Spec) -> Spec:
         "baseline": next(iter(modality.baselines()), plain.baseline),
     }
     goal = spec.goal.model_copy(update={name: known[name] for name in open_fields})
-    return spec.model_copy(update={"goal": goal, "loop": _promoted(spec.loop, goal) if promoted else spec.loop})
-
-
-def _promoted(loop: Loop | None, goal: Goal) -> Loop | None:
-    """The loop, promoting by the goal's metric."""
-    if loop is None:
-        return None
-    return loop.model_copy(update={"promote": loop.promote.model_copy(update={"metric": goal.metric})})
+    if loop:
+        loop = loop.model_copy(update={"promote": loop.promote.model_copy(update={"metric": goal.metric})})
+    return spec.model_copy(update={"goal": goal, "loop": loop or spec.loop})

@@ -175,7 +175,7 @@ def _measured(
     from volant.scorers.measure import mean_score
     from volant.stages.evaluate.figures import BITS, measure, opened, scorers_for
 
-    shown = project.goal.metric or "relevance"
+    shown = project.goal.metric
     scorers = {n: s for m in {metric, shown} for n, s in scorers_for([], m, ()).items()}
     with tempfile.TemporaryDirectory() as place:
         run = Run(
