@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from volant.modalities.image_pixels import Pixels, pillow
-from volant.modalities.words import mixed
+from volant.store.mixing import mixed
 
 LENGTH = 128
 FEATURES = 224

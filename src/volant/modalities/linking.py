@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volant.modalities.compiled import compiled
-from volant.modalities.sketch import mix
+from volant.modalities.text_scan import mix
 
 _THREE = np.uint64(3)
 _FIRST = 4

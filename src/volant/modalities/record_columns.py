@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from volant.core.sample import CONTENT_SHAPES
 from volant.modalities.text_features import Likeness, likeness
-from volant.modalities.words import mixed
+from volant.store.mixing import mixed
 
 FIELDS = ("condition", "content", "target", "rejected")
 CHANGED = ("id", "content", "parents", "attrs")

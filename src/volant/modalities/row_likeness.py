@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volant.store.mixing import mixed
+
 Ids = NDArray[np.int64]
 WINDOW = 64
 """With how many rows before it, in a block sorted by a number, a row is compared; and with the block's first."""
@@ -135,6 +137,4 @@ def _mixed(code_N: Ids, place: int) -> NDArray[np.uint64]:
         x = code_N.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(place + 1) * np.uint64(
             0xD1342543DE82EF95
         )
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+        return mixed(x)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volant.modalities.compiled import compiled
+from volant.modalities.text_scan import Hashes, mix
 
-Hashes = NDArray[np.uint64]
 Offsets = NDArray[np.int64]
 
 LENGTH = 128
@@ -32,16 +32,6 @@ _ROUND_STEP = np.uint64(0x9E3779B97F4A7C15)
 _BASE = np.uint64(0xD1342543DE82EF95)
 _EMPTY = np.uint32(0xFFFFFFFF)
 _ONE = np.uint64(1)
-_S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
-_M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-
-
-@compiled
-def mix(x: np.uint64) -> np.uint64:
-    """SplitMix64's finaliser, as `words.mixed`."""
-    x = (x ^ (x >> _S30)) * _M1
-    x = (x ^ (x >> _S27)) * _M2
-    return x ^ (x >> _S31)
 
 
 @compiled

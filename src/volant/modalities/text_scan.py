@@ -77,7 +77,7 @@ def copied(typing: Any, out: Any, to: Any, data: Any, at: Any, count: Any) -> An
 
 @inlined
 def mix(x: np.uint64) -> np.uint64:
-    """SplitMix64's finaliser, as `words.mixed`."""
+    """SplitMix64's finaliser, as `store.mixing.mixed`."""
     x = (x ^ (x >> _S30)) * _M1
     x = (x ^ (x >> _S27)) * _M2
     return x ^ (x >> _S31)

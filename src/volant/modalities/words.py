@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volant.store.mixing import mixed
+
 VERSION = 1
 Hashes = NDArray[np.uint64]
 Offsets = NDArray[np.int64]
@@ -97,13 +99,6 @@ def ngrams(words: Words, n: int) -> tuple[Hashes, NDArray[np.int64]]:
         order = np.argsort(owners, kind="stable")
         runs, owners = runs[order], owners[order]
     return runs, owners
-
-
-def mixed(x: Hashes) -> Hashes:
-    """SplitMix64's finaliser: spreads every bit of the input over the output."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def _whole(hashes: Hashes) -> int:

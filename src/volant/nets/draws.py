@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from volant.core.errors import SettingError
+from volant.store.mixing import mixed
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 U64 = npt.NDArray[np.uint64]
@@ -28,8 +29,8 @@ def seeds_of(seed: int, count: int, seeds: Sequence[int] | None = None) -> U64:
     if seeds is not None:
         assert len(seeds) == count, "one seed for each example"
         return np.array([int(s) % 2**64 for s in seeds], dtype=np.uint64).reshape(count)
-    start = _mixed(np.array([seed % 2**64], dtype=np.uint64) + _GAMMA)
-    return _mixed(start + (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _GAMMA)
+    start = mixed(np.array([seed % 2**64], dtype=np.uint64) + _GAMMA)
+    return mixed(start + (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _GAMMA)
 
 
 def uniforms(seeds_B: U64, count: int, *, skip: int = 0) -> F64:
@@ -40,9 +41,9 @@ def uniforms(seeds_B: U64, count: int, *, skip: int = 0) -> F64:
         count: numbers of each.
         skip: numbers of each that were drawn before.
     """
-    start_B1 = _mixed(seeds_B + _GAMMA)[:, None]
+    start_B1 = mixed(seeds_B + _GAMMA)[:, None]
     steps_N = (np.arange(skip, skip + count, dtype=np.uint64) + np.uint64(1)) * _GAMMA
-    found: F64 = (_mixed(start_B1 + steps_N) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    found: F64 = (mixed(start_B1 + steps_N) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return found
 
 
@@ -84,13 +85,6 @@ class Draws:
         found = made(self._seeds_B, width, skip=self._drawn)
         self._drawn += width
         return torch.from_numpy(found.astype(np.float32))
-
-
-def _mixed(state: U64) -> U64:
-    """SplitMix64's finaliser; arithmetic is modulo 2**64."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
 
 
 def reseeded(seed: int, attempt: int) -> int:

@@ -23,6 +23,7 @@ from volant.core.score import Direction, Score
 from volant.scorers.measure import mean_score, prompt_of, target_of
 from volant.scorers.scoring import Scoring
 from volant.scorers.texts import words
+from volant.store.mixing import mixed
 
 SPAN_WORDS = 13  # GPT-3's bar for contamination, used the same way for copies
 WHOLE_ANSWER_WORDS = 5
@@ -92,15 +93,8 @@ def _windows(stream: U64, size: int) -> U64:
         return np.zeros(0, np.uint64)
     hashes = np.zeros(count, np.uint64)
     for offset in range(size):
-        hashes = hashes * _BASE + _mixed(stream[offset : offset + count])
+        hashes = hashes * _BASE + mixed(stream[offset : offset + count])
     return hashes
-
-
-def _mixed(x: U64) -> U64:
-    """splitmix64's finaliser: close word numbers become far hashes."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 class Memorisation(Scoring):

@@ -11,14 +11,13 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from volant.core.errors import MissingPackage
 from volant.core.score import Score
 from volant.store.runs import RunRow
-from volant.store.tensorboard import described, named
+from volant.store.tensorboard import described, named, started
 
 _PIECE = 1000  # points that MLflow takes at once
 _LONGEST = 6000  # characters that it keeps of a setting
@@ -49,7 +48,7 @@ class MLflow:
         from mlflow.entities import Metric
 
         id, known = self._run(run), self._known[run.id]
-        at_ms = int(1000 * (time.time() if run.status == "running" else _started(run)))
+        at_ms = int(1000 * (time.time() if run.status == "running" else started(run)))
         new = []
         for name, value, at in points:
             if known[name]:
@@ -61,7 +60,7 @@ class MLflow:
 
     def ended(self, run: RunRow, scores: Sequence[Score]) -> None:
         """Add a run's figures, and say how and when it ended."""
-        end_ms = int(1000 * (_started(run) + run.seconds))
+        end_ms = int(1000 * (started(run) + run.seconds))
         self.points(run, [(f"figures.{name}", score.value, 0) for name, score in named(scores).items()])
         self._client.set_tag(self._run(run), "artifact", run.artifact)
         self._client.set_terminated(self._run(run), _ENDS.get(run.status, "RUNNING"), end_ms)
@@ -89,7 +88,7 @@ class MLflow:
         from mlflow.entities import Param
 
         tags = {_TAG: run.id, "step": run.step}
-        began = self._client.create_run(self._experiment, int(1000 * _started(run)), tags, run_name=run.step)
+        began = self._client.create_run(self._experiment, int(1000 * started(run)), tags, run_name=run.step)
         told: list[Any] = [
             Param(name, value[:_LONGEST])
             for name, value in described(run).items()
@@ -98,7 +97,3 @@ class MLflow:
         for start in range(0, len(told), 100):
             self._client.log_batch(began.info.run_id, params=told[start : start + 100])
         return str(began.info.run_id)
-
-
-def _started(run: RunRow) -> float:
-    return datetime.fromisoformat(run.started_at).timestamp()

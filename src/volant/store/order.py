@@ -21,28 +21,24 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from volant.store.mixing import mixed
+
 Numbers = npt.NDArray[np.int64]
 _Words = npt.NDArray[np.uint64]
 ROUNDS = 6
 _GOLDEN, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
-def _finalised(state: _Words) -> _Words:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
-
-
 def sub_seed(*words: int) -> int:
     """A seed of its own for a part of the work, from whole numbers; 63 bits."""
     state = 0
     for word in words:
-        state = int(_finalised(np.array([(state + word + _GOLDEN) & _MASK], dtype=np.uint64))[0])
+        state = int(mixed(np.array([(state + word + _GOLDEN) & _MASK], dtype=np.uint64))[0])
     return state >> 1
 
 
 def _keys(seed: int) -> _Words:
-    return _finalised(np.array([(seed + (i + 1) * _GOLDEN) & _MASK for i in range(ROUNDS)], dtype=np.uint64))
+    return mixed(np.array([(seed + (i + 1) * _GOLDEN) & _MASK for i in range(ROUNDS)], dtype=np.uint64))
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ class Order:
         bits, low = np.uint64(half), np.uint64((1 << half) - 1)
         left, right = words >> bits, words & low
         for key in keys:
-            left, right = right, left ^ (_finalised((right + key) * np.uint64(_GOLDEN)) & low)
+            left, right = right, left ^ (mixed((right + key) * np.uint64(_GOLDEN)) & low)
         return (left << bits) | right
 
 

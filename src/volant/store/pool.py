@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from volant.core.artifact import Dataset
 from volant.core.sample import Sample
 from volant.store.dataset import from_table, parts
+from volant.store.mixing import mixed
 from volant.store.record_index import hashed
 from volant.store.shards import Part, unreadable
 
@@ -80,10 +81,7 @@ def _marks(attrs: pa.ChunkedArray, name: str) -> tuple[npt.NDArray[np.bool_], np
 
 def _drawn(keys: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
     """Hashes that a seed has mixed: another one orders the same ids otherwise."""
-    state = keys ^ np.uint64((seed * 0x9E3779B97F4A7C15 + 0xD1342543DE82EF95) & ((1 << 64) - 1))
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(state ^ (state >> np.uint64(31)))
+    return mixed(keys ^ np.uint64((seed * 0x9E3779B97F4A7C15 + 0xD1342543DE82EF95) & ((1 << 64) - 1)))
 
 
 def _tables(groups: Sequence[Part], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from volant.core.artifact import Dataset
 from volant.core.sample import Source
+from volant.store.mixing import mixed
 from volant.store.shards import Part, parts_of, unreadable
 
 ENTRY = np.dtype([("key", "<u8"), ("place", "<u8")])
@@ -68,17 +69,14 @@ def hashed(ids: Sequence[str]) -> np.ndarray:
         raw = np.frombuffer(b"".join(part), dtype=np.uint8).reshape(rows.size, int(length))
         padded = np.zeros((rows.size, max(1, -(-int(length) // 8)) * 8), dtype=np.uint8)
         padded[:, : raw.shape[1]] = raw
-        keys[rows] = _mixed(padded.view("<u8"), int(length))
+        keys[rows] = _chained(padded.view("<u8"), int(length))
     return keys
 
 
-def _mixed(words: np.ndarray, length: int) -> np.ndarray:
+def _chained(words: np.ndarray, length: int) -> np.ndarray:
     state = np.full(words.shape[0], (length * 0x9E3779B97F4A7C15) & _MASK, dtype=np.uint64)
     for column in range(words.shape[1]):
-        state = (state ^ words[:, column]) + np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state ^= state >> np.uint64(31)
+        state = mixed((state ^ words[:, column]) + np.uint64(0x9E3779B97F4A7C15))
     return state
 
 

@@ -36,7 +36,7 @@ class TensorBoard:
         """Add points of a run's curves; they are in the file when this returns."""
         from tensorboardX.summary import scalar
 
-        at_seconds = time.time() if run.status == "running" else _started(run)
+        at_seconds = time.time() if run.status == "running" else started(run)
         for name, value, at in points:
             self._write(run, scalar(name, value), at, at_seconds)
             self._last[run.id] = max(at, self._last.get(run.id, 0))
@@ -47,9 +47,9 @@ class TensorBoard:
         from tensorboardX.summary import scalar, text
 
         rows = [f"| {name} | {value} |" for name, value in described(run).items()]
-        self._write(run, text("run", "\n".join(["| | |", "|-|-|", *rows])), 0, _started(run))
+        self._write(run, text("run", "\n".join(["| | |", "|-|-|", *rows])), 0, started(run))
         for name, score in named(scores).items():
-            self._write(run, scalar(f"figures/{name}", score.value), self._last.get(run.id, 0), _started(run))
+            self._write(run, scalar(f"figures/{name}", score.value), self._last.get(run.id, 0), started(run))
         self._writer(run).close()
         del self._writers[run.id]
 
@@ -75,7 +75,8 @@ class TensorBoard:
         return self._writers[run.id]
 
 
-def _started(run: RunRow) -> float:
+def started(run: RunRow) -> float:
+    """When a run began, in seconds since 1970."""
     return datetime.fromisoformat(run.started_at).timestamp()
 
 
