@@ -74,7 +74,8 @@ class Tagged:
         table: the rows, with what is left of the forgotten, feedback in train; their texts as they came.
         drop: why some go already, by place: as they came, by the modality's checks, by thresholds of no feature.
         plain_N: which are plain texts.
-        figure_NF: what was counted of plain texts, see `text_features.columns_of`; zeros of others.
+        figure_NF: what was counted of plain texts, see `text_features.columns_of`; zeros of others, and no column
+            where no published rule asks.
         place_C, changed: plain texts of which rows go where the record stays, and their new columns.
         key_N2: equal for equal rows; see `record_columns.equal_keys`.
         mark_NP: sketches [N, P] of texts and fingerprints of pictures, zeros where there is none.
@@ -122,7 +123,11 @@ def placed(table: pa.Table, how: How) -> pa.Table:
 
 
 def tagged(table: pa.Table, how: How) -> Tagged:
-    """Find all there is to be found of rows of the schema before a threshold decides: their texts are read once."""
+    """Find all there is to be found of rows of the schema before a threshold decides: their texts are read once.
+
+    What only published rules ask for is counted where there are some: the loops that count it take half a minute to
+    compile on a new machine.
+    """
     table = placed(table, how)
     count = table.num_rows
     drops = table["drop"].to_pylist()
@@ -132,16 +137,23 @@ def tagged(table: pa.Table, how: How) -> Tagged:
     texts = at(strings(table["content"]), places)
     sets = {"c4", "c4_loose"} & set(how.presets)
     rows: Rows = "all" if not sets else "c4" if "c4" in sets else "c4_loose"
-    read = read_texts(texts, rows=rows)
-    figure_NF = np.zeros((count, read.figure_NF.shape[1]), np.int64)
-    figure_NF[places] = read.figure_NF
-    said = read.kept if read.kept is not None else texts
-    other = np.flatnonzero(np.asarray(pc.not_equal(said, texts))) if rows != "all" else np.zeros(0, np.int64)
-    attrs = [{"rows_dropped": n} for n in read.went_N[other].tolist()]
+    read = read_texts(texts, rows=rows) if how.presets else None
+    figure_NF = np.zeros((count, read.figure_NF.shape[1] if read else 0), np.int64)
+    said, other, attrs = texts, np.zeros(0, np.int64), list[dict[str, int]]()
+    if read:
+        figure_NF[places] = read.figure_NF
+    if read and read.kept is not None:
+        said = read.kept
+        other = np.flatnonzero(np.asarray(pc.not_equal(said, texts)))
+        attrs = [{"rows_dropped": n} for n in read.went_N[other].tolist()]
     changed = new_columns(table, places[other], at(said, other), attrs)
-    key_N2, mark_NP, words = _compared(table, places, said, read.likeness)
+    alike = read.likeness if read else likeness(texts)
+    key_N2, mark_NP, words = _compared(table, places, said, alike)
     found = Tagged(table, drop, plain_N, figure_NF, places[other], changed, key_N2, mark_NP, words)
-    _check(found, places, texts, read, how)
+    sound_N = np.zeros(count, bool)
+    if how.modality.name == "text":
+        sound_N[places] = _sound(texts, read, alike)
+    _check(found, sound_N, how)
     _by_own_rules(found, how)
     return found
 
@@ -170,12 +182,16 @@ def _compared(
     return key_N2, mark_NP, joined_words([(places, plain.words), (rest, words)], count)
 
 
-def _check(found: Tagged, places: Places, texts: pa.LargeStringArray, read: Reading, how: How) -> None:
+def _sound(texts: pa.LargeStringArray, read: Reading | None, alike: Likeness) -> NDArray[np.bool_]:
+    """Which texts are plainly without fault; of the others the modality is asked."""
+    small_N = np.asarray(pc.less_equal(pc.binary_length(texts), MAX_CHARS))
+    if read:
+        return np.asarray((read.features["words"] > 0) & (read.features["nuls"] == 0) & small_N)
+    return np.asarray((np.diff(alike.words.begin_N) > 0) & ~np.asarray(pc.match_substring(texts, "\0")) & small_N)
+
+
+def _check(found: Tagged, sound_N: NDArray[np.bool_], how: How) -> None:
     """Ask the modality of every row that is not plainly a text without fault; pictures leave their fingerprints."""
-    sound_N = np.zeros(found.table.num_rows, bool)
-    if how.modality.name == "text":
-        small = np.asarray(pc.less_equal(pc.binary_length(texts), MAX_CHARS))
-        sound_N[places] = (read.features["words"] > 0) & (read.features["nuls"] == 0) & small
     others = found.alive(~sound_N)
     for place, sample in zip(others.tolist(), _samples(found.table, others), strict=True):
         problems = how.modality.check(sample)

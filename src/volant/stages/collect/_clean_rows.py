@@ -190,9 +190,10 @@ class Rows:
         found = read(file)
         told = found["drop"].to_pylist()
         drops = {at: drop for at, drop in enumerate(told) if drop}
-        figure_NF = np.memmap(self.folder / f"{part:06}.figures", np.int64, "r").reshape(len(told), -1)
-        plain = alive(len(told), drops, np.asarray(found["plain"]))
-        drops |= decided(figure_NF, plain, self.how.rules)
+        if self.how.presets:
+            figure_NF = np.memmap(self.folder / f"{part:06}.figures", np.int64, "r").reshape(len(told), -1)
+            plain = alive(len(told), drops, np.asarray(found["plain"]))
+            drops |= decided(figure_NF, plain, self.how.rules)
         mask = ""
         self.alone[part] = drops
         if self.how.personal != "keep":
