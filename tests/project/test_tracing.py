@@ -208,7 +208,7 @@ def test_ids_of_any_length_are_found_and_collisions_are_not_believed(tmp_path, m
     assert [held.id for held in index.find(data, names)] == names
     assert len(index.find(data, [""], children=True)) == sum(k % 3 > 0 for k in range(len(names)))
     assert index.find(data, ["nobody"]) == [] == index.find(data, [])
-    monkeypatch.setattr(record_index, "_mixed", lambda words, length: words[:, 0] * 0)
+    monkeypatch.setattr(record_index, "_chained", lambda words, length: words[:, 0] * 0)
     crowded = record_index.RecordIndex(tmp_path / "j")
     assert [held.id for held in crowded.find(data, ["a", "nobody"])] == ["a"]
 
