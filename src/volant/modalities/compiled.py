@@ -1,69 +1,222 @@
-"""Loops over words and hashes as machine code: one typed door to numba's compiler.
+"""Loops over words and hashes as machine code: the one door to numba's compiler, and a way around it.
 
-In goes a function of arrays and numbers; out comes the same function, compiled at its first call and kept
-beside its file (or in the user's cache), so that the next process starts at once. Such functions live in files
-of their own, which are imported where they are called: importing numba takes a third of a second.
+In goes a function of arrays and whole or floating numbers that makes no memory, raises nothing and returns nothing or a
+whole number; out comes the same function as machine code. It is compiled at its first call on a machine and kept beside
+its file (or in the user's cache); later processes load what was kept and call it without importing numba, which takes
+longer than many megabytes of text do. Such functions live in files of their own, and write into arrays that they are
+given: what allocates these for them is plain Python.
 
-What is kept on disk is loaded without the tables that only a compiler needs: numba reads them all before it opens its
-cache (0.4 CPU seconds a process), and reads them by itself where it has to compile after all.
+Calls let go of Python's lock, so that threads run side by side. Arrays have to be contiguous.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, update_wrapper
+from hashlib import sha256
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from threading import RLock
 from typing import Any, TypeVar, cast
 
-from numba import njit
-from numba.core.caching import FunctionCache
-from numba.core.runtime.nrt import rtsys
-from numba.extending import intrinsic
+import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class _Kept(FunctionCache):
-    """What numba keeps of a function, opened with nothing but the memory management that machine code calls.
-
-    Numba looks at the function's own file alone; here what was kept is void as soon as any file of loops changed, for
-    they are compiled into one another.
-    """
-
-    def __init__(self, function: Any) -> None:
-        super().__init__(function)  # type: ignore[no-untyped-call]
-        self._cache_file._source_stamp = _stamp()
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        rtsys.initialize(target_context)
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
-
-
-@lru_cache(maxsize=1)
-def _stamp() -> tuple[tuple[str, int, int], ...]:
-    """Names, times and sizes of the files that hold compiled loops."""
-    files = [f for f in sorted(Path(__file__).parent.glob("*.py")) if b"modalities.compiled import" in f.read_bytes()]
-    return tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)
+_LOCK = RLock()
+_OWN = ("memset", "memcpy", "memmove")  # what machine code may call: all that is there without numba
+_SUM = 32  # bytes of a digest
 
 
 def compiled(function: F) -> F:
     """Compile a function; what cannot be kept on disk (no folder to write in) is compiled in every process."""
-    return _kept(njit(nogil=True)(function), function)
+    return cast(F, Loop(function))
 
 
 def inlined(function: F) -> F:
     """As `compiled`, for a few steps of a loop: they become a part of every function that calls them."""
-    return _kept(njit(nogil=True, forceinline=True)(function), function)
+    return cast(F, Loop(function, forceinline=True))
 
 
 def emitted(function: Callable[..., Any]) -> Any:
-    """A step of a loop that says itself which instructions it is."""
-    return intrinsic(function)
+    """A step of a loop that says itself which instructions it is: given the types of a call, what it returns and how.
+
+    It is asked when a loop is compiled that calls it, and imports numba then.
+    """
+    return Step(function)
 
 
-def _kept(made: Any, function: F) -> F:
-    with suppress(RuntimeError):
-        made._cache = _Kept(function)
-    return cast(F, made)
+class Step:
+    """What `emitted` makes."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._made: Any = None
+
+    def numba(self) -> Any:
+        """As numba's compiler takes it."""
+        from numba.core.registry import cpu_target
+        from numba.extending import intrinsic
+
+        if self._made is None:
+            self._made = intrinsic(self._function)
+            cpu_target.typing_context.refresh()
+        return self._made
+
+
+class Loop:
+    """What `compiled` makes: called with arrays and numbers, it runs the machine code for their kinds."""
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        self._function, self._options = function, options
+        self._code: dict[str, Callable[..., int]] = {}
+        self._made: Any = None
+        self.name = function.__name__
+        update_wrapper(self, function)
+
+    def __call__(self, *given: Any) -> int:
+        """Run; what is returned is 0 where the function returns nothing."""
+        kind = "".join([f"{v.dtype.str[1:]}{v.ndim}" if isinstance(v, np.ndarray) else _PLAIN[type(v)] for v in given])
+        code = self._code.get(kind) or self._loaded(kind, given)
+        out = ctypes.c_int64(0)
+        status = code(ctypes.addressof(out), 0, *_flat(given))
+        assert status == 0, (self, status)
+        return out.value
+
+    def numba(self) -> Any:
+        """As numba's compiler takes it."""
+        from numba import njit
+
+        with _LOCK:
+            _make_known()
+            bare: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+            options = {"nogil": True, "error_model": "numpy", **bare, **self._options}
+            self._made = self._made or njit(**options)(self._function)
+            return self._made
+
+    def _loaded(self, kind: str, given: tuple[Any, ...]) -> Callable[..., int]:
+        """The machine code for arguments of these kinds: as it was kept, or compiled now."""
+        with _LOCK:
+            if kind not in self._code:
+                name = f"{self.__module__.rpartition('.')[2]}.{self.name}-{kind}.loop"
+                key = sha256(f"{_stamp()} {name}".encode()).digest()
+                kept = _read(name, key)
+                if kept is None:
+                    kept = self._compiled(given)
+                    _write(name, key, kept)
+                self._code[kind] = _callable(kept, given)
+            return self._code[kind]
+
+    def _compiled(self, given: tuple[Any, ...]) -> bytes:
+        """The name of the function in its machine code, a line feed, and the machine code."""
+        from numba import from_dtype, types
+
+        made = self.numba()
+        kinds = tuple(
+            types.Array(from_dtype(v.dtype), v.ndim, "C") if isinstance(v, np.ndarray)
+            else types.float64 if isinstance(v, float) else types.int64
+            for v in given
+        )  # fmt: skip
+        made.compile(kinds)
+        found = made.overloads[kinds]
+        assert str(found.signature.return_type) in ("none", "int64"), found.signature
+        module = found.library._final_module
+        called = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
+        assert called <= set(_OWN), f"{self.name} makes memory or raises: {sorted(called - set(_OWN))}"
+        name: str = found.fndesc.llvm_func_name
+        code: bytes = found.library._codegen._tm.emit_object(module)
+        return name.encode() + b"\n" + code
+
+
+_PLAIN = {int: "i", float: "f", bool: "i", np.int64: "i"}
+
+
+def _flat(given: tuple[Any, ...]) -> list[Any]:
+    """Arguments as numba's functions take them: of an array no owners, its sizes, place, shape and strides."""
+    flat: list[Any] = []
+    for value in given:
+        if isinstance(value, np.ndarray):
+            assert value.flags.c_contiguous, value.strides
+            place = value.__array_interface__["data"][0]
+            flat += (0, 0, value.size, value.itemsize, place, *value.shape, *value.strides)
+        else:
+            flat.append(value)
+    return flat
+
+
+def _callable(kept: bytes, given: tuple[Any, ...]) -> Callable[..., int]:
+    from llvmlite import binding
+
+    name, _, code = kept.partition(b"\n")
+    engine = _engine()
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    place = engine.get_function_address(name.decode())
+    kinds = [ctypes.c_double if isinstance(v, float) else ctypes.c_int64 for v in _flat(given)]
+    return cast(Callable[..., int], ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *kinds)(place))
+
+
+@lru_cache(maxsize=1)
+def _engine() -> Any:
+    """What holds the machine code of this process."""
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    machine = binding.Target.from_default_triple().create_target_machine()
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+
+
+@lru_cache(maxsize=1)
+def _make_known() -> None:
+    """Tell numba what to see in a loop or a step that another one calls."""
+    from numba.core.registry import cpu_target
+    from numba.extending import typeof_impl
+
+    @typeof_impl.register(Loop)
+    @typeof_impl.register(Step)
+    def _(value: Loop | Step, context: Any) -> Any:
+        return cpu_target.typing_context.resolve_value_type(value.numba())
+
+
+@lru_cache(maxsize=1)
+def _stamp() -> str:
+    """Of the files that hold loops, which are compiled into one another, and of the processor."""
+    from llvmlite import binding
+
+    found = sha256(f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}".encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        code = file.read_bytes()
+        if b"modalities.compiled import" in code or file.name == Path(__file__).name:
+            found.update(sha256(code).digest())
+    return found.hexdigest()
+
+
+def _folders() -> tuple[Path, ...]:
+    """Where machine code is kept: the first one of these that can be written in."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(__file__).parent / "__pycache__", user / "volant" / "loops"
+
+
+def _read(name: str, key: bytes) -> bytes | None:
+    """What was kept under a name, if it was kept for this key and no byte of it changed."""
+    for folder in _folders():
+        with suppress(OSError):
+            data = (folder / name).read_bytes()
+            own, total, kept = data[:_SUM], data[_SUM : 2 * _SUM], data[2 * _SUM :]
+            if own == key and total == sha256(kept).digest():
+                return kept
+    return None
+
+
+def _write(name: str, key: bytes, kept: bytes) -> None:
+    for folder in _folders():
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=folder, prefix=name, suffix=".part", delete=False) as file:
+                file.write(key + sha256(kept).digest() + kept)
+            Path(file.name).chmod(0o644)
+            Path(file.name).rename(folder / name)
+            return

@@ -21,17 +21,22 @@ WIDTH = 8
 _FREE = np.int64(-1)
 
 
-@compiled
 def table_of(gram_K: NDArray[np.uint64], slots: int) -> NDArray[np.int64]:
     """A hash table [S] of different hashes: each slot holds an index or -1; `slots` is a power of two above K."""
     table_S = np.full(slots, _FREE, np.int64)
+    _table(gram_K, table_S)
+    return table_S
+
+
+@compiled
+def _table(gram_K: NDArray[np.uint64], table_S: NDArray[np.int64]) -> None:
+    slots = len(table_S)
     mask = np.uint64(slots - 1)
     for k in range(len(gram_K)):
         at = np.int64(gram_K[k] & mask)
         while table_S[at] != _FREE:
             at = (at + 1) & (slots - 1)
         table_S[at] = k
-    return table_S
 
 
 @compiled
@@ -45,7 +50,6 @@ def _looked_up(gram: np.uint64, gram_K: NDArray[np.uint64], table_S: NDArray[np.
     return _FREE
 
 
-@compiled
 def hits_of(
     word_W: NDArray[np.uint64],
     begin_N: NDArray[np.int64],
@@ -56,12 +60,23 @@ def hits_of(
     owner_Q: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Every shared run of texts [H, 4]: the text, the guarded part, and where it begins in each (in words)."""
-    hits = np.empty((1024, 4), np.int64)
+    gram_G = np.empty(np.diff(begin_N).max(initial=1), np.uint64)
+    hit_H4 = np.empty((1024, 4), np.int64)
+    while True:
+        found = _hits(word_W, begin_N, gram_K, table_S, edge_K, place_Q, owner_Q, gram_G, hit_H4)
+        if found <= len(hit_H4):
+            return hit_H4[:found]
+        hit_H4 = np.empty((found, 4), np.int64)
+
+
+@compiled
+def _hits(
+    word_W: NDArray[np.uint64], begin_N: NDArray[np.int64], gram_K: NDArray[np.uint64], table_S: NDArray[np.int64],
+    edge_K: NDArray[np.int64], place_Q: NDArray[np.int64], owner_Q: NDArray[np.int64], gram_G: NDArray[np.uint64],
+    hit_H4: NDArray[np.int64],
+) -> int:  # fmt: skip
+    """Write as many as there is room for; how many there are."""
     found = 0
-    longest = 1
-    for i in range(len(begin_N) - 1):
-        longest = max(longest, begin_N[i + 1] - begin_N[i])
-    gram_G = np.empty(longest, np.uint64)
     for i in range(len(begin_N) - 1):
         if begin_N[i + 1] - begin_N[i] < WIDTH:
             continue
@@ -71,16 +86,13 @@ def hits_of(
             if k == _FREE:
                 continue
             for q in range(edge_K[k], edge_K[k + 1]):
-                if found == len(hits):
-                    larger = np.empty((2 * found, 4), np.int64)
-                    larger[:found] = hits
-                    hits = larger
-                hits[found, 0] = i
-                hits[found, 1] = owner_Q[q]
-                hits[found, 2] = g
-                hits[found, 3] = place_Q[q]
+                if found < len(hit_H4):
+                    hit_H4[found, 0] = i
+                    hit_H4[found, 1] = owner_Q[q]
+                    hit_H4[found, 2] = g
+                    hit_H4[found, 3] = place_Q[q]
                 found += 1
-    return hits[:found]
+    return found
 
 
 @compiled
@@ -102,7 +114,6 @@ def points_of(word_W: NDArray[np.uint64], point_W: NDArray[np.uint8], first: int
     return total
 
 
-@compiled
 def stretches_of(
     hit_H4: NDArray[np.int64],
     word_W: NDArray[np.uint64],
@@ -118,6 +129,14 @@ def stretches_of(
         enough: points that make a stretch telling.
     """
     out = np.empty((len(hit_H4), 6), np.int64)
+    return out[: _stretches(hit_H4, word_W, point_W, begin_P, enough, out)]
+
+
+@compiled
+def _stretches(
+    hit_H4: NDArray[np.int64], word_W: NDArray[np.uint64], point_W: NDArray[np.uint8], begin_P: NDArray[np.int64],
+    enough: int, out: NDArray[np.int64],
+) -> int:  # fmt: skip
     found = 0
     start = 0
     for h in range(1, len(hit_H4) + 1):
@@ -133,10 +152,9 @@ def stretches_of(
         out[found, 5] = points_of(word_W, point_W, first, first + words, enough) >= enough
         found += 1
         start = h
-    return out[:found]
+    return found
 
 
-@compiled
 def verdicts_of(
     stretch_R6: NDArray[np.int64], words_P: NDArray[np.int64], least_P: NDArray[np.int64], run: int, share: float
 ) -> NDArray[Any]:
@@ -150,6 +168,14 @@ def verdicts_of(
         share: of the part's words that telling stretches have to cover, otherwise.
     """
     out = np.empty((len(stretch_R6), 6), np.int64)
+    return out[: _verdicts(stretch_R6, words_P, least_P, run, share, out)]
+
+
+@compiled
+def _verdicts(
+    stretch_R6: NDArray[np.int64], words_P: NDArray[np.int64], least_P: NDArray[np.int64], run: int, share: float,
+    out: NDArray[np.int64],
+) -> int:  # fmt: skip
     found = 0
     r = 0
     while r < len(stretch_R6):
@@ -175,4 +201,4 @@ def verdicts_of(
         out[found, 2], out[found, 3] = stretch_R6[best, 2], stretch_R6[best, 3]
         out[found, 4], out[found, 5] = longest, covered
         found += 1
-    return out[:found]
+    return found

@@ -18,24 +18,31 @@ _FIRST = 4
 """How many of a bucket's first texts each later one is held against; its predecessor comes on top."""
 
 
-@compiled
 def band_keys(signature_NP: NDArray[np.uint32], bands: int, rows: int) -> NDArray[np.uint64]:
     """The key of each band [N, B]; the band's number is in it, so that all bands share one key space."""
-    count = len(signature_NP)
-    key_NB = np.empty((count, bands), np.uint64)
-    for i in range(count):
+    key_NB = np.empty((len(signature_NP), bands), np.uint64)
+    _band_keys(signature_NP, bands, rows, key_NB)
+    return key_NB
+
+
+@compiled
+def _band_keys(signature_NP: NDArray[np.uint32], bands: int, rows: int, key_NB: NDArray[np.uint64]) -> None:
+    for i in range(len(signature_NP)):
         for b in range(bands):
             key = np.uint64(b + 1)
             for r in range(rows):
                 key = mix(key * _THREE + np.uint64(signature_NP[i, b * rows + r]))
             key_NB[i, b] = key
-    return key_NB
 
 
-@compiled
 def bucket_pairs(key_E: NDArray[np.uint64], at_E: NDArray[np.int64], since: int) -> NDArray[np.uint64]:
     """Pairs of the texts in equal keys as `i << 32 | j`, of keys that are sorted and texts that rise in each."""
     out_M = np.empty(len(key_E) * (_FIRST + 1), np.uint64)
+    return out_M[: _bucket_pairs(key_E, at_E, since, out_M)]
+
+
+@compiled
+def _bucket_pairs(key_E: NDArray[np.uint64], at_E: NDArray[np.int64], since: int, out_M: NDArray[np.uint64]) -> int:
     found = 0
     start = 0
     for e in range(len(key_E)):
@@ -51,13 +58,18 @@ def bucket_pairs(key_E: NDArray[np.uint64], at_E: NDArray[np.int64], since: int)
         if e > start + _FIRST and at_E[e - 1] != later:
             out_M[found] = (np.uint64(at_E[e - 1]) << np.uint64(32)) | np.uint64(later)
             found += 1
-    return out_M[:found]
+    return found
 
 
-@compiled
 def equal_shares(signature_NP: NDArray[Any], pair_M2: NDArray[np.int64]) -> NDArray[np.float32]:
     """The share of equal entries of each pair [M]: an estimate of its similarity."""
     share_M = np.empty(len(pair_M2), np.float32)
+    _equal_shares(signature_NP, pair_M2, share_M)
+    return share_M
+
+
+@compiled
+def _equal_shares(signature_NP: NDArray[Any], pair_M2: NDArray[np.int64], share_M: NDArray[np.float32]) -> None:
     length = signature_NP.shape[1]
     for m in range(len(pair_M2)):
         i, j = pair_M2[m, 0], pair_M2[m, 1]
@@ -65,15 +77,22 @@ def equal_shares(signature_NP: NDArray[Any], pair_M2: NDArray[np.int64]) -> NDAr
         for p in range(length):
             equal += signature_NP[i, p] == signature_NP[j, p]
         share_M[m] = equal / length
-    return share_M
 
 
-@compiled
 def jaccards(
     gram_G: NDArray[np.uint64], edge_N: NDArray[np.int64], left_M: NDArray[np.int64], right_M: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """The exact similarity of each pair [M] of sets, each sorted and unique; 0 where both are empty."""
     out_M = np.empty(len(left_M), np.float32)
+    _jaccards(gram_G, edge_N, np.ascontiguousarray(left_M), np.ascontiguousarray(right_M), out_M)
+    return out_M
+
+
+@compiled
+def _jaccards(
+    gram_G: NDArray[np.uint64], edge_N: NDArray[np.int64], left_M: NDArray[np.int64], right_M: NDArray[np.int64],
+    out_M: NDArray[np.float32],
+) -> None:  # fmt: skip
     for m in range(len(left_M)):
         a, a_end = edge_N[left_M[m]], edge_N[left_M[m] + 1]
         b, b_end = edge_N[right_M[m]], edge_N[right_M[m] + 1]
@@ -89,7 +108,6 @@ def jaccards(
             else:
                 b += 1
         out_M[m] = common / max(1, total - common)
-    return out_M
 
 
 @compiled
@@ -100,16 +118,20 @@ def _root(parent_N: NDArray[np.int64], i: int) -> int:
     return i
 
 
-@compiled
 def clusters(pair_M2: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """For each of `count` texts the first text of its cluster: those that a chain of pairs joins (union and find)."""
     parent_N = np.arange(count)
+    _joined(pair_M2, parent_N)
+    return parent_N
+
+
+@compiled
+def _joined(pair_M2: NDArray[np.int64], parent_N: NDArray[np.int64]) -> None:
     for m in range(len(pair_M2)):
         i, j = _root(parent_N, pair_M2[m, 0]), _root(parent_N, pair_M2[m, 1])
         if i < j:
             parent_N[j] = i
         elif j < i:
             parent_N[i] = j
-    for i in range(count):
+    for i in range(len(parent_N)):
         parent_N[i] = _root(parent_N, i)
-    return parent_N

@@ -82,30 +82,31 @@ def sketch_into(gram_G: Hashes, count: int, out_P: NDArray[np.uint32]) -> None:
             return
 
 
-@compiled
 def shingles(word_W: Hashes, begin_N: Offsets, n: int) -> tuple[Hashes, Offsets]:
     """Hashes [G] of the runs of `n` words of each text, and where each text's begin."""
-    count = len(begin_N) - 1
-    edge_N = np.zeros(count + 1, np.int64)
-    for i in range(count):
-        words = begin_N[i + 1] - begin_N[i]
-        edge_N[i + 1] = edge_N[i] + (max(1, words - n + 1) if words > 0 else 0)
-    gram_G = np.empty(edge_N[count], np.uint64)
-    for i in range(count):
-        shingles_into(word_W, begin_N[i], begin_N[i + 1], n, gram_G[edge_N[i] :])
+    words_N = np.diff(begin_N)
+    edge_N = np.zeros(len(begin_N), np.int64)
+    np.cumsum(np.where(words_N > 0, np.maximum(1, words_N - n + 1), 0), out=edge_N[1:])
+    gram_G = np.empty(edge_N[-1], np.uint64)
+    _shingles(word_W, begin_N, n, gram_G, edge_N)
     return gram_G, edge_N
 
 
-@compiled
 def sketches(word_W: Hashes, begin_N: Offsets, n: int) -> NDArray[np.uint32]:
     """The sketch [N, P] of each text's runs of `n` words."""
-    count = len(begin_N) - 1
-    out_NP = np.empty((count, LENGTH), np.uint32)
-    longest = 1
-    for i in range(count):
-        longest = max(longest, begin_N[i + 1] - begin_N[i])
-    gram_G = np.empty(longest, np.uint64)
-    for i in range(count):
+    out_NP = np.empty((len(begin_N) - 1, LENGTH), np.uint32)
+    _sketches(word_W, begin_N, n, np.empty(np.diff(begin_N).max(initial=1), np.uint64), out_NP)
+    return out_NP
+
+
+@compiled
+def _shingles(word_W: Hashes, begin_N: Offsets, n: int, gram_G: Hashes, edge_N: Offsets) -> None:
+    for i in range(len(begin_N) - 1):
+        shingles_into(word_W, begin_N[i], begin_N[i + 1], n, gram_G[edge_N[i] :])
+
+
+@compiled
+def _sketches(word_W: Hashes, begin_N: Offsets, n: int, gram_G: Hashes, out_NP: NDArray[np.uint32]) -> None:
+    for i in range(len(begin_N) - 1):
         found = shingles_into(word_W, begin_N[i], begin_N[i + 1], n, gram_G)
         sketch_into(gram_G, found, out_NP[i])
-    return out_NP

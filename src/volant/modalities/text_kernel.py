@@ -9,7 +9,7 @@ Legend: N texts, W likeness words of all texts, F figures.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from volant.modalities.text_c4 import ALL, ROW_FIGURES, rows_into, suspect
 from volant.modalities.text_reading import LEFT, RIGHT, Desk, desk_for, read_into
 from volant.modalities.text_repeats import LINE_FIGURES, RUN_FIGURES, lines_into, paragraphs_into, runs_into
 from volant.modalities.text_scan import Bytes, Classes, Counts, Hashes, mix
-from volant.modalities.text_words import CHARACTERS, WORD_FIGURES, Lower, letter_words_into, likeness_into
+from volant.modalities.text_words import CHARACTERS, WORD_FIGURES, Lengths, Lower, letter_words_into, likeness_into
 
 FIGURES = (*WORD_FIGURES, *LINE_FIGURES, *ROW_FIGURES, *RUN_FIGURES)
 _LINES = len(WORD_FIGURES)
@@ -46,7 +46,6 @@ class Read(NamedTuple):
     whole_N: Hashes
 
 
-@compiled
 def read(data: Bytes, begin_N: Counts, classes: Classes, lower: Lower, letters: bool, keep: int) -> Read:
     """Read texts.
 
@@ -56,14 +55,29 @@ def read(data: Bytes, begin_N: Counts, classes: Classes, lower: Lower, letters: 
         keep: which rows stay: `text_c4.ALL`, `STRICT` or `LOOSE`.
     """
     count = len(begin_N) - 1
-    size = begin_N[count] - begin_N[0]
-    figure_NF = np.zeros((count, len(FIGURES)), np.int64)
-    out, out_N = np.empty(size + 1 if keep != ALL else 1, np.uint8), np.zeros(count + 1, np.int64)
-    word_W, word_N = np.empty((size + count) // 2 + 1, np.uint64), np.zeros(count + 1, np.int64)
-    went_N, whole_N = np.zeros(count, np.int64), np.empty(count, np.uint64)
-    desk = desk_for(data, begin_N)
-    keys, marks, turn = np.empty(4096, np.uint64), np.zeros(4096, np.int64), 1
-    for i in range(count):
+    size = int(begin_N[count] - begin_N[0])
+    found = Read(
+        np.zeros((count, len(FIGURES)), np.int64),
+        np.empty(size + 1 if keep != ALL else 1, np.uint8), np.zeros(count + 1, np.int64), np.zeros(count, np.int64),
+        np.empty((size + count) // 2 + 1, np.uint64), np.zeros(count + 1, np.int64), np.empty(count, np.uint64),
+    )  # fmt: skip
+    room: tuple[Any, ...] = (*found, *desk_for(data, begin_N))
+    _read(data, begin_N, classes, lower, int(letters), keep, *room)
+    return found._replace(out=found.out[: found.out_N[count]], word_W=found.word_W[: found.word_N[count]])
+
+
+@compiled
+def _read(
+    data: Bytes, begin_N: Counts, classes: Classes, lower: Lower, letters: int, keep: int,
+    figure_NF: Counts, out: Bytes, out_N: Counts, went_N: Counts, word_W: Hashes, word_N: Counts, whole_N: Hashes,
+    word_R: Hashes, length_R: Lengths, part_R: Hashes, row_T6: Counts, feed_L: Counts, copy: Bytes, run_R: Lengths,
+    at_A: Lengths, times: Lengths, before: Lengths, where: Lengths, ends: Counts, met: Bytes,
+    keys: Hashes, marks: Counts, turns: Counts,
+) -> None:  # fmt: skip
+    desk = Desk(word_R, length_R, part_R, row_T6, feed_L, copy, run_R, at_A, times, before, where, ends, met, keys,
+                marks, turns)  # fmt: skip
+    turn = turns[0]
+    for i in range(len(begin_N) - 1):
         first, last = begin_N[i], begin_N[i + 1]
         row_F = figure_NF[i]
         words, feeds, rows = read_into(data, first, last, classes, lower, desk, word_W, word_N[i], row_F)
@@ -74,17 +88,15 @@ def read(data: Bytes, begin_N: Counts, classes: Classes, lower: Lower, letters: 
         )  # fmt: skip
         whole_N[i] = mix(whole)
         if letters:
-            words = letter_words_into(data, first, last, classes, desk.word_R, desk.length_R, row_F)
+            words = letter_words_into(data, first, last, classes, word_R, length_R, row_F)
         room = 16
         while room < 2 * max(words, feeds + 2):
             room *= 2
-        if room > len(keys):
-            keys, marks, turn = np.empty(room, np.uint64), np.zeros(room, np.int64), 1
         wide, line_F = row_F[CHARACTERS] < last - first, row_F[_LINES:_ROWS]
-        lines_into(data, first, last, classes, desk.feed_L, feeds, wide, keys, marks, room - 1, turn, line_F)
-        paragraphs_into(data, left, right, desk.feed_L, feeds, wide, keys, marks, room - 1, turn + 1, line_F)
-        turn = runs_into(desk.word_R, desk.length_R, words, keys, marks, room - 1, turn + 2, row_F[_RUNS:])
-    return Read(figure_NF, out[: out_N[count]], out_N, went_N, word_W[: word_N[count]], word_N, whole_N)
+        lines_into(data, first, last, classes, feed_L, feeds, wide, keys, marks, room - 1, turn, line_F)
+        paragraphs_into(data, left, right, feed_L, feeds, wide, keys, marks, room - 1, turn + 1, line_F)
+        turn = runs_into(desk, words, keys, marks, room - 1, turn + 2, row_F[_RUNS:])
+    turns[0] = turn
 
 
 @compiled
@@ -102,15 +114,21 @@ def bounds(desk: Desk, rows: int, last: int) -> tuple[int, int]:
     return left, right
 
 
-@compiled
 def likeness(data: Bytes, begin_N: Counts, classes: Classes, lower: Lower) -> tuple[Hashes, Counts, Hashes]:
     """The hashes of the likeness words [W], where each text's begin [N + 1], and a hash of each whole text [N]."""
     count = len(begin_N) - 1
     word_W = np.empty((begin_N[count] - begin_N[0] + count) // 2 + 1, np.uint64)
     edge_N, whole_N = np.zeros(count + 1, np.int64), np.empty(count, np.uint64)
-    for i in range(count):
+    _likeness(data, begin_N, classes, lower, word_W, edge_N, whole_N)
+    return word_W[: edge_N[count]], edge_N, whole_N
+
+
+@compiled
+def _likeness(
+    data: Bytes, begin_N: Counts, classes: Classes, lower: Lower, word_W: Hashes, edge_N: Counts, whole_N: Hashes
+) -> None:
+    for i in range(len(begin_N) - 1):
         edge_N[i + 1], whole = likeness_into(
             data, begin_N[i], begin_N[i + 1], classes, lower, word_W, edge_N[i], np.uint64(0)
         )
         whole_N[i] = mix(whole)
-    return word_W[: edge_N[count]], edge_N, whole_N

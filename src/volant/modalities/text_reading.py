@@ -10,6 +10,7 @@ Legend: R words that rules count, W words of likeness, L lines, T rows.
 
 from __future__ import annotations
 
+from threading import local
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +78,9 @@ class Desk(NamedTuple):
         row_T6: the rows.
         feed_L: where the line feeds are.
         copy: a row without its marks of citation.
+        run_R, at_A, times, before, where, ends, met: of runs of words, see `text_repeats.runs_into`.
+        keys, marks: a table of what was seen, see `text_scan.number_of`.
+        turn: the next turn of that table that is free, [1].
     """
 
     word_R: Hashes
@@ -85,23 +89,57 @@ class Desk(NamedTuple):
     row_T6: Counts
     feed_L: Counts
     copy: Bytes
+    run_R: Lengths
+    at_A: Lengths
+    times: Lengths
+    before: Lengths
+    where: Lengths
+    ends: Counts
+    met: Bytes
+    keys: Hashes
+    marks: Counts
+    turn: Counts
+
+
+_LARGEST = 1 << 22  # bytes of the longest text of which a desk is held for the next texts
+_TURNS = 1 << 30
+_HELD = local()
+
+
+def desk_for(data: Bytes, begin_N: Counts) -> Desk:
+    """A desk on which each of the texts has room: this thread's last one, where that is large enough.
+
+    What no text needs of it is never touched.
+    """
+    need_2 = np.ones(2, np.int64)
+    _room(data, begin_N, need_2)
+    longest, most = need_2.tolist()
+    held: Desk | None = getattr(_HELD, "desk", None)
+    if held and len(held.copy) >= longest and len(held.feed_L) >= most and held.turn[0] < _TURNS:
+        return held
+    words = longest // 2 + 1
+    slots = 1 << (2 * max(words, most + 2)).bit_length()
+    desk = Desk(
+        np.empty(words, np.uint64), np.empty(words, np.int32), np.empty(words, np.uint64),
+        np.empty((most, 6), np.int64), np.empty(most, np.int64), np.empty(longest, np.uint8),
+        np.empty(words, np.int32), np.empty(words, np.int32), np.empty(words, np.int32), np.empty(words, np.int32),
+        np.empty(words, np.int32), np.empty(words + 1, np.int64), np.empty(words, np.uint8),
+        np.empty(slots, np.uint64), np.zeros(slots, np.int64), np.ones(1, np.int64),
+    )  # fmt: skip
+    if longest <= _LARGEST:
+        _HELD.desk = desk
+    return desk
 
 
 @compiled
-def desk_for(data: Bytes, begin_N: Counts) -> Desk:
-    """A desk on which each of the texts has room; what no text needs of it is never touched."""
-    longest = most = 1
+def _room(data: Bytes, begin_N: Counts, need_2: Counts) -> None:
+    """The bytes of the longest text, and the most that may be breaks of rows in one."""
     for i in range(len(begin_N) - 1):
         breaks = 1
         for k in range(begin_N[i + 1] - begin_N[i]):
             value = octet(data, begin_N[i] + k)
             breaks += (value < _BLANK) | (value == _NEL) | (value == _LS) | (value == _PS)
-        longest, most = max(longest, begin_N[i + 1] - begin_N[i]), max(most, breaks)
-    words = longest // 2 + 1
-    return Desk(
-        np.empty(words, np.uint64), np.empty(words, np.int32), np.empty(words, np.uint64),
-        np.empty((most, 6), np.int64), np.empty(most, np.int64), np.empty(longest, np.uint8),
-    )  # fmt: skip
+        need_2[0], need_2[1] = max(need_2[0], begin_N[i + 1] - begin_N[i]), max(need_2[1], breaks)
 
 
 @compiled

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volant.modalities.compiled import compiled
+from volant.modalities.text_reading import Desk
 from volant.modalities.text_scan import (
     NEWLINE,
     Bytes,
@@ -26,7 +27,6 @@ from volant.modalities.text_scan import (
     stripped,
 )
 
-Lengths = NDArray[np.int32]
 Numbers = NDArray[np.int32]
 
 LINE_FIGURES = (
@@ -118,19 +118,16 @@ def numbered(
 
 
 @compiled
-def runs_into(
-    word_R: Hashes, length_R: Lengths, words: int, keys: Hashes, marks: Counts, mask: int, turn: int, row_F: Counts
-) -> int:
+def runs_into(desk: Desk, words: int, keys: Hashes, marks: Counts, mask: int, turn: int, row_F: Counts) -> int:
     """Characters in the commonest run of 2 to 4 words and in repeated runs of 5 to 10; returns the next free turn.
 
     A run of n words can occur twice only if its first n - 1 and its last n - 1 words do, so that hardly any run of
     a plain text is looked up at all: `at_A` are the places where a run begins that was met twice. Runs are compared by
     the numbers of those two: exactly, given the words.
     """
-    run_R, at_A = np.empty(words, np.int32), np.empty(words, np.int32)
-    times, before, where = np.empty(words, np.int32), np.empty(words, np.int32), np.empty(words, np.int32)
-    numbered(word_R, words, keys, marks, mask, turn, run_R, before)
-    ends = np.empty(words + 1, np.int64)
+    length_R, run_R, at_A, ends = desk.length_R, desk.run_R, desk.at_A, desk.ends
+    times, before, where = desk.times, desk.before, desk.where
+    numbered(desk.word_R, words, keys, marks, mask, turn, run_R, before)
     ends[0] = 0
     active = 0
     for i in range(words):
@@ -160,7 +157,7 @@ def runs_into(
             i = where[best] if count > 1 else 0
             row_F[n - 2] = count * (ends[i + n] - ends[i] + n - 1)
         elif known:
-            row_F[n - 2] = repeated(run_R, at_A, found, ends, n, known)
+            row_F[n - 2] = repeated(run_R, at_A, found, ends, n, desk.met, known)
         else:
             break
         active = 0
@@ -172,9 +169,9 @@ def runs_into(
 
 
 @compiled
-def repeated(run_R: Numbers, at_A: Numbers, active: int, ends: Counts, n: int, known: int) -> int:
+def repeated(run_R: Numbers, at_A: Numbers, active: int, ends: Counts, n: int, met: Bytes, known: int) -> int:
     """Characters of runs that were met before, walking on by `n` words after each such run."""
-    met = np.zeros(known, np.bool_)
+    met[:known] = 0
     total = free = 0
     for k in range(active):
         i = at_A[k]
@@ -184,5 +181,5 @@ def repeated(run_R: Numbers, at_A: Numbers, active: int, ends: Counts, n: int, k
             total += ends[i + n] - ends[i]
             free = i + n
         else:
-            met[run_R[i]] = True
+            met[run_R[i]] = 1
     return total

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.core import cgutils, types
 from numpy.typing import NDArray
 
 from volant.modalities.compiled import compiled, emitted, inlined
@@ -30,6 +29,7 @@ _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 @emitted
 def byte(typing: Any, data: Any, at: Any) -> Any:
     """The byte at a place that is known to lie inside; numba would look for one that counts from the end."""
+    from numba.core import types
 
     def built(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         place = builder.gep(context.make_array(data)(context, builder, given[0]).data, [given[1]])
@@ -41,6 +41,7 @@ def byte(typing: Any, data: Any, at: Any) -> Any:
 @emitted
 def octet(typing: Any, data: Any, at: Any) -> Any:
     """As `byte`, as the type that lets the compiler look at many at once."""
+    from numba.core import types
 
     def built(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         return builder.load(builder.gep(context.make_array(data)(context, builder, given[0]).data, [given[1]]))
@@ -51,6 +52,7 @@ def octet(typing: Any, data: Any, at: Any) -> Any:
 @emitted
 def eight(typing: Any, data: Any, at: Any) -> Any:
     """The eight bytes from a place on as one number."""
+    from numba.core import types
 
     def built(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         place = builder.gep(context.make_array(data)(context, builder, given[0]).data, [given[1]])
@@ -65,6 +67,7 @@ def eight(typing: Any, data: Any, at: Any) -> Any:
 @emitted
 def copied(typing: Any, out: Any, to: Any, data: Any, at: Any, count: Any) -> Any:
     """Write `count` bytes of `data[at:]` to `out[to:]`."""
+    from numba.core import cgutils, types
 
     def built(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         target = builder.gep(context.make_array(out)(context, builder, given[0]).data, [given[1]])
