@@ -97,7 +97,7 @@ def test_another_threshold_reads_no_text(tmp_path, monkeypatch):
     def judged(run, **thresholds):
         rules = rules_of(["gopher", "c4"], thresholds)
         how = How(open_modality("text"), Rules(), ["gopher", "c4"], rules, "keep", run.remembered)
-        rows = Rows(run, store.parts(Dataset(data.out)), how)
+        rows = Rows(run, [Dataset(data.out)], how)
         rows.judge(lambda n: None)
         drop_equal(rows)
         drop_near(run, rows, 0.6)

@@ -112,16 +112,21 @@ def gc(
 ) -> None:
     """Free what no alias, no promotion, no newest run and no lineage of theirs needs.
 
+    Features of texts, kept so that other thresholds need not read them, go with their dataset, or when newer ones are
+    there; what is missing is found again.
+
     Example:  volant gc --dry-run
     """
     from volant.project import keeping
 
     freed = keeping.collect_garbage(place.project(), dry=dry)
     if json:
-        present.as_json({"digests": freed.digests, "bytes": freed.bytes, "dry_run": dry})
+        told = {"digests": freed.digests, "bytes": freed.bytes, "findings_bytes": freed.findings, "dry_run": dry}
+        present.as_json(told)
         return
     verb = "Would free" if dry else "Freed"
-    present.say(f"{verb} {present.size(freed.bytes)} in {len(freed.digests)} artifacts.")
+    found = f", and {present.size(freed.findings)} of what was found of texts" if freed.findings else ""
+    present.say(f"{verb} {present.size(freed.bytes)} in {len(freed.digests)} artifacts{found}.")
 
 
 def push(

@@ -1,10 +1,10 @@
 """Records judged each by itself, a table at a time: checks, quality rules, personal data, and what likeness stands on.
 
 In go rows of a dataset's schema. `tagged` reads their texts once and finds features, what C4 leaves of each text, and
-keys, sketches and words by which rows are compared later: whatever the thresholds are. `decided` drops by features
-alone, and `masked` looks at what is left. A plain text is looked at in columns and never made a Sample of; of other
-shapes Samples are made for the modality's checks, and where a text changes. What a rule dropped is neither changed nor
-compared.
+keys, sketches and words by which rows are compared later: whatever the thresholds are. `decided` and `decided_here`
+drop by features alone, and `masked` looks at what is left. A plain text is looked at in columns and never made a Sample
+of; of other shapes Samples are made for the modality's checks, and where a text changes. What a rule dropped is neither
+changed nor compared.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from volant.core.sample import Sample
 from volant.modalities.minhash import LENGTH, signatures
 from volant.modalities.personal import masked_all
-from volant.modalities.quality import Rules, broken_answer, broken_rule
+from volant.modalities.quality import FIGURES, Rules, answer_figures, broken_figures, figures
 from volant.modalities.record_columns import (
     Places,
     at,
@@ -72,10 +72,11 @@ class Tagged:
 
     Attributes:
         table: the rows, with what is left of the forgotten, feedback in train; their texts as they came.
-        drop: why some go already, by place: as they came, by the modality's checks, by thresholds of no feature.
+        drop: why some go already, by place: as they came, by the modality's checks.
         plain_N: which are plain texts.
         figure_NF: what was counted of plain texts, see `text_features.columns_of`; zeros of others, and no column
             where no published rule asks.
+        own_NF: what `quality` counted of texts and answers that its rules judge, NaN of others.
         place_C, changed: plain texts of which rows go where the record stays, and their new columns.
         key_N2: equal for equal rows; see `record_columns.equal_keys`.
         mark_NP: sketches [N, P] of texts and fingerprints of pictures, zeros where there is none.
@@ -86,6 +87,7 @@ class Tagged:
     drop: dict[int, str]
     plain_N: NDArray[np.bool_]
     figure_NF: NDArray[np.int64]
+    own_NF: NDArray[np.float64]
     place_C: Places
     changed: pa.Table
     key_N2: NDArray[np.uint64]
@@ -149,12 +151,13 @@ def tagged(table: pa.Table, how: How) -> Tagged:
     changed = new_columns(table, places[other], at(said, other), attrs)
     alike = read.likeness if read else likeness(texts)
     key_N2, mark_NP, words = _compared(table, places, said, alike)
-    found = Tagged(table, drop, plain_N, figure_NF, places[other], changed, key_N2, mark_NP, words)
+    own_NF = np.full((count, len(FIGURES)), np.nan)
+    found = Tagged(table, drop, plain_N, figure_NF, own_NF, places[other], changed, key_N2, mark_NP, words)
     sound_N = np.zeros(count, bool)
     if how.modality.name == "text":
         sound_N[places] = _sound(texts, read, alike)
     _check(found, sound_N, how)
-    _by_own_rules(found, how)
+    _count_for_own_rules(found, how)
     return found
 
 
@@ -163,6 +166,13 @@ def decided(found: NDArray[np.int64], places: Places, rules: Sequence[Rule]) -> 
     if not rules or not len(places):
         return {}
     return {int(places[number]): drop for number, drop in broken(columns_of(found[places]), rules).items()}
+
+
+def decided_here(own_NF: NDArray[np.float64], text_N: NDArray[np.bool_], rules: Rules) -> dict[int, str]:
+    """What the rules of `quality` drop of the texts (and, where they are none, answers) that were counted for them."""
+    places = np.flatnonzero(~np.isnan(own_NF[:, 0]))
+    found = broken_figures(own_NF[places], ~text_N[places], rules)
+    return {int(places[number]): drop for number, drop in found.items()}
 
 
 def _compared(
@@ -201,19 +211,14 @@ def _check(found: Tagged, sound_N: NDArray[np.bool_], how: How) -> None:
             found.mark_NP[place] = np.asarray(how.modality.fingerprint(sample)).astype(np.uint32)
 
 
-def _by_own_rules(found: Tagged, how: How) -> None:
+def _count_for_own_rules(found: Tagged, how: How) -> None:
     shapes = np.asarray(pc.equal(found.table["shape"], "text"))
     places = found.alive(~contents(found.table) & (~shapes if how.presets else True))
     if not len(places):
         return
     rows = found.table.take(pa.array(places))
-    for place, plain, text, answer in zip(
-        places.tolist(), shapes[places].tolist(), text_array(rows).to_pylist(), answer_array(rows).to_pylist(),
-        strict=True,
-    ):  # fmt: skip
-        drop = broken_rule(text, how.own) if plain else broken_answer(text, answer, how.own)
-        if drop:
-            found.drop[place] = drop
+    texts = zip(shapes[places].tolist(), text_array(rows).to_pylist(), answer_array(rows).to_pylist(), strict=True)
+    found.own_NF[places] = [figures(text) if plain else answer_figures(text, answer) for plain, text, answer in texts]
 
 
 @dataclass

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,10 +262,16 @@ def _as_run(
         records=project.reader(),
         outside=call.outside,
         forgotten=project.forgotten,
+        findings=partial(_findings, project, call),
         past=project.past_datasets,
         spec_steps=spec_steps,
         stop=project.stop,
     )
+
+
+def _findings(project: Project, call: Call, artifact: Artifact, about: str) -> Path:
+    """Where this method, by its code of today, keeps what it finds of an artifact."""
+    return project.findings.folder(artifact.digest, f"{call.method.name} {call.code.digest} {about}")
 
 
 def _as_seen(project: Project, method: Method, artifact: Artifact) -> Artifact:

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Freed:
-    """What a collection removed: digests and bytes."""
+    """What a collection removed: digests of artifacts, their bytes, and the bytes of findings (`store.findings`)."""
 
     digests: list[str]
     bytes: int
+    findings: int = 0
 
 
 def verify(project: Project, names: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -55,7 +56,9 @@ def needed(project: Project) -> set[str]:
 
 
 def collect_garbage(project: Project, *, dry: bool = False) -> Freed:
-    """Remove artifacts that no alias, promotion, newest run or their lineage needs.
+    """Remove artifacts that no alias, promotion, newest run or their lineage needs, and what was found of them.
+
+    Of an artifact that stays, the findings of older code and other settings go.
 
     Args:
         dry: only say what would go.
@@ -70,7 +73,7 @@ def collect_garbage(project: Project, *, dry: bool = False) -> Freed:
         card = project.store.get(digest).card
         sizes += project.store.delete(digest) if not dry else (card.size_bytes if card else 0)
     project.store.sweep()
-    return Freed(gone, sizes)
+    return Freed(gone, sizes, project.findings.collect(keep, dry=dry))
 
 
 def push(project: Project, url: str, names: Sequence[str] = ()) -> list[str]:

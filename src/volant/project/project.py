@@ -36,6 +36,7 @@ from volant.project.planning import Planned, check_outside, plan_steps, with_anc
 from volant.project.snapshots import Hashes, Snapshots
 from volant.project.spec_file import load_spec
 from volant.store.blobs import Store
+from volant.store.findings import Findings
 from volant.store.records import Records
 
 P = ParamSpec("P")
@@ -87,6 +88,7 @@ class Project:
         self.feedback_after = 0
         self._device, self._threads = device, threads
         self.store = Store(self.root / ".volant")
+        self.findings = Findings(self.store.root / "findings")
         self.resolver = Resolver.for_project(self.root)
         self.hashes = Hashes(self.store.root / "cache" / "hashes.json")
         self.code = CodeReader(self.store.root / "cache" / "code.json")

@@ -4,6 +4,7 @@ Enters: a directory that a method filled. Leaves: an immutable directory under i
 
     artifacts/<digest>/   payload and `artifact.json`
     views/<digest>/       a dataset without its test shards, hard-linked
+    findings/<digest>/    what methods found of an artifact; may be lost, see `findings`
     tmp/                  work in progress; what a dead process left there is swept
 
 Payload is hashed once, when it is sealed; `get` reads the card only, `verify` hashes again.

@@ -1,17 +1,91 @@
-"""The files in which `clean` keeps what it found of a row group, and how they are read.
+"""The files in which `clean` keeps what it found of a row group, how they are read, and how they outlive the step.
 
 In go what `volant.modalities.cleaning` found; out come Arrow files that are mapped into memory, and plain arrays of
-numbers. A file is there whole or not at all.
+numbers. The files of a row group have one stem, and its seal, `<stem>.seal`, is written last: the size and the CRC-32
+of each of them, and its own. What the seal does not vouch for, because a run was killed in the midst of it or the disk
+lost it, is found again.
+
+Files lie in the work folder of the run, and links to them in `Run.findings` of the dataset, under the name of the row
+group, for the next run. Nothing is ever written into a file that exists.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zlib import crc32
+
+VERSION = 4  # of the files: those of another one are made anew
 
 
-def keep(folder: Path, part: int, found: Any) -> None:
-    """Write what was found; the file `.found` comes last, so that it stands for all of them."""
+class Kept:
+    """Sets of files by part, here and in folders that outlive the run.
+
+    Args:
+        here: the run's own folder.
+        there: of each part, the folder where its files outlive the run and their stem there; None where nowhere.
+
+    Attributes:
+        had: which parts' sets were there when they were first asked for, by suffix.
+    """
+
+    def __init__(self, here: Path, there: Sequence[tuple[Path, str] | None]) -> None:
+        self.here, self.there = here, there
+        self.had: set[tuple[int, str]] = set()
+        self._sound: set[tuple[int, str]] = set()
+
+    def file(self, part: int, name: str, suffix: str = "") -> Path:
+        """One file of a part."""
+        return self.here / f"{part:06}{suffix}.{name}"
+
+    def has(self, part: int, suffix: str = "") -> bool:
+        """Whether the set of a part is there and whole; what outlived another run is linked to."""
+        if (part, suffix) in self._sound:
+            return True
+        stem, there = f"{part:06}{suffix}", self.there[part]
+        found = _whole(self.here, stem)
+        if not found and there:
+            _link(there[0], there[1] + suffix, self.here, stem)
+            found = _whole(self.here, stem)
+        if found:
+            self._sound.add((part, suffix))
+            self.had.add((part, suffix))
+        return found
+
+    def put(self, part: int, files: Mapping[str, Any], suffix: str = "") -> None:
+        """Write a set of files, given as buffers by name, in place of an older one."""
+        stem, there = f"{part:06}{suffix}", self.there[part]
+        sums = {}
+        for name, data in files.items():
+            view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+            sums[name] = [len(view), crc32(view)]
+            _write(self.here / f"{stem}.{name}", view)
+        said = json.dumps(sums).encode()
+        _write(self.here / f"{stem}.seal", said + b"\n%d" % crc32(said))
+        self._sound.add((part, suffix))
+        if there:
+            _link(self.here, stem, there[0], there[1] + suffix)
+
+
+def depends_on(how: Any) -> str:
+    """What the files of a row group depend on, beside what it says: no threshold is among it."""
+    import unicodedata
+
+    from volant.modalities import text_features
+
+    rows = sorted({"c4", "c4_loose"} & set(how.presets))[:1]
+    forgotten = sha256("\n".join(sorted(how.forgotten)).encode()).hexdigest()
+    words = (text_features.VERSION, "whitespace-1", unicodedata.unidata_version)
+    return repr((VERSION, words, how.modality.name, how.modality.version, bool(how.presets), rows, forgotten))
+
+
+def found_files(found: Any) -> dict[str, Any]:
+    """What was found of a table, as the files of its set."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -31,13 +105,17 @@ def keep(folder: Path, part: int, found: Any) -> None:
         "client": pc.if_else(pa.array(right_N == FEEDBACK), table["group"].combine_chunks(), None),
         "generated": pc.equal(origin, "generated"),
         "plain": pa.array(found.plain_N),
+        "text": pc.equal(table["shape"], "text"),
         "words": pa.array(np.diff(found.words.begin_N)),
     }
-    found.mark_NP.tofile(folder / f"{part:06}.marks")
-    found.words.hash_W.tofile(folder / f"{part:06}.words")
-    found.figure_NF.tofile(folder / f"{part:06}.figures")
-    write(folder / f"{part:06}.changed", found.changed.append_column("place", pa.array(found.place_C)))
-    write(folder / f"{part:06}.found", pa.table(columns))
+    return {
+        "marks": _bytes(found.mark_NP),
+        "words": _bytes(found.words.hash_W),
+        "figures": _bytes(found.figure_NF),
+        "own": _bytes(found.own_NF),
+        "changed": as_file(found.changed.append_column("place", pa.array(found.place_C))),
+        "found": as_file(pa.table(columns)),
+    }
 
 
 def masked_rows(found: Any) -> Any:
@@ -60,17 +138,83 @@ def masked_rows(found: Any) -> Any:
     return table
 
 
-def write(file: Path, table: Any) -> None:
+def as_file(table: Any) -> Any:
+    """The bytes of an Arrow file of a table."""
     import pyarrow as pa
 
-    partial = file.with_name(f"{file.name}.part")
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as out:
         out.write_table(table)
-    partial.rename(file)
+    return sink.getvalue()
 
 
 def read(file: Path) -> Any:
+    """The table of an Arrow file."""
     import pyarrow as pa
 
     with pa.memory_map(str(file), "r") as source:
         return pa.ipc.open_file(source).read_all()
+
+
+def array(file: Path, kind: Any, rows: int) -> Any:
+    """The numbers of a file, as an array of so many rows."""
+    import numpy as np
+
+    data = np.memmap(file, kind, "r") if file.stat().st_size else np.zeros(0, kind)
+    return data.reshape(rows, -1 if rows else 0)
+
+
+def _bytes(values: Any) -> Any:
+    import numpy as np
+
+    return np.ascontiguousarray(values).reshape(-1)
+
+
+def _write(file: Path, data: Any) -> None:
+    partial = file.with_name(f"{file.name}.part")
+    with partial.open("wb") as out:
+        out.write(data)
+    partial.rename(file)
+
+
+def _seal(folder: Path, stem: str) -> dict[str, list[int]]:
+    """Sizes and sums that a seal vouches for; nothing where it is missing or damaged."""
+    try:
+        said, _, own = (folder / f"{stem}.seal").read_bytes().partition(b"\n")
+        sums: dict[str, list[int]] = json.loads(said) if int(own) == crc32(said) else {}
+    except (OSError, ValueError):
+        return {}
+    return sums
+
+
+def _whole(folder: Path, stem: str) -> bool:
+    sums = _seal(folder, stem)
+    try:
+        return bool(sums) and all([*_sum(folder / f"{stem}.{name}")] == own for name, own in sums.items())
+    except OSError:
+        return False
+
+
+def _sum(file: Path) -> tuple[int, int]:
+    size = total = 0
+    with file.open("rb") as data:
+        while block := data.read(1 << 20):
+            size, total = size + len(block), crc32(block, total)
+    return size, total
+
+
+def _link(folder: Path, stem: str, to: Path, name: str) -> None:
+    """Give the files of a set further names, the seal last; a file system without links gets copies."""
+    for part in [*_seal(folder, stem), "seal"]:
+        source, target = folder / f"{stem}.{part}", to / f"{name}.{part}"
+        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+        try:
+            partial.unlink(missing_ok=True)
+            try:
+                partial.hardlink_to(source)
+            except OSError:
+                shutil.copyfile(source, partial)
+            partial.rename(target)
+            partial.unlink(missing_ok=True)  # the rename of one link onto another of the same file does nothing
+        except FileNotFoundError:  # nothing there, or swept away meanwhile: the set is not whole, and made anew
+            return

@@ -1,9 +1,9 @@
 """The records that `clean` judges, as numbered rows in parts: what was found of each lies on disk, not in memory.
 
 In go the row groups of datasets; each is judged alone (`volant.modalities.cleaning`), by several threads where the run
-has them, and what was found is kept in the run's work folder: features, keys, sketches and words, and the texts that
-change. A run that was killed goes on with the parts that are missing, and reads no text again until it writes. In
-memory stay each record's id, key and kind.
+has them, and what was found is kept (`_clean_files`): features, keys, sketches and words, and the texts that change. A
+run that was killed goes on with the parts that are missing, one with other thresholds looks at no more than what was
+found, and neither reads a text again until it writes. In memory stay each record's id, key and kind.
 
 Legend: N records of all parts.
 """
@@ -16,10 +16,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from volant.core import Run
-from volant.stages.collect._clean_files import keep, masked_rows, read, write
+from volant.core import Dataset, Run
+from volant.stages.collect._clean_files import Kept, array, as_file, depends_on, found_files, masked_rows, read
 
-VERSION = 3  # of the files in the work folder: those of another one are made anew
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -39,18 +38,23 @@ class Rows:
         forgotten: numbers of what was to be forgotten.
     """
 
-    def __init__(self, run: Run, parts: Sequence[Any], how: Any) -> None:
+    def __init__(self, run: Run, datasets: Sequence[Dataset], how: Any) -> None:
         import numpy as np
 
-        self.run, self.parts, self.how = run, parts, how
-        self.begin_P = np.concatenate([[0], np.cumsum([part.rows for part in parts])]).astype(np.int64)
-        self.folder = (
-            run.work / f"rows-{VERSION}-{_key(how.modality.name, how.own, sorted(how.presets), sorted(how.forgotten))}"
-        )
+        from volant.store.dataset import parts
+
+        self.run, self.how = run, how
+        about = depends_on(how)
+        homes = [(run.findings(one, about) if run.findings else None, parts(one)) for one in datasets]
+        self.parts = [part for _, own in homes for part in own]
+        self.begin_P = np.concatenate([[0], np.cumsum([part.rows for part in self.parts])]).astype(np.int64)
+        self.folder = run.work / f"rows-{sha256(about.encode()).hexdigest()[:16]}"
+        there = [(home, f"{part.file.stem}.{part.group:06}") if home else None for home, own in homes for part in own]
+        self.files = Kept(self.folder, there)
         self.drop: dict[int, str] = {}
         self.clients: dict[int, str] = {}
         self.forgotten: set[int] = set()
-        self.masks: list[str] = []
+        self.masked: list[bool] = []
         self.alone: dict[int, dict[int, str]] = {}  # by part, what drops its rows by place before they are compared
 
     def __len__(self) -> int:
@@ -63,12 +67,12 @@ class Rows:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         ids, keys, rights, kinds, generated = [], [], [], [], []
-        for number, (found, drops, mask) in enumerate(in_order(self.run, self._judged, range(len(self.parts)))):
+        for number, (found, drops, masked) in enumerate(in_order(self.run, self._judged, range(len(self.parts)))):
             first = int(self.begin_P[number])
-            names, key_N2 = self._named(number, found, drops, mask)
+            self.masked.append(masked)
+            names, key_N2 = self._named(number, found, drops)
             ids.append(names)
             keys.append(key_N2)
-            self.masks.append(mask)
             rights.append(found["right"].to_numpy())
             kinds.append(found["kind"].to_numpy())
             generated.append(np.asarray(found["generated"]))
@@ -83,6 +87,9 @@ class Rows:
         self.right_N = np.concatenate([np.zeros(0, np.uint8), *rights])
         self.kind_N = np.concatenate([np.zeros(0, np.uint8), *kinds])
         self.generated_N = np.concatenate([np.zeros(0, bool), *generated])
+        had = sum(self.parts[part].rows for part, suffix in self.files.had if not suffix)
+        if had:
+            self.run.say(f"the features of {had:,} of {len(self):,} records were found before, and are used again")
 
     def name(self, number: int) -> str:
         """The id of a record."""
@@ -112,8 +119,8 @@ class Rows:
         from volant.modalities.record_columns import put_rows
 
         table = self._changed(part, self._alive(part))
-        if self.masks[part]:
-            masked = read(self.folder / self.masks[part])
+        if self.masked[part]:
+            masked = self._masked_rows(part, self._alive(part))
             table = put_rows(table, masked["place"].to_numpy(), masked.select(table.column_names))
         return table
 
@@ -121,7 +128,7 @@ class Rows:
         """Sketches [n, P] of records of a part."""
         import numpy as np
 
-        found = np.memmap(self.folder / f"{part:06}.marks", np.uint32, "r").reshape(self.parts[part].rows, -1)[places]
+        found = array(self.files.file(part, "marks"), np.uint32, self.parts[part].rows)[places]
         own, at, masked = self._masked(part, places)
         if len(own):
             found[own] = np.frombuffer(masked["mark"].combine_chunks().buffers()[1], np.uint32).reshape(
@@ -135,8 +142,8 @@ class Rows:
 
         from volant.modalities.words import Words, joined_words, picked
 
-        edge_N = np.concatenate([[0], np.cumsum(read(self.folder / f"{part:06}.found")["words"].to_numpy())])
-        file = self.folder / f"{part:06}.words"
+        edge_N = np.concatenate([[0], np.cumsum(read(self.files.file(part, "found"))["words"].to_numpy())])
+        file = self.files.file(part, "words")
         hash_W = np.memmap(file, np.uint64, "r") if edge_N[-1] else np.zeros(0, np.uint64)
         found = Words(hash_W, edge_N.astype(np.int64))
         own, at, masked = self._masked(part, places)
@@ -148,14 +155,30 @@ class Rows:
         return joined_words([(rest, picked(found, places[rest])), (own, picked(after, at))], len(places))
 
     def _masked(self, part: int, places: Any) -> tuple[Any, Any, Any]:
-        """Which of these places personal data was masked at, by their number, where in the file, and the file."""
+        """Which of these places personal data was masked at, by their number, where in the rows, and the rows."""
         import numpy as np
 
-        if not self.masks[part]:
+        if not self.masked[part]:
             return np.zeros(0, np.int64), np.zeros(0, np.int64), None
-        masked = read(self.folder / self.masks[part])
+        masked = read(self._mask_file(part))
         _, own, at = np.intersect1d(places, masked["place"].to_numpy(), return_indices=True)
         return own, at, masked
+
+    def _masked_rows(self, part: int, kept: Any) -> Any:
+        """What was masked of a part, of these places."""
+        import numpy as np
+        import pyarrow as pa
+
+        masked = read(self._mask_file(part))
+        stays = np.isin(masked["place"].to_numpy(), kept)
+        return masked if stays.all() else masked.filter(pa.array(stays))
+
+    def _mask_file(self, part: int) -> Any:
+        return self.files.file(part, "masked", self._suffix)
+
+    @property
+    def _suffix(self) -> str:
+        return f"-{self.how.personal}"
 
     def _alive(self, part: int) -> Any:
         """Places of a part's rows that no rule of their own drops."""
@@ -172,58 +195,63 @@ class Rows:
         from volant.modalities.record_columns import put_columns
 
         table = placed(self.parts[part].read(), self.how)
-        changed = read(self.folder / f"{part:06}.changed")
+        changed = read(self.files.file(part, "changed"))
         stays = np.isin(changed["place"].to_numpy(), kept)
         changed = changed if stays.all() else changed.filter(pa.array(stays))
         return put_columns(table, changed["place"].to_numpy(), changed.drop_columns(["place"]))
 
-    def _judged(self, part: int) -> tuple[Any, dict[int, str], str]:
-        """What was found of a part, what drops its rows, and the file of those in which something was masked."""
+    def _judged(self, part: int) -> tuple[Any, dict[int, str], bool]:
+        """What was found of a part, what drops its rows, and whether something was masked in one that stays."""
         import numpy as np
 
-        from volant.modalities.cleaning import alive, decided
+        from volant.modalities.cleaning import alive, decided, decided_here, tagged
 
         self.run.check_stop()
-        file = self.folder / f"{part:06}.found"
-        if not file.exists():
-            self._tag(part)
-        found = read(file)
+        if not self.files.has(part):
+            self.files.put(part, found_files(tagged(self.parts[part].read(), self.how)))
+        found = read(self.files.file(part, "found"))
         told = found["drop"].to_pylist()
         drops = {at: drop for at, drop in enumerate(told) if drop}
+        plain = alive(len(told), drops, np.asarray(found["plain"]))
+        own_NF = array(self.files.file(part, "own"), np.float64, len(told))
+        drops |= decided_here(own_NF, np.asarray(found["text"]), self.how.own)
         if self.how.presets:
-            figure_NF = np.memmap(self.folder / f"{part:06}.figures", np.int64, "r").reshape(len(told), -1)
-            plain = alive(len(told), drops, np.asarray(found["plain"]))
-            drops |= decided(figure_NF, plain, self.how.rules)
-        mask = ""
+            drops |= decided(array(self.files.file(part, "figures"), np.int64, len(told)), plain, self.how.rules)
         self.alone[part] = drops
-        if self.how.personal != "keep":
-            mask, why = self._mask(part, alive(len(told), drops))
-            drops |= why
-        return found, drops, mask
+        if self.how.personal == "keep":
+            return found, drops, False
+        kept = alive(len(told), drops)
+        why = self._mask(part, kept)
+        drops |= {at: why[at] for at in np.intersect1d(kept, list(why)).tolist()}
+        return found, drops, bool(len(self._masked_rows(part, kept)))
 
-    def _tag(self, part: int) -> None:
-        from volant.modalities.cleaning import tagged
-
-        keep(self.folder, part, tagged(self.parts[part].read(), self.how))
-
-    def _mask(self, part: int, kept: Any) -> tuple[str, dict[int, str]]:
-        """Look for personal data in the rows that are left; the file of what was masked, and what drops them."""
+    def _mask(self, part: int, kept: Any) -> dict[int, str]:
+        """Look for personal data in the rows that are left and were not looked at before; what drops rows for it."""
         import json
+
+        import numpy as np
+        import pyarrow as pa
 
         from volant.modalities.cleaning import masked
 
-        name = f"{part:06}-{_key(kept.tobytes(), self.how.personal)}"
-        file = self.folder / f"{name}.masked"
-        why = self.folder / f"{name}.why"
-        if not why.exists():
-            found = masked(self._changed(part, kept), kept, self.how)
-            write(file, masked_rows(found))
-            partial = why.with_suffix(".part")
-            partial.write_text(json.dumps(sorted(found.drop.items())))
-            partial.rename(why)
-        return file.name, dict(json.loads(why.read_text()))
+        before, looked, why = None, np.zeros(0, np.int64), dict[int, str]()
+        if self.files.has(part, self._suffix):
+            before = read(self._mask_file(part))
+            looked = np.frombuffer(before.schema.metadata[b"looked"], np.int64)
+            why = dict(json.loads(before.schema.metadata[b"why"]))
+        new = np.setdiff1d(kept, looked)
+        if len(new) or before is None:
+            found = masked(self._changed(part, new), new, self.how)
+            rows = masked_rows(found)
+            if before is not None:
+                both = pa.concat_tables([before.replace_schema_metadata(None), rows.replace_schema_metadata(None)])
+                rows = both.combine_chunks().sort_by("place")
+            why |= found.drop
+            told = {"looked": np.union1d(looked, new).tobytes(), "why": json.dumps(sorted(why.items()))}
+            self.files.put(part, {"masked": as_file(rows.replace_schema_metadata(told))}, self._suffix)
+        return why
 
-    def _named(self, part: int, found: Any, drops: dict[int, str], mask: str) -> tuple[Any, Any]:
+    def _named(self, part: int, found: Any, drops: dict[int, str]) -> tuple[Any, Any]:
         """Ids and keys of a part's records as they leave."""
         import numpy as np
         import pyarrow as pa
@@ -233,21 +261,16 @@ class Rows:
 
         key_N2 = np.stack([found["key_a"].to_numpy(), found["key_b"].to_numpy()], axis=1)
         kept = alive(len(key_N2), drops)
-        changed = read(self.folder / f"{part:06}.changed").select(["place", "id"])
+        changed = read(self.files.file(part, "changed")).select(["place", "id"])
         stays = np.isin(changed["place"].to_numpy(), kept)
         changed = changed.filter(pa.array(stays))
         names = put_columns(found.select(["id"]), changed["place"].to_numpy(), changed.select(["id"]))
-        if mask:
-            masked = read(self.folder / mask)
+        if self.masked[part]:
+            masked = self._masked_rows(part, kept)
             places = masked["place"].to_numpy()
             names = put_columns(names, places, masked.select(["id"]))
             key_N2[places] = np.stack([masked["key_a"].to_numpy(), masked["key_b"].to_numpy()], axis=1)
         return names["id"].combine_chunks(), key_N2
-
-
-def _key(*given: Any) -> str:
-    """Of what the files of a run depend on."""
-    return sha256(repr(given).encode()).hexdigest()[:16]
 
 
 def in_order(run: Run, function: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:

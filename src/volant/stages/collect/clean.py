@@ -89,7 +89,6 @@ def clean(
     from volant.modalities.minhash import NEAR
     from volant.modalities.quality import Rules
     from volant.modalities.text_rules import rules_of
-    from volant.store.dataset import parts
 
     published = rules_of(rules or [], thresholds)
     own = Rules(
@@ -99,7 +98,7 @@ def clean(
     )  # fmt: skip
     modality = open_modality(run.modality)
     how = How(modality, own, rules or [], published, personal, run.remembered, run.forgotten)
-    rows = Rows(run, [part for one in (data, *more) for part in parts(one)], how)
+    rows = Rows(run, (data, *more), how)
     with run.progress("judging each record", max(1, len(rows)), "records") as bar:
         rows.judge(bar.advance)
     count = len(rows) - len(rows.forgotten)
