@@ -37,11 +37,11 @@ def root(start: Path | None = None) -> Path:
     )
 
 
-def project(watcher: Watcher | None = None, *, device: str = "", threads: int = 0) -> Project:
+def project(watcher: Watcher | None = None, *, device: str = "", threads: int = 0, processes: int = 0) -> Project:
     """The project of the current directory, opened."""
     from volant.project import Project
 
-    return Project(root(), watcher=watcher, device=device, threads=threads)
+    return Project(root(), watcher=watcher, device=device, threads=threads, processes=processes)
 
 
 def artifact(opened: Project, name: str, kind: type[A]) -> A:

@@ -33,6 +33,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; the project f
 Threads = Annotated[
     int, typer.Option(help="How many threads a step may use; 0: the project file's, else all cores.", min=0)
 ]
+Processes = Annotated[
+    int,
+    typer.Option(help="How many processes share a training, one GPU each; 0: the project file's, else one.", min=0),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="STEP.NAME=VALUE", help="Override one setting for this run; may be repeated."),
@@ -66,6 +70,7 @@ def run(
     ] = False,
     device: Device = "",
     threads: Threads = 0,
+    processes: Processes = 0,
     json: Json = False,
 ) -> None:
     """Run every step that is not fresh, in order; what is fresh is taken from the store.
@@ -81,7 +86,8 @@ def run(
         volant run report --refresh
     """
     started = time.monotonic()
-    opened = place.project(watcher(sys.stderr if json else sys.stdout), device=device, threads=threads)
+    told = watcher(sys.stderr if json else sys.stdout)
+    opened = place.project(told, device=device, threads=threads, processes=processes)
     _say_ranges(opened, steps or ())
     done: dict[str, Done] = {}
 

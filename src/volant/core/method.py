@@ -38,6 +38,16 @@ Scorers: typing.TypeAlias = dict[str, dict[str, Any]] | list[str]
 """A setting that names scorers, with settings: `["relevance"]` or `{"relevance": {"embed": "chargram"}}`."""
 
 
+F = typing.TypeVar("F", bound=Callable[..., Any])
+_BY_TEAM = "volant_by_team"
+
+
+def by_team(function: F) -> F:
+    """Mark a method whose training several processes may share; once it is over, `run.rank` 0 goes on alone."""
+    setattr(function, _BY_TEAM, True)
+    return function
+
+
 @dataclass(frozen=True)
 class Input:
     """One artifact parameter: `data: Dataset`, `reward: Model | None = None`, or `*more: Dataset`."""
@@ -83,6 +93,15 @@ class Method:
     def builtin(self) -> bool:
         """Whether the function is one of Volant's own."""
         return self.function.__module__.startswith("volant.")
+
+    @property
+    def by_team(self) -> bool:
+        """Whether several processes may share its work."""
+        return bool(getattr(self.function, _BY_TEAM, False))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process reads the function itself; the models made of its signature have no name to be found by.
+        return method_of, (self.function, self.name)
 
     @property
     def summary(self) -> str:

@@ -107,6 +107,8 @@ class Run:
         seed: for every random choice of the method.
         device: `cpu`, `cuda` or `mps`; already resolved from `auto`.
         threads: how many the method may use.
+        processes: how many share the work of this call, this one counted; `nets/team.py` shares a training.
+        rank: which of them this is, from 0. What the others leave in `out` is not kept.
         modality: the goal's modality, by name (`text`).
         goal: what the project wants, with its targets; never None (an empty goal where none was given).
         resolver: for file names in settings.
@@ -126,6 +128,8 @@ class Run:
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
+    processes: int = 1
+    rank: int = 0
     modality: str = "text"
     goal: Goal = field(default_factory=Goal)
     resolver: Resolver = field(default_factory=lambda: Resolver.for_project(Path.cwd()))

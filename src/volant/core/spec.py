@@ -202,6 +202,7 @@ class Spec(BaseModel):
     loop: Loop | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = Field(default=0, ge=0, description="0: as many as the machine has cores")
+    processes: int = Field(default=1, ge=1, le=1024, description="that share a training; started by torchrun")
     records: str = Field(default="", description="SQLAlchemy URL; empty for SQLite in .volant/")
     file: str = Field(default="", exclude=True)
     lines: dict[tuple[str, ...], int] = Field(default_factory=dict, exclude=True)

@@ -35,6 +35,8 @@ def pays(run: Run, net: Any, *, steps: int, step_tokens: int) -> bool:
         net: about to be trained.
         steps, step_tokens: the budget.
     """
+    if run.processes > 1:
+        return False  # what gathers the weights of a block cannot be compiled with it
     kept = run.work / "compiled"
     if kept.is_file():
         return kept.read_text(encoding="utf-8") == "yes"

@@ -4,6 +4,7 @@ What enters: a run, a network, batches that are a pure function of the step, and
 leaves: the trained network (in place) and an `Outcome` that says why training ended. Checkpoints go
 to `run.work`; a run that finds one there carries on bit-exactly, since weights, optimiser, random
 state and guard come back and the data follow from the step. Budgets are steps, never seconds.
+Several processes may share a training (`nets/team.py`): each reads its rows and keeps its part of the weights.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,6 +28,7 @@ from volant.nets.guard import Guard
 from volant.nets.optim import Optimisers, bf16_here, trainable, wsd
 from volant.nets.recipe import Outcome as Outcome
 from volant.nets.recipe import Recipe as Recipe
+from volant.nets.team import ALONE, Alone, team
 from volant.nets.transformer import token_loss
 
 Loss: TypeAlias = Callable[[Any, Any], tuple[torch.Tensor, int]]
@@ -66,8 +68,9 @@ def train(
     """
     torch.set_num_threads(run.threads)
     assert loss is token_loss or not recipe.compiled, "the compiled loss is token_loss"
-    with compiling.compiled(net) if recipe.compiled else nullcontext(loss) as chosen:
-        training = _Training(run, net, batches, recipe, validation, chosen, run.work / name)
+    chosen_loss = compiling.compiled(net) if recipe.compiled else nullcontext(loss)
+    with team(run) as together, chosen_loss as chosen:
+        training = _Training(run, net, batches, recipe, validation, chosen, run.work / name, together)
         training.resume()
         with run.progress(title, recipe.steps) as bar:
             try:
@@ -80,13 +83,20 @@ def train(
                 raise
 
 
-def evaluate(net: torch.nn.Module, batches: Sequence[Step], *, loss: Loss = token_loss, bf16: bool = False) -> float:
+def evaluate(
+    net: torch.nn.Module,
+    batches: Sequence[Step],
+    *,
+    loss: Loss = token_loss,
+    bf16: bool = False,
+    together: Alone = ALONE,
+) -> float:
     """The mean loss over all counted targets of the batches, in nats, without training.
 
     Raises:
         DataError: nothing is counted.
     """
-    was, total, count = net.training, 0.0, 0
+    was, total, count = net.training, 0.0, 0.0
     net.eval()
     device = next(net.parameters()).device.type
     cuda = [torch.cuda.current_device()] if device == "cuda" else []
@@ -98,9 +108,11 @@ def evaluate(net: torch.nn.Module, batches: Sequence[Step], *, loss: Loss = toke
     ):
         torch.manual_seed(0)
         for batch in batches:
-            part, n = loss(net, batch.to(device))
-            total, count = total + float(part), count + n
+            for piece, factor in together.pieces(batch, batch.size):
+                part, n = loss(net, piece.to(device))
+                total, count = total + factor * float(part), count + factor * n
     net.train(was)
+    total, count = together.sums(total, count)
     if not count:
         raise DataError("the validation data hold no token that the loss counts", fix="Add a validation split.")
     return total / count
@@ -118,18 +130,21 @@ class _Training:
         validation: Sequence[Step],
         loss: Loss,
         folder: Path,
+        together: Alone = ALONE,
     ) -> None:
-        self.run, self.net, self.batches, self.recipe = run, net, batches, recipe
-        self.validation, self.loss_of, self.folder = validation, loss, folder
+        self.run, self.given, self.batches, self.recipe = run, net, batches, recipe
+        self.team, (self.net, self.loss_of) = together, together.joined(net, loss)
+        self.validation, self.folder = validation, folder
         self.bf16 = recipe.bf16 and bf16_here(run.device)
         self.guard = Guard()
         self.optimiser = Optimisers(
-            net,
+            self.net,
             lr=recipe.lr,
             muon_lr=recipe.muon_lr,
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
             bf16=self.bf16,
+            together=together,
         )
         self.step, self.tokens, self.rate, self.roll_backs = 0, 0, 1.0, 0
         self.losses: list[float] = []
@@ -144,19 +159,23 @@ class _Training:
     def resume(self) -> None:
         """Start from the checkpoint in the scratch directory, or make the first one."""
         found = state.latest(self.folder)
-        if found is not None and found.facts.get("key") == self._key():
+        fits = found is not None and found.facts.get("key") == self._key()
+        # All have read before one of them writes.
+        if not self.team.any(not fits):
+            assert found is not None
             self._load(found)
             self.run.say(f"carrying on from the checkpoint at step {self.step} of {self.recipe.steps}")
             return
         if found is not None:
             self.run.say("a checkpoint of other settings was found and left aside")
-        state.clear(self.folder)
+        if self.team.rank == 0:
+            state.clear(self.folder)
         # Dropout and the like draw from torch's own generator.
         torch.manual_seed(self.run.seed)
         self.save()
 
     def save(self) -> None:
-        """Make a checkpoint of this step."""
+        """Make a checkpoint of this step, of whole tensors, by one process for all."""
         tensors = {f"net/{n}": p for n, p in trainable(self.net).items()}
         tensors |= {f"optimiser/{n}": t for n, t in self.optimiser.tensors().items()}
         tensors |= {f"random/{n}": t for n, t in state.random_state(self.run.device).items()}
@@ -173,20 +192,24 @@ class _Training:
             "reason": self.reason,
             "guard": self.guard.facts(),
         }
-        state.save(self.folder, self.step, tensors, facts)
+        tensors = {name: self.team.whole(tensor) for name, tensor in tensors.items()}
+        if self.team.rank == 0:
+            state.save(self.folder, self.step, tensors, facts)
+        self.team.sums(0.0)
 
     def _load(self, checkpoint: state.Checkpoint) -> None:
         with torch.no_grad():
             kept = checkpoint.part("net")
             for name, parameter in trainable(self.net).items():
-                parameter.copy_(kept[name])
+                parameter.copy_(self.team.part(kept[name], parameter))
             buffers = checkpoint.part("buffer")
             for name, buffer in _buffers(self.net).items():
                 buffer.copy_(buffers[name])
+            learnt = _learnt(self.net)
+            self.best_weights = {n: self.team.part(t, learnt[n]) for n, t in checkpoint.part("best").items()}
         self.optimiser.load(checkpoint.part("optimiser"))
         self.optimiser.zero()
         state.set_random_state(checkpoint.part("random"))
-        self.best_weights = checkpoint.part("best")
         facts = checkpoint.facts
         self.step, self.tokens, self.losses = checkpoint.step, int(facts["tokens"]), list(facts["losses"])
         self.rate, self.roll_backs = float(facts["rate"]), int(facts["roll_backs"])
@@ -197,7 +220,15 @@ class _Training:
     def _key(self) -> str:
         """What has to be the same for a checkpoint to be carried on from."""
         shapes = {n: list(p.shape) for n, p in trainable(self.net).items()}
-        said = [_BATCHES, asdict(self.recipe), shapes, self.run.seed, self.batches.steps, len(self.validation)]
+        # Compiling is decided once for a run's checkpoints, and several processes do without.
+        said = [
+            _BATCHES,
+            asdict(replace(self.recipe, compiled=False)),
+            shapes,
+            self.run.seed,
+            self.batches.steps,
+            len(self.validation),
+        ]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def _roll_back(self, why: str) -> None:
@@ -219,7 +250,7 @@ class _Training:
         bar.advance(self.step)
         self.net.train()
         while not self.reason and self.step < self.recipe.steps:
-            if self.run.stopping:
+            if self.team.any(self.run.stopping):
                 self._flush()
                 self.save()
                 self.run.interrupt()
@@ -235,7 +266,7 @@ class _Training:
         batch = self.batches.batch(self.step)
         value = self._gradients(batch)
         weights = [p for p in trainable(self.net).values() if p.grad is not None]
-        norm = float(torch.nn.utils.clip_grad_norm_(weights, self.recipe.clip))
+        norm = self.team.clip(weights, self.recipe.clip)
         why = self.guard.check(value, norm)
         if why:
             self.optimiser.zero()
@@ -265,19 +296,19 @@ class _Training:
     def _gradients(self, batch: Step) -> float:
         """Leave the gradient of the batch's mean loss in the weights; returns that loss."""
         size = max(1, self.recipe.piece_tokens // batch.width)
-        pieces = [batch.rows(s, s + size) for s in range(0, batch.size, size)]
         count = max(1, batch.counted)
         total = 0.0
-        for piece in pieces:
+        for piece, factor in self.team.pieces(batch, size):
             with torch.autocast(self.run.device, torch.bfloat16, enabled=self.bf16):
                 part, _ = self.loss_of(self.net, piece.to(self.run.device))
-            torch.autograd.backward(part / count)
-            total += float(part.detach())
-        return total / count
+            # Processes' gradients are averaged; the sum is wanted.
+            torch.autograd.backward(part * factor * self.team.size / count)
+            total += factor * float(part.detach())
+        return self.team.sums(total)[0] / count
 
     def _look(self) -> None:
         """Measure the validation loss, remember the best weights, and see whether it is time to stop."""
-        value = evaluate(self.net, self.validation, loss=self.loss_of, bf16=self.bf16)
+        value = evaluate(self.net, self.validation, loss=self.loss_of, bf16=self.bf16, together=self.team)
         self.points.append(("validation_loss", value, self.step))
         if value < self.best:
             self.best, self.stale = value, 0
@@ -295,7 +326,8 @@ class _Training:
             with torch.no_grad():
                 for name, tensor in _learnt(self.net).items():
                     tensor.copy_(self.best_weights[name])
-        self.net.eval()
+        self.team.given_back(self.net, self.given)
+        self.given.eval()
         loss = sum(self.losses) / len(self.losses) if self.losses else float("nan")
         best = self.best if self.best_weights else None
         self.run.say(f"training ended at step {self.step}: {reason}")

@@ -19,7 +19,7 @@ _REST_BYTES = 400 * 2**20
 _FOUR_BITS = 0.52  # bytes a number in 4 bits takes with its share of the scales
 
 
-def training_bytes(net: Any, *, tokens: int, counted: int, recomputed: bool = False) -> int:
+def training_bytes(net: Any, *, tokens: int, counted: int, recomputed: bool = False, processes: int = 1) -> int:
     """Bytes beyond what is in use already.
 
     Args:
@@ -27,11 +27,12 @@ def training_bytes(net: Any, *, tokens: int, counted: int, recomputed: bool = Fa
         tokens: in one piece of a step.
         counted: how many of them the loss counts; each needs a row of logits.
         recomputed: blocks are computed again in the backward pass; only one keeps more than its input.
+        processes: among which the weights are divided; the bytes are those of one of them.
     """
     config: Any = net.config
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     # Gradient, two moments, the best weights so far, and a copy while a checkpoint is written.
-    weights = 4 * trained * 5
+    weights = 4 * trained * 5 // processes
     layers = int(config.num_hidden_layers)
     kept = _ACTIVATIONS + layers if recomputed else _ACTIVATIONS * layers
     activations = 4 * kept * tokens * int(config.hidden_size)
@@ -113,13 +114,23 @@ def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str) -
     Raises:
         MachineError: there is less; the message says how much, and `fix` what to do instead.
     """
-    needed, free = training_bytes(net, tokens=tokens, counted=counted), free_bytes(run.device)
+    needed, free = _of_all(run, net, tokens, counted), free_bytes(run.device)
     if needed > free and getattr(net, "supports_gradient_checkpointing", False):
         net.activation_checkpointing_enable()
-        needed = training_bytes(net, tokens=tokens, counted=counted, recomputed=True)
+        needed = _of_all(run, net, tokens, counted, recomputed=True)
     if needed > free:
         what = f"training needs about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free"
         raise MachineError(what, where=run.step, fix=fix)
     if getattr(net, "is_activation_checkpointing", False):
         run.say("memory is short: each block is computed twice, which takes longer")
     return needed
+
+
+def _of_all(run: Run, net: Any, tokens: int, counted: int, *, recomputed: bool = False) -> int:
+    """Bytes of a process's own accelerator, or of the memory that all processes share, each with the network whole."""
+    many = run.processes
+    of_one = training_bytes(net, tokens=tokens, counted=counted, recomputed=recomputed, processes=many)
+    if many == 1 or run.device != "cpu":
+        return of_one
+    whole = 4 * sum(int(p.numel()) for p in net.parameters())
+    return many * (of_one + whole)

@@ -9,9 +9,12 @@ Muon because it needs about a third of the compute of AdamW to the same loss at 
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import torch
+
+from volant.nets.team import ALONE, Alone
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
@@ -76,11 +79,20 @@ class Muon(torch.optim.Optimizer):
     Args:
         lr: the spectral size of a step; 0.02 suits most.
         bf16: do the iteration in bfloat16, which loses nothing measurable and is faster where supported.
+        together: whose parts of the weights these are.
     """
 
     def __init__(
-        self, params: Any, *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0, bf16: bool = False
+        self,
+        params: Any,
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        bf16: bool = False,
+        together: Alone = ALONE,
     ) -> None:
+        self._team = together
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "bf16": bf16})
 
     @torch.no_grad()
@@ -98,16 +110,19 @@ class Muon(torch.optim.Optimizer):
         for weight in weights:
             if "momentum" not in self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)
-        grads = torch.stack([w.grad for w in weights if w.grad is not None])
-        momenta = [self.state[w]["momentum"] for w in weights]
+        own = self._team.own
+        grads = torch.stack([own(w.grad) for w in weights if w.grad is not None])
+        momenta = [own(self.state[w]["momentum"]) for w in weights]
         torch._foreach_lerp_(momenta, list(grads.unbind()), 1 - group["momentum"])
         # Nesterov: look ahead by one more lerp of the gradient towards the momentum.
-        updates = orthogonalise(torch.lerp(grads, torch.stack(momenta), group["momentum"]), bf16=group["bf16"])
+        ahead = torch.lerp(grads, torch.stack(momenta), group["momentum"])
         rows, columns = weights[0].shape
+        updates = self._team.on_whole(ahead, rows, partial(orthogonalise, bf16=group["bf16"]))
         size = group["lr"] * max(1.0, rows / columns) ** 0.5
+        parts = [own(w) for w in weights]
         if group["weight_decay"]:
-            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(weights, list(updates.unbind()), alpha=-size)
+            torch._foreach_mul_(parts, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parts, list(updates.unbind()), alpha=-size)
 
 
 class Optimisers:
@@ -117,6 +132,7 @@ class Optimisers:
         net: its trainable parameters are taken.
         lr: AdamW's rate.
         muon_lr: Muon's rate; 0 leaves everything to AdamW (right for fine-tuning and adapters).
+        together: the processes that share the network, where they are several.
     """
 
     def __init__(
@@ -128,7 +144,9 @@ class Optimisers:
         betas: tuple[float, float] = (0.9, 0.95),
         weight_decay: float = 0.0,
         bf16: bool = False,
+        together: Alone = ALONE,
     ) -> None:
+        self._team = together
         matrices, others = split_parameters(net) if muon_lr else ({}, trainable(net))
         self._named = {**matrices, **others}
         self._parts: list[torch.optim.Optimizer] = []
@@ -142,7 +160,9 @@ class Optimisers:
             kept = [g for g in groups if g["params"]]
             self._parts.append(torch.optim.AdamW(kept, lr=lr, betas=betas, eps=1e-10, fused=fused))
         if matrices:
-            self._parts.append(Muon(list(matrices.values()), lr=muon_lr, weight_decay=weight_decay, bf16=bf16))
+            self._parts.append(
+                Muon(list(matrices.values()), lr=muon_lr, weight_decay=weight_decay, bf16=bf16, together=together)
+            )
         self._base = [[float(g["lr"]) for g in part.param_groups] for part in self._parts]
 
     def step(self, factor: float) -> None:
@@ -174,7 +194,7 @@ class Optimisers:
         for full, value in tensors.items():
             name, _, key = full.rpartition(".")
             parameter = self._named[name]
-            owner[id(parameter)].state[parameter][key] = value.clone()
+            owner[id(parameter)].state[parameter][key] = self._team.part(value, parameter)
 
 
 def trainable(net: torch.nn.Module) -> dict[str, torch.Tensor]:

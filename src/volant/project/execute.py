@@ -34,7 +34,8 @@ from volant.core.outside import Snapshot
 from volant.core.run import Run
 from volant.project.fingerprint import Code, inputs_key, key_parts
 from volant.project.watching import RecordingWatcher
-from volant.runners.local import runner
+from volant.runners.local import runner as local
+from volant.runners.torchrun import Torchrun
 from volant.store.disk import room
 from volant.store.records import Status
 
@@ -160,6 +161,8 @@ def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
         with _recorded(project, call, parents) as log, room(project.store.root, f"running {call.step}"):
             run = _as_run(project, call, out, work, log.watcher, spec_steps)
             _say_left_out(run)
+            processes = project.processes(call.method)
+            runner = local if processes == 1 else Torchrun(processes)
             made = runner.submit(call.method.call, run, Bound(inputs, call.bound.settings)).result()
             log.artifact = _seal(call, project, log, made, out, parents)
             _index(project, log.artifact)
@@ -193,6 +196,7 @@ class _Log:
 def _recorded(project: Project, call: Call, parents: dict[str, list[str]]) -> Iterator[_Log]:
     """Keeps the run's row: started, and how it ended, with figures, costs and the error if there was one."""
     facts = {"pid": os.getpid(), "host": socket.gethostname(), "threads": project.threads, "parts": call.parts}
+    facts["processes"] = project.processes(call.method)
     settings = to_jsonable_python(call.bound.settings)
     run_id = project.records.start_run(
         call.step, call.method.name, call.inputs_key, call.code.digest, settings, call.seed, parents, facts
@@ -354,4 +358,4 @@ def _cpu_seconds() -> float:
 
 def _peak_bytes() -> int:
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit

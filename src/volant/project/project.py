@@ -77,16 +77,23 @@ class Project:
         watcher: who is told what happens; nobody by default.
         device: `auto`, `cpu`, `cuda` or `mps`; the file's by default.
         threads: how many a method may use; the file's, or all cores, by default.
+        processes: how many share a training where its method can; the file's by default.
     """
 
     def __init__(
-        self, root: str | Path = ".", *, watcher: Watcher | None = None, device: str = "", threads: int = 0
+        self,
+        root: str | Path = ".",
+        *,
+        watcher: Watcher | None = None,
+        device: str = "",
+        threads: int = 0,
+        processes: int = 0,
     ) -> None:
         self.root = Path(root).expanduser().resolve()
         self.watcher: Watcher = watcher or Silent()
         self.stop = threading.Event()
         self.feedback_after = 0
-        self._device, self._threads = device, threads
+        self._device, self._threads, self._processes = device, threads, processes
         self.store = Store(self.root / ".volant")
         self.findings = Findings(self.store.root / "findings")
         self.resolver = Resolver.for_project(self.root)
@@ -126,6 +133,25 @@ class Project:
         """How many threads a method may use."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self._threads or (self.spec.threads if self.spec else 0) or cores
+
+    def processes(self, method: Method) -> int:
+        """How many processes share the work of the method.
+
+        Raises:
+            MachineError: each needs an accelerator of its own, and there are fewer.
+        """
+        wanted = self._processes or (self.spec.processes if self.spec else 1)
+        if wanted == 1 or not method.by_team:
+            return 1
+        if self.device == "cpu":
+            return wanted
+        import torch
+
+        there = torch.cuda.device_count() if self.device == "cuda" else 1
+        if wanted > there:
+            what = f"{wanted} processes need as many accelerators, and {there} are here."
+            raise MachineError(what, where="processes", fix=f"Take {there}, or `--device cpu`.")
+        return wanted
 
     @cached_property
     def device(self) -> str:

@@ -6,13 +6,16 @@ and size. Needs about five times the weights' memory; where that is too much, `l
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
 from volant.core import Dataset, Model, Run
+from volant.core.method import by_team
 
 
+@by_team
 def full(
     run: Run,
     model: Model,
@@ -53,12 +56,17 @@ def full(
     from volant.stages.finetune import tuning
 
     if draws(model):
+        if run.rank:
+            return Model(run.out)
+        run = replace(run, processes=1)  # one process does all: such networks are small
         return _content(run, model, data, judge, replay, epochs, steps, batch, lr, patience)
     net, codec = tuning.opened(run, model)
     rate = lr or tuning.default_lr(net, 2e-5, 1.5)
     budget = tuning.Budget(epochs, steps, batch, rate, context, patience, weight_decay, pack)
     task = tuning.prepare(run, net, codec, data, budget, retain)
     outcome = tuning.tune(task, net)
+    if run.rank:
+        return Model(run.out)
     net = net.float().cpu()
     family.save(net, run.out)
     return tuning.finish(task, net, model, data, outcome, {"tuned": "full"})

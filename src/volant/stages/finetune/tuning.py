@@ -124,9 +124,10 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
     looks = _looks(codec, held_out, length, budget.rows, pad)
     if not held_out:
         run.say("there is no validation split: no early stopping, and the last weights are kept")
-    measured = [s for s in held_out if (s.messages or [{}])[-1].get("content")][:_MEASURED]
+    told = [s for s in held_out if (s.messages or [{}])[-1].get("content")][:_MEASURED]
+    measured = [] if run.rank else told  # of several processes the first one compares
     before = bits_per_byte(TorchSession(net, codec), measured) if measured else []
-    known = _known(run, retain, TorchSession(net, codec)) if retain is not None else ([], [])
+    known = ([], []) if retain is None or run.rank else _known(run, retain, TorchSession(net, codec))
     return Tuning(run, codec, budget, batches, looks, measured, before, known)
 
 

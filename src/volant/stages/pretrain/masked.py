@@ -13,11 +13,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from volant.core import Dataset, Model, Run, Sample, Score
+from volant.core.method import by_team
 from volant.stages.pretrain._text import describe, gathered, looks_at, packed, recipe_of
 
 _HIDDEN = 0.15  # of the validation ids, when it is measured: BERT's share, so that figures compare
 
 
+@by_team
 def masked(
     run: Run,
     data: Dataset,
@@ -82,6 +84,8 @@ def masked(
     outcome = train(
         run, net, batches, recipe, validation=seen, loss=family.step_loss, title="pre-training"
     )  # fmt: skip
+    if run.rank:
+        return Model(run.out)
     family.save(net.float().cpu(), run.out)
     codec.with_mask().save(run.out)
     describe(run, codec, family=family.name, parameters=parameters, depth=depth, outcome=outcome)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from volant.core import Dataset, Model, Run, Sample, Score
+from volant.core.method import by_team
 from volant.core.protocols import Codec
 from volant.stages.pretrain._text import TASKS, describe, gathered, looks_at, packed, recipe_of
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from volant.nets.loop import Outcome
 
 
+@by_team
 def transformer(
     run: Run,
     data: Dataset,
@@ -86,6 +88,8 @@ def transformer(
     outcome = train(
         run, net, batches, recipe, validation=looks_at(codec, held_out, context, rows), title="pre-training"
     )
+    if run.rank:
+        return Model(run.out)
     family.save(net.float().cpu(), run.out)
     codec.save(run.out)
     describe(run, codec, family=family.name, parameters=parameters, depth=depth, outcome=outcome)
