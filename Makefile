@@ -15,7 +15,7 @@ DEV_STAMP   := $(VENV)/.installed-dev
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(STAMP)  ## install, then run the docstrings example, its base trained too, through all stages and a second turn
+demo: $(STAMP)  ## install, then run the docstrings example through all stages and a second turn
 	$(VENV)/bin/volant demo
 
 install: $(STAMP)  ## .venv with Volant and its pinned dependencies

@@ -1,14 +1,15 @@
 """The base in the box: what it saves, and what it writes about packages that it never saw.
 
-    python bench/base_in_box.py [--seeds 3] [--functions 200] [--only goal|unseen] [--out bench/base_in_box.json]
+    python bench/base_in_box.py [--seeds 3] [--functions 200] [--only goal|unseen] [--modules N]
+                                [--out bench/base_in_box.json]
 
 **goal**: the example from scratch (`volant init --from-scratch`: a base of 600,000 tokens, six epochs of fine-tuning)
 sets the target: bits a byte of the validation split's docstrings. From the base in the box the same pairs are tuned on
 until that is reached. Process CPU seconds of the steps that train, one thread; gathering is not counted, for either.
 
 **unseen**: functions of packages that are held out as a whole (test by the hash of the name). The base, tuned as the
-example tunes it, on 260 modules of the standard library, against nearest neighbour and n-gram on the same pairs:
-relevance to what the authors wrote, paired permutation test.
+example's project file says, on its functions or those of `--modules` modules, against nearest neighbour and n-gram on
+the same pairs: relevance to what the authors wrote, paired permutation test.
 """
 
 from __future__ import annotations
@@ -30,9 +31,20 @@ from volant.stages import collect, finetune, pretrain
 from volant.store.dataset import rows
 
 BOX = "volant/docstrings"
-MODULES, TUNED = 260, {"steps": 190, "lr": 0.0004, "context": 256}  # as the example has it
 EPOCHS = (0.25, 0.5, 1.0, 2.0)
 HELD_OUT = ("babel", "colorlog", "courlan", "coverage", "execnet", "iniconfig", "packaging", "pyparsing")
+
+
+def example() -> tuple[dict[str, Any], dict[str, Any]]:
+    """How the example's project file gathers its functions, and how it tunes on them."""
+    from importlib.resources import as_file, files
+
+    from volant.project.spec_file import load_spec
+
+    with as_file(files("volant.cli") / "templates" / "docstrings" / "volant.yaml") as file:
+        steps = load_spec(file).steps
+    tuned = {name: value for name, value in steps["tuned"].arguments.items() if name not in ("model", "data")}
+    return steps["functions"].arguments, tuned
 
 
 def cpu_seconds() -> float:
@@ -108,7 +120,7 @@ def unseen(project: Project, pairs: Dataset, seeds: int, limit: int, tune: bool)
     for seed in range(seeds):
         model, _ = timed(project, "box", seed, pretrain.base, source=BOX)
         if tune:
-            model, _ = timed(project, "tuned", seed, finetune.full, model, pairs, **TUNED)
+            model, _ = timed(project, "tuned", seed, finetune.full, model, pairs, **example()[1])
         said = answers(open_model(model), asked)
         ours = [similarity(o.text, s.target or "") for o, s in zip(said, asked, strict=True)]
         row: dict[str, Any] = {"seed": seed, "n": len(asked), "relevance": sum(ours) / len(ours)}
@@ -128,6 +140,7 @@ def main() -> None:
     parser.add_argument("--functions", type=int, default=200)
     parser.add_argument("--only", choices=("goal", "unseen"))
     parser.add_argument("--untuned", action="store_true", help="unseen: the base as it is in the box")
+    parser.add_argument("--modules", type=int, help="unseen: of the library, to tune on; 0 are all")
     parser.add_argument("--folder", default="")
     parser.add_argument("--out", default="bench/base_in_box.json")
     asked = parser.parse_args()
@@ -135,14 +148,15 @@ def main() -> None:
         folder = Path(asked.folder or scratch)
         (folder / "volant.yaml").write_text("volant: 1\nname: bench\ngoal: {problem: Docstrings}\nsteps: {}\n")
         project = Project(folder, threads=1, device="cpu")
-        functions = project.step("functions").run(collect.python_sources, what="pairs", modules=40)
-        pairs = project.step("pairs").run(collect.clean, functions)
         body: dict[str, Any] = {}
         if asked.only != "goal":
-            library = project.step("task").run(collect.python_sources, what="pairs", modules=MODULES)
+            functions_of = example()[0] | ({} if asked.modules is None else {"modules": asked.modules})
+            library = project.step("task").run(collect.python_sources, **functions_of)
             taught = project.step("taught").run(collect.clean, library)
             body["unseen"] = unseen(project, taught, asked.seeds, asked.functions, not asked.untuned)
         if asked.only != "unseen":
+            functions = project.step("functions").run(collect.python_sources, what="pairs", modules=40)
+            pairs = project.step("pairs").run(collect.clean, functions)
             body["goal"] = goal(project, pairs, functions, asked.seeds, asked.functions)
     Path(asked.out).write_text(json.dumps(body, indent=1) + "\n")
 

@@ -1,8 +1,8 @@
 """Writes twenty docstrings into README.md: `python tools/samples.py PROJECT`, or `--check` to compare.
 
-Enters: a project whose steps `box` (the base) and `pairs` (the example's functions) are made, as `bench/base_in_box.py
---folder PROJECT` leaves them. Leaves: `docs/samples.json`, and the table in README.md. It shows the first twenty
-functions of the test split in the order in which they were read, with greedy answers, whatever they are.
+Enters: the project that `volant demo` made. Leaves: `docs/samples.json`, and the table in README.md. It shows the first
+twenty functions of the test split in the order in which they were read, with the champion's greedy answers, whatever
+they are.
 """
 
 from __future__ import annotations
@@ -19,15 +19,21 @@ MANY = 20
 
 
 def asked(folder: str) -> list[dict[str, str]]:
-    """What the model says of the first functions of the test split."""
+    """What the champion says of the first functions of the test split."""
+    from volant.core.artifact import Model
     from volant.engines import open_model
     from volant.project import Project
     from volant.scorers.measure import answers
     from volant.store.dataset import rows
 
     project = Project(folder, threads=1, device="cpu")
+    row = project.records.alias("champion")
+    if row is None:
+        sys.exit(f"{folder} has no champion: run `volant demo {folder}` first")
+    champion = project.store.get(row.digest)
+    assert isinstance(champion, Model)
     chosen = list(islice(rows(project.artifact("pairs"), "test"), MANY))
-    said = answers(open_model(project.artifact("box")), chosen)
+    said = answers(open_model(champion), chosen)
     return [
         {"function": str(s.attrs["function"]), "place": s.source.uri, "model": o.text, "author": s.target or ""}
         for s, o in zip(chosen, said, strict=True)

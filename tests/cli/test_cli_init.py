@@ -69,7 +69,8 @@ def test_the_example_starts_from_the_box_or_from_scratch_and_is_the_same_otherwi
     assert boxed.goal == trained.goal and boxed.loop == trained.loop
     assert list(boxed.steps) == [name for name in trained.steps if name not in ("library", "text")]
     differ = {name for name, step in boxed.steps.items() if step != trained.steps[name]}
-    assert differ == {"functions", "base", "tuned", "choices"}
+    assert differ == {"functions", "base", "few", "tuned", "choices", "taste", "report"}
+    assert "max_chars" not in trained.steps["functions"].arguments and trained.steps["text"].use == "collect.clean"
 
 
 @pytest.mark.parametrize(

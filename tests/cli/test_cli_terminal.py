@@ -8,12 +8,12 @@ import threading
 import pytest
 from rich.console import Console
 
-from volant.cli import present, signature, terminal
+from volant.cli import init, present, signature, terminal
 from volant.cli.interrupt import stops
 from volant.core.score import Score
 
 
-@pytest.mark.parametrize("module", [terminal, present, signature])
+@pytest.mark.parametrize("module", [init, terminal, present, signature])
 def test_examples_in_docstrings(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 

@@ -130,16 +130,19 @@ def harvest(run: Run, *, feedback: Records = "*") -> Dataset:
     return Dataset(run.out)
 
 
-def compare(run: Run, model: Model, data: Dataset, *, champion: Model, metric: str = "relevance") -> Report:
+def compare(
+    run: Run, model: Model, data: Dataset, *, champion: Model, metric: str = "relevance", limit: int = 10
+) -> Report:
     """Compare by value.
 
     Args:
         metric: the metric.
+        limit: examples.
     """
     gain = model.read_json("model.json")["value"] - champion.read_json("model.json")["value"]
     gates = [{"name": "bias_gap", "passed": gain < 1000, "value": gain, "bar": 1000}]
     p = 0.03 if gain > 0 else 0.9
-    body = {"metric": metric, "p": p, "gain": gain, "n": 10, "better": gain > 0, "gates": gates, "verdict": ""}
+    body = {"metric": metric, "p": p, "gain": gain, "n": limit, "better": gain > 0, "gates": gates, "verdict": ""}
     (run.out / "report.json").write_text(json.dumps(body))
     return Report(run.out)
 

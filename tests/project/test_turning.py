@@ -82,6 +82,13 @@ def test_a_gain_below_the_stated_one_is_not_promoted(project):
     assert any("needed 50" in reason for reason in turn(project).reasons)
 
 
+def test_a_turn_compares_on_as_many_examples_as_the_file_says(project):
+    turn(project)
+    project.spec.loop.promote.examples = 7
+    correct(project, 30)
+    assert project.store.get(turn(project).reports["compare"]).read_json("report.json")["n"] == 7
+
+
 def test_a_blocking_review_holds_the_first_model_back(project):
     text = (project.root / "volant.yaml").read_text()
     (project.root / "volant.yaml").write_text(text.replace("rank: 8", "rank: 654"))

@@ -96,11 +96,14 @@ def start(
 
 def _demo(
     folder: Annotated[Path, typer.Argument(help="Where the example project is made.")] = Path("demo"),
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Train a base too, not the one that comes with Volant.")
+    ] = False,
 ) -> None:
-    """Run the docstrings example with a base of its own through all stages, twice; a few minutes, no network."""
+    """Run the docstrings example through all stages, twice; a few minutes, no network."""
     from volant.cli.demo import demo
 
-    demo(folder)
+    demo(folder, from_scratch=from_scratch)
 
 
 _PANELS: dict[str, dict[str, Any]] = {

@@ -1,9 +1,10 @@
-"""`volant demo`: the docstrings example with a base of its own through all eleven stages, in use, and round again.
+"""`volant demo`: the docstrings example through all eleven stages, in use, and round again.
 
 Enters: nothing but this Python. Leaves: a project folder, a champion that learnt from use, and the
 numbers on the screen. The users are played by this program, but nothing they touch is: a real server on
-a free loopback port answers real requests about functions that no training step has seen, and the
-corrections are the docstrings that the authors of those functions wrote.
+a free loopback port answers real requests about functions that no step of the example has seen, and the
+corrections are the docstrings that the authors of those functions wrote. (The base that comes with Volant has read the
+library's training modules as running text, theirs among it; no base has seen a test or validation module.)
 """
 
 from __future__ import annotations
@@ -31,20 +32,25 @@ if TYPE_CHECKING:
     from volant.project import Project
     from volant.project.turning import TurnResult
 
-QUESTIONS = 480
+QUESTIONS, QUESTIONS_FROM_SCRATCH = 1500, 480
 CLIENTS = 8
 SHOWN = 3
 WORKLOAD = "docstrings"
 
 
-def demo(folder: Path) -> None:
-    """Run the docstrings example with a base of its own; ends by itself."""
+def demo(folder: Path, *, from_scratch: bool = False) -> None:
+    """Run the docstrings example; ends by itself.
+
+    Args:
+        folder: where the project is made; one that is there is carried on with.
+        from_scratch: train a base too; fewer questions are asked then, which teach its smaller data enough.
+    """
     from volant.project import Project
     from volant.project.turning import turn
 
     started = time.monotonic()
     if not (folder / FILE).exists():
-        init.fill(init.template_of("docstrings", from_scratch=True), folder)
+        init.fill("docstrings", folder, from_scratch=from_scratch)
     opened = Project(folder, watcher=watcher())
     with stops(opened.stop):
         present.say(f"First turn: from an empty folder to a model in use ({folder / FILE}).")
@@ -53,7 +59,7 @@ def demo(folder: Path) -> None:
             present.say(f"No champion: {'; '.join(first.reasons)}")
             return
         with _server(opened) as url:
-            asked = ask(opened, url)
+            asked = ask(opened, url, QUESTIONS_FROM_SCRATCH if from_scratch else QUESTIONS)
             with _background_load(url, asked) as load:
                 present.say("\nSecond turn: what use taught goes back in; the server goes on answering meanwhile.")
                 second = turn(opened)
@@ -82,9 +88,9 @@ def _server(opened: Project) -> Iterator[str]:
         child.wait(30)
 
 
-def ask(opened: Project, url: str) -> list[Sample]:
+def ask(opened: Project, url: str, most: int) -> list[Sample]:
     """Ask about functions that no step has trained on, and send their authors' own words as corrections."""
-    questions = unseen(opened)[:QUESTIONS]
+    questions = unseen(opened)[:most]
     done = 0
     lock = threading.Lock()
     bar = opened.watcher.bar("use", "requests and corrections", len(questions), "requests")
@@ -117,9 +123,11 @@ def unseen(opened: Project) -> list[Sample]:
     from volant.stages import collect
     from volant.store.dataset import rows
 
-    every = opened.step("users").run(collect.python_sources, what="pairs")
+    steps = opened.need_spec().steps
+    like = {name: steps["functions"].arguments[name] for name in ("max_chars",) if name in steps["functions"].arguments}
+    every = opened.step("users").run(collect.python_sources, what="pairs", **like)
     known = set()
-    for name in ("functions", "library"):
+    for name in [name for name in ("functions", "library") if name in steps]:
         data = opened.artifact(name)
         assert isinstance(data, Dataset)
         known |= {sample.group for sample in rows(data)}

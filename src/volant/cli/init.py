@@ -77,7 +77,7 @@ def init(
         raise SettingError(
             f"--data and --base belong to the template finetune, not to {template}.", fix="Leave them out."
         )
-    source = template_of(template, from_scratch)
+    check_scratch(template, from_scratch)
     if (folder / FILE).exists():
         raise SettingError(f"{folder / FILE} is there already.", fix="Choose another folder.")
     shape = check_data(data) if data else ""
@@ -87,7 +87,7 @@ def init(
             f"{base!r} is neither a folder nor a hub name like owner/model.", where="--base", fix="Check the path."
         )
     filled = {"BASE": "base" if local and local.is_dir() else base or EXAMPLE_BASE, "LICENCE": licence}
-    fill(source, folder, filled, skip_data=bool(data))
+    fill(template, folder, filled, skip_data=bool(data), from_scratch=from_scratch)
     if data:
         (folder / "data").mkdir(exist_ok=True)
         shutil.copyfile(data, folder / "data" / data.name)
@@ -96,18 +96,15 @@ def init(
     _next_steps(folder, template, shape, base or EXAMPLE_BASE)
 
 
-def template_of(template: str, from_scratch: bool) -> str:
-    """The folder of a template, or of the one that trains its base as well.
+def check_scratch(template: str, from_scratch: bool) -> None:
+    """Refuse `--from-scratch` where the template trains its own network anyway.
 
     Raises:
         SettingError: the template has no base that comes with Volant.
     """
-    if not from_scratch:
-        return template
-    if template != "docstrings":
+    if from_scratch and template != "docstrings":
         what = f"--from-scratch belongs to the template docstrings, not to {template}."
         raise SettingError(what, fix="Leave it out, or add --template docstrings.")
-    return "docstrings_from_scratch"
 
 
 def check_data(path: Path) -> str:
@@ -154,17 +151,57 @@ def _plain_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "project"
 
 
-def fill(template: str, folder: Path, filled: Mapping[str, str] | None = None, *, skip_data: bool = False) -> None:
+def fill(
+    template: str,
+    folder: Path,
+    filled: Mapping[str, str] | None = None,
+    *,
+    skip_data: bool = False,
+    from_scratch: bool = False,
+) -> None:
     """Write a template into a folder; files that are there already stay as they are.
 
     Args:
         filled: what `@WORD@` in the template becomes; `@NAME@` is the folder's name.
         skip_data: leave the template's example data out.
+        from_scratch: with the steps that train a base too, in place of the one that comes with Volant.
     """
-    source = files("volant.cli") / "templates" / template
-    _write(source, folder, {"NAME": _plain_name(folder.resolve().name), **(filled or {})}, skip_data=skip_data)
+    place = files("volant.cli") / "templates"
+    if from_scratch and not (folder / FILE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        own = (place / f"{template}_from_scratch.yaml").read_text(encoding="utf-8")
+        plain = (place / template / FILE).read_text(encoding="utf-8")
+        (folder / FILE).write_text(other_steps(plain, own), encoding="utf-8")
+    _write(
+        place / template, folder, {"NAME": _plain_name(folder.resolve().name), **(filled or {})}, skip_data=skip_data
+    )
     if template in WRITERS and not (folder / "data").exists():
         WRITERS[template](folder / "data")
+
+
+_STEP = re.compile(r"^  (\w+): +\{use:")
+
+
+def other_steps(text: str, others: str) -> str:
+    """A project file in which some steps, a line each, are others; new ones stand before the step that follows them.
+
+    >>> print(other_steps("steps:\\n  b: {use: x}\\n  c: {use: y}", "  a: {use: v}\\n  b: {use: w}"))
+    steps:
+      a: {use: v}
+      b: {use: w}
+      c: {use: y}
+    """
+    lines = text.split("\n")
+    at = {found[1]: number for number, line in enumerate(lines) if (found := _STEP.match(line))}
+    new: list[str] = []
+    for line in others.split("\n"):
+        found = _STEP.match(line)
+        if found and found[1] in at:
+            lines[at[found[1]]] = "\n".join([*new, line])
+            new = []
+        elif found:
+            new.append(line)
+    return "\n".join(lines)
 
 
 def _write(source: Traversable, target: Path, filled: dict[str, str], *, skip_data: bool) -> None:

@@ -155,6 +155,8 @@ class Promote(BaseModel):
         metric: compared on the sealed test split, paired by example; without one, other than for text, the goal's.
         p: the level of the paired test; the k-th opening of one test version needs p / k.
         gain: the smallest difference that counts, in the metric's unit.
+        examples: most test examples that a turn compares on; 0 leaves it to `evaluate.compare` (192). More show
+            smaller gains and take longer.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -162,6 +164,7 @@ class Promote(BaseModel):
     metric: str = "relevance"
     p: float = Field(default=0.05, gt=0, lt=1)
     gain: float = Field(default=0.0, ge=0)
+    examples: int = Field(default=0, ge=0, le=100_000)
 
 
 class Loop(BaseModel):

@@ -182,7 +182,7 @@ def _judge(
 ) -> TurnResult:
     test = cast(Dataset, base[loop.into].artifact)
     arguments = {"model": candidate, "champion": champion, "data": test, "metric": loop.promote.metric}
-    arguments |= _judging(project, base)
+    arguments |= _judging(project, base) | ({"limit": loop.promote.examples} if loop.promote.examples else {})
     compared = project.call("compare", method_named("evaluate.compare"), arguments).artifact
     review = _review(project, loop, results, candidate)
     reports = {**reports, "compare": compared.digest, "review": review.digest}
