@@ -71,7 +71,7 @@ def counted(monkeypatch, name):
     calls, one = [], getattr(cleaning, name)
 
     def looked(table, *rest):
-        calls.append(len(rest[0]) if len(rest) > 1 else table.num_rows)
+        calls.append(len(rest[0]) if name == "masked" else table.num_rows)
         return one(table, *rest)
 
     monkeypatch.setattr(cleaning, name, looked)

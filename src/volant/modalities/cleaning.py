@@ -36,9 +36,10 @@ from volant.modalities.record_columns import (
 )
 from volant.modalities.sample_texts import texts_of, with_texts
 from volant.modalities.text_arrays import answer_array, text_array
+from volant.modalities.text_corpus import Corpus, own_spans, surprise
 from volant.modalities.text_features import Likeness, Reading, Rows, columns_of, likeness
 from volant.modalities.text_features import read as read_texts
-from volant.modalities.text_rules import Rule, broken
+from volant.modalities.text_rules import SHARED_LINES, SURPRISE, Rule, broken
 from volant.modalities.text_shapes import MAX_CHARS
 from volant.modalities.words import Words, joined_words
 from volant.store.dataset import from_table, to_table
@@ -55,6 +56,7 @@ class How:
         personal: `mask`, `drop` or `keep`.
         remembered: gives a Sample, or what is left of one that was to be forgotten.
         forgotten: ids of those.
+        corpus: what all the records say of each plain text; None where no rule asks.
     """
 
     modality: Any
@@ -64,6 +66,7 @@ class How:
     personal: str
     remembered: Callable[[Sample], Sample]
     forgotten: frozenset[str] = frozenset()
+    corpus: Corpus | None = None
 
 
 @dataclass
@@ -81,6 +84,7 @@ class Tagged:
         key_N2: equal for equal rows; see `record_columns.equal_keys`.
         mark_NP: sketches [N, P] of texts and fingerprints of pictures, zeros where there is none.
         words: of likeness, of what the records say if they stay.
+        beside_N2: of plain texts, the share in shared lines and the surprise (`text_corpus`); None if no rule asks.
     """
 
     table: pa.Table
@@ -93,6 +97,7 @@ class Tagged:
     key_N2: NDArray[np.uint64]
     mark_NP: NDArray[np.uint32]
     words: Words
+    beside_N2: NDArray[np.float64] | None = None
 
     def alive(self, among: NDArray[np.bool_] | None = None) -> Places:
         """Places of the rows that nothing drops."""
@@ -106,8 +111,12 @@ def alive(count: int, drop: Mapping[int, str], among: NDArray[np.bool_] | None =
     return np.flatnonzero(kept)
 
 
-def placed(table: pa.Table, how: How) -> pa.Table:
-    """The rows as they are judged: feedback only trains, and of what was to be forgotten only its name is left."""
+def placed(table: pa.Table, how: How, first: int = 0) -> pa.Table:
+    """The rows as they are judged: feedback only trains, and of what was to be forgotten only its name is left.
+
+    Args:
+        first: the number of the first row; plain texts lose lines that earlier records have.
+    """
     moved = pc.and_(
         pc.equal(pc.struct_field(table["source"], "origin"), "feedback"), pc.not_equal(table["split"], "train")
     )
@@ -121,16 +130,21 @@ def placed(table: pa.Table, how: How) -> pa.Table:
             to_table(how.remembered(sample) for sample in from_table(table.take(pa.array(gone)))) if len(gone) else None
         )
         table = put_rows(table, gone, left) if left else table
+    if how.corpus:
+        places = np.flatnonzero(plain_texts(table))
+        _, left, went_N = own_spans(at(strings(table["content"]), places), first + places, how.corpus)
+        places, attrs = places[went_N > 0], [{"lines_shared": n} for n in went_N[went_N > 0].tolist()]
+        table = put_texts(table, places, pa.array(left, pa.large_string()), attrs)
     return table
 
 
-def tagged(table: pa.Table, how: How) -> Tagged:
+def tagged(table: pa.Table, how: How, first: int = 0) -> Tagged:
     """Find all there is to be found of rows of the schema before a threshold decides: their texts are read once.
 
     What only published rules ask for is counted where there are some: the loops that count it take half a minute to
     compile on a new machine.
     """
-    table = placed(table, how)
+    table = placed(table, how, first)
     count = table.num_rows
     drops = table["drop"].to_pylist()
     drop = {place: drops[place] for place in np.flatnonzero(np.asarray(pc.not_equal(table["drop"], ""))).tolist()}
@@ -158,6 +172,10 @@ def tagged(table: pa.Table, how: How) -> Tagged:
         sound_N[places] = _sound(texts, read, alike)
     _check(found, sound_N, how)
     _count_for_own_rules(found, how)
+    if how.corpus:
+        found.beside_N2 = np.zeros((count, 2))
+        found.beside_N2[places, 0] = own_spans(texts, first + places, how.corpus)[0]
+        found.beside_N2[places, 1] = surprise(texts, how.corpus)
     return found
 
 
@@ -173,6 +191,13 @@ def decided_here(own_NF: NDArray[np.float64], text_N: NDArray[np.bool_], rules: 
     places = np.flatnonzero(~np.isnan(own_NF[:, 0]))
     found = broken_figures(own_NF[places], ~text_N[places], rules)
     return {int(places[number]): drop for number, drop in found.items()}
+
+
+def beside(found_N2: NDArray[np.float64], places: Places, corpus: Corpus) -> dict[int, str]:
+    """What the corpus drops of the plain texts at these places."""
+    rules = (Rule(SHARED_LINES, "shared", corpus.shared), Rule(SURPRISE, "surprise", corpus.surprise))
+    columns = {rule.feature: found_N2[places, at] for at, rule in enumerate(rules)}
+    return {int(places[number]): drop for number, drop in broken(columns, rules).items()}
 
 
 def _compared(

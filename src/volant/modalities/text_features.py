@@ -124,7 +124,7 @@ def read(texts: pa.LargeStringArray, *, rows: Rows = "all", words: WordKind = "w
     from volant.modalities import text_kernel
 
     keep = ("all", "c4", "c4_loose").index(rows)
-    found = text_kernel.read(*_buffer(texts), *tables(), words == "letters-1", keep)
+    found = text_kernel.read(*buffer_of(texts), *tables(), words == "letters-1", keep)
     kept = None
     if rows != "all":
         buffers = [None, pa.py_buffer(found.out_N), pa.py_buffer(found.out)]
@@ -151,7 +151,7 @@ def likeness(texts: pa.LargeStringArray) -> Likeness:
     """The word hashes of each text, and a hash of each whole one."""
     from volant.modalities import text_kernel
 
-    word_W, begin_N, whole_N = text_kernel.likeness(*_buffer(texts), *tables())
+    word_W, begin_N, whole_N = text_kernel.likeness(*buffer_of(texts), *tables())
     return Likeness(Words(word_W, begin_N), whole_N)
 
 
@@ -174,7 +174,7 @@ def trimmed(texts: pa.LargeStringArray, *, punctuation: bool = True) -> tuple[pa
     return found.kept, found.went_N
 
 
-def _buffer(texts: pa.LargeStringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def buffer_of(texts: pa.LargeStringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The bytes of the texts and where each begins, without a copy."""
     if texts.null_count:
         texts = texts.fill_null("")

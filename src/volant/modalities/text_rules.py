@@ -9,6 +9,7 @@ In go features of many texts and the names of rule sets; out comes for each text
 | `c4` | Raffel et al. 2020, section 2.2 | rows without terminal punctuation and the like go; then the text's rules |
 | `c4_loose` | Penedo et al. 2024 (FineWeb) | the same, but a row needs no terminal punctuation |
 | `fineweb` | Penedo et al. 2024, section 3.6 | three shares of lines, and line feeds per word |
+| `corpus` | ours, see `text_corpus` | lines that many records share go; then how surprising the characters are |
 
 FineWeb's own recipe is `[gopher, c4_loose, fineweb]`. The rules on rows of C4 change the text: what stays is
 `text_features.trimmed`, and `sentences` are those of the rows that stay. C4's list of bad words is `screen`'s, where it
@@ -28,7 +29,10 @@ from numpy.typing import NDArray
 from volant.core.errors import SettingError, did_you_mean
 from volant.modalities.text_features import Feature
 
-Preset = Literal["gopher", "c4", "c4_loose", "fineweb"]
+Preset = Literal["gopher", "c4", "c4_loose", "fineweb", "corpus"]
+
+
+LINE_RECORDS, SHARED_LINES, SURPRISE = "corpus_line_records", "corpus_shared_lines", "corpus_surprise"
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule("fineweb_newlines", "newlines_per_word", 0.3),
     ),
 }
-"""The rules of each set, in the order in which they are applied."""
+"""The published rules of each set, in the order in which they are applied."""
+CORPUS = (Rule(LINE_RECORDS, "line_records", 10), Rule(SHARED_LINES, "shared", 0.5), Rule(SURPRISE, "surprise", 4.5))
+"""Those of the set `corpus`: they look at a text beside the others. The first says which lines are shared, and drops
+nothing."""
 
 
 def rules_of(presets: Sequence[Preset], thresholds: Mapping[str, float] | None = None) -> tuple[Rule, ...]:
@@ -104,11 +111,12 @@ def rules_of(presets: Sequence[Preset], thresholds: Mapping[str, float] | None =
     Raises:
         SettingError: a threshold is of no rule of these sets.
     """
-    found = {rule.name: rule for name in dict.fromkeys(presets) for rule in RULES[name]}
+    sets = {**RULES, "corpus": CORPUS}
+    found = {rule.name: rule for name in dict.fromkeys(presets) for rule in sets[name]}
     for name, bound in (thresholds or {}).items():
         if name not in found:
-            sets = ", ".join(presets) or "no set"
-            raise SettingError(f"`thresholds` names {name!r}, no rule of {sets}.", fix=did_you_mean(name, found))
+            named = ", ".join(presets) or "no set"
+            raise SettingError(f"`thresholds` names {name!r}, no rule of {named}.", fix=did_you_mean(name, found))
         found[name] = replace(found[name], bound=bound)
     return tuple(found.values())
 

@@ -81,7 +81,8 @@ def depends_on(how: Any) -> str:
     rows = sorted({"c4", "c4_loose"} & set(how.presets))[:1]
     forgotten = sha256("\n".join(sorted(how.forgotten)).encode()).hexdigest()
     words = (text_features.VERSION, "whitespace-1", unicodedata.unidata_version)
-    return repr((VERSION, words, how.modality.name, how.modality.version, bool(how.presets), rows, forgotten))
+    whole = (how.corpus.digest,) if how.corpus else ()
+    return repr((VERSION, words, how.modality.name, how.modality.version, bool(how.presets), rows, forgotten, *whole))
 
 
 def found_files(found: Any) -> dict[str, Any]:
@@ -115,6 +116,7 @@ def found_files(found: Any) -> dict[str, Any]:
         "own": _bytes(found.own_NF),
         "changed": as_file(found.changed.append_column("place", pa.array(found.place_C))),
         "found": as_file(pa.table(columns)),
+        **({} if found.beside_N2 is None else {"beside": _bytes(found.beside_N2)}),
     }
 
 

@@ -194,7 +194,7 @@ class Rows:
         from volant.modalities.cleaning import placed
         from volant.modalities.record_columns import put_columns
 
-        table = placed(self.parts[part].read(), self.how)
+        table = placed(self.parts[part].read(), self.how, int(self.begin_P[part]))
         changed = read(self.files.file(part, "changed"))
         stays = np.isin(changed["place"].to_numpy(), kept)
         changed = changed if stays.all() else changed.filter(pa.array(stays))
@@ -204,11 +204,12 @@ class Rows:
         """What was found of a part, what drops its rows, and whether something was masked in one that stays."""
         import numpy as np
 
-        from volant.modalities.cleaning import alive, decided, decided_here, tagged
+        from volant.modalities.cleaning import alive, beside, decided, decided_here, tagged
 
         self.run.check_stop()
         if not self.files.has(part):
-            self.files.put(part, found_files(tagged(self.parts[part].read(), self.how)))
+            first = int(self.begin_P[part])
+            self.files.put(part, found_files(tagged(self.parts[part].read(), self.how, first)))
         found = read(self.files.file(part, "found"))
         told = found["drop"].to_pylist()
         drops = {at: drop for at, drop in enumerate(told) if drop}
@@ -217,6 +218,9 @@ class Rows:
         drops |= decided_here(own_NF, np.asarray(found["text"]), self.how.own)
         if self.how.presets:
             drops |= decided(array(self.files.file(part, "figures"), np.int64, len(told)), plain, self.how.rules)
+        if self.how.corpus:
+            plain = alive(len(told), drops, np.asarray(found["plain"]))
+            drops |= beside(array(self.files.file(part, "beside"), np.float64, len(told)), plain, self.how.corpus)
         self.alone[part] = drops
         if self.how.personal == "keep":
             return found, drops, False

@@ -26,6 +26,7 @@ from volant.core import Dataset, Run, Score
 from volant.core.errors import DataError
 from volant.core.sample import SPLITS
 from volant.stages.collect._clean_alike import drop_equal, drop_near
+from volant.stages.collect._clean_corpus import corpus_of
 from volant.stages.collect._clean_rows import Rows, in_order
 from volant.stages.collect._data_page import data_page
 from volant.stages.collect._guard import EvaluationSet, Shared, evaluation_set, look_at, report, told
@@ -47,7 +48,7 @@ def clean(
     max_duplicate_phrases: Annotated[float, Field(gt=0, le=1)] = 0.3,
     personal: Literal["mask", "drop", "keep"] = "mask",
     client_cap: Annotated[float, Field(gt=0, le=1)] = 0.2,
-    rules: list[Literal["gopher", "c4", "c4_loose", "fineweb"]] | None = None,
+    rules: list[Literal["gopher", "c4", "c4_loose", "fineweb", "corpus"]] | None = None,
     thresholds: dict[str, float] | None = None,
 ) -> Dataset:
     """Clean, deduplicate and guard datasets.
@@ -72,9 +73,13 @@ def clean(
         client_cap: feedback rows that one client may add, as a share (0 to 1) of the other records.
         rules: published rule sets that judge plain texts in place of the seven thresholds above, in this order;
             FineWeb's recipe is `[gopher, c4_loose, fineweb]`. `c4` and `c4_loose` also take single rows out of the
-            texts that stay.
+            texts that stay. `corpus` adds what those lack: menus and notices that over ten records share go from
+            the ends of plain texts, and texts of misread, encoded or shuffled letters are dropped by their bits a
+            character under a small model of the corpus itself (so code only belongs where some of the corpus is
+            code). It reads the data once more.
         thresholds: other thresholds of single rules of these sets, by the name that a drop gives
-            (`{gopher_min_words: 20}`).
+            (`{gopher_min_words: 20}`; `corpus_line_records`, 10, is in how many records a line may stand,
+            `corpus_shared_lines`, 0.5, the share of a text in shared lines, `corpus_surprise`, 4.5, bits a character).
 
     Returns:
         One Dataset; dropped records lie beside the kept ones with their reasons, and sketches of all that were
@@ -97,7 +102,10 @@ def clean(
         max_duplicate_phrases=max_duplicate_phrases,
     )  # fmt: skip
     modality = open_modality(run.modality)
-    how = How(modality, own, rules or [], published, personal, run.remembered, run.forgotten)
+    presets = [name for name in rules or [] if name != "corpus"]
+    alone = [rule for rule in published if not rule.name.startswith("corpus_")]
+    whole = corpus_of(run, (data, *more), published)
+    how = How(modality, own, presets, alone, personal, run.remembered, run.forgotten, whole)
     rows = Rows(run, (data, *more), how)
     with run.progress("judging each record", max(1, len(rows)), "records") as bar:
         rows.judge(bar.advance)
