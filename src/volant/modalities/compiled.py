@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, update_wrapper
@@ -28,6 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _LOCK = RLock()
 _OWN = ("memset", "memcpy", "memmove")  # what machine code may call: all that is there without numba
 _SUM = 32  # bytes of a digest
+_IMPORTED = re.compile(rb"^from volant\.modalities\.(\w+) import", re.MULTILINE)
 
 
 def compiled(function: F) -> F:
@@ -101,7 +103,7 @@ class Loop:
         with _LOCK:
             if kind not in self._code:
                 name = f"{self.__module__.rpartition('.')[2]}.{self.name}-{kind}.loop"
-                key = sha256(f"{_stamp()} {name}".encode()).digest()
+                key = sha256(f"{_stamp(self.__module__)} {name}".encode()).digest()
                 kept = _read(name, key)
                 if kept is None:
                     kept = self._compiled(given)
@@ -182,16 +184,23 @@ def _make_known() -> None:
 
 
 @lru_cache(maxsize=1)
-def _stamp() -> str:
-    """Of the files that hold loops, which are compiled into one another, and of the processor."""
+def _processor() -> str:
     from llvmlite import binding
 
-    found = sha256(f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}".encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        code = file.read_bytes()
-        if b"modalities.compiled import" in code or file.name == Path(__file__).name:
-            found.update(sha256(code).digest())
-    return found.hexdigest()
+    return f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}"
+
+
+@lru_cache(maxsize=64)
+def _stamp(module: str) -> str:
+    """Of a file of loops, of those that it imports, which are compiled into it, and of the processor."""
+    found, waiting = dict[str, str](), [module.rpartition(".")[2]]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            code = Path(__file__).with_name(f"{name}.py").read_bytes()
+            found[name] = sha256(code).hexdigest()
+            waiting += [own.decode() for own in _IMPORTED.findall(code)]
+    return sha256(f"{sorted(found.items())} {_processor()}".encode()).hexdigest()
 
 
 def _folders() -> tuple[Path, ...]:

@@ -19,6 +19,8 @@ from volant.modalities.sketch import shingles_into
 
 WIDTH = 8
 _FREE = np.int64(-1)
+_ONE, _LOW = np.uint64(1), np.uint64(63)
+_HIGH, _BIT = np.uint64(38), np.uint64(32)  # bits of a hash that the table of slots does not look at first
 
 
 def table_of(gram_K: NDArray[np.uint64], slots: int) -> NDArray[np.int64]:
@@ -37,6 +39,15 @@ def _table(gram_K: NDArray[np.uint64], table_S: NDArray[np.int64]) -> None:
         while table_S[at] != _FREE:
             at = (at + 1) & (slots - 1)
         table_S[at] = k
+
+
+def seen_of(gram_K: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A bit for each of these hashes in a small table, sixteen times as many bits as hashes: most runs of a text end
+    there, in the nearest cache."""
+    seen_B = np.zeros(1 << max(0, (len(gram_K) // 4).bit_length()), np.uint64)
+    at = (gram_K >> _HIGH) & np.uint64(len(seen_B) - 1)
+    np.bitwise_or.at(seen_B, at.astype(np.int64), np.uint64(1) << ((gram_K >> _BIT) & np.uint64(63)))
+    return seen_B
 
 
 @compiled
@@ -58,12 +69,13 @@ def hits_of(
     edge_K: NDArray[np.int64],
     place_Q: NDArray[np.int64],
     owner_Q: NDArray[np.int64],
+    seen_B: NDArray[np.uint64],
 ) -> NDArray[np.int64]:
     """Every shared run of texts [H, 4]: the text, the guarded part, and where it begins in each (in words)."""
     gram_G = np.empty(np.diff(begin_N).max(initial=1), np.uint64)
     hit_H4 = np.empty((1024, 4), np.int64)
     while True:
-        found = _hits(word_W, begin_N, gram_K, table_S, edge_K, place_Q, owner_Q, gram_G, hit_H4)
+        found = _hits(word_W, begin_N, gram_K, table_S, edge_K, place_Q, owner_Q, seen_B, gram_G, hit_H4)
         if found <= len(hit_H4):
             return hit_H4[:found]
         hit_H4 = np.empty((found, 4), np.int64)
@@ -72,17 +84,21 @@ def hits_of(
 @compiled
 def _hits(
     word_W: NDArray[np.uint64], begin_N: NDArray[np.int64], gram_K: NDArray[np.uint64], table_S: NDArray[np.int64],
-    edge_K: NDArray[np.int64], place_Q: NDArray[np.int64], owner_Q: NDArray[np.int64], gram_G: NDArray[np.uint64],
-    hit_H4: NDArray[np.int64],
+    edge_K: NDArray[np.int64], place_Q: NDArray[np.int64], owner_Q: NDArray[np.int64], seen_B: NDArray[np.uint64],
+    gram_G: NDArray[np.uint64], hit_H4: NDArray[np.int64],
 ) -> int:  # fmt: skip
     """Write as many as there is room for; how many there are."""
     found = 0
+    mask = np.uint64(len(seen_B) - 1)
     for i in range(len(begin_N) - 1):
         if begin_N[i + 1] - begin_N[i] < WIDTH:
             continue
         count = shingles_into(word_W, begin_N[i], begin_N[i + 1], WIDTH, gram_G)
         for g in range(count):
-            k = _looked_up(gram_G[g], gram_K, table_S)
+            gram = gram_G[g]
+            if not (seen_B[(gram >> _HIGH) & mask] >> ((gram >> _BIT) & _LOW)) & _ONE:
+                continue
+            k = _looked_up(gram, gram_K, table_S)
             if k == _FREE:
                 continue
             for q in range(edge_K[k], edge_K[k + 1]):

@@ -118,8 +118,7 @@ class Guard:
         """What leaks among texts, by text and item; an item that leaks by several parts stands for its longest."""
         from volant.modalities import leak_scan
 
-        gram_K, table_S, edge_K, place_Q, owner_Q = self._index
-        hits = leak_scan.hits_of(words.hash_W, words.begin_N, gram_K, table_S, edge_K, place_Q, owner_Q)
+        hits = leak_scan.hits_of(words.hash_W, words.begin_N, *self._index)
         hits = hits[np.lexsort((hits[:, 2], hits[:, 3] - hits[:, 2], hits[:, 1], hits[:, 0]))]
         begin_P = self.words.begin_N
         stretches = leak_scan.stretches_of(hits, self.words.hash_W, self._points, begin_P, _TELLING)
@@ -144,8 +143,8 @@ class Guard:
 
     @cached_property
     def _index(self) -> tuple[NDArray[Any], ...]:
-        """Different runs [K], their hash table [S], and where each stands [Q]."""
-        from volant.modalities.leak_scan import table_of
+        """Different runs [K], their hash table [S], where each stands [Q], and a bit for each [B]."""
+        from volant.modalities.leak_scan import seen_of, table_of
         from volant.modalities.sketch import shingles
 
         gram_G, edge_P = shingles(self.words.hash_W, self.words.begin_N, WIDTH)
@@ -167,7 +166,8 @@ class Guard:
         gram_K = gram_G[new]
         edge_K = np.append(np.flatnonzero(new), len(gram_G)).astype(np.int64)
         slots = 1 << max(4, (2 * len(gram_K)).bit_length())
-        return gram_K, table_of(gram_K, slots), edge_K, place_G.astype(np.int64), part_G.astype(np.int64)
+        places = (place_G.astype(np.int64), part_G.astype(np.int64))
+        return gram_K, table_of(gram_K, slots), edge_K, *places, seen_of(gram_K)
 
 
 def _points_of(texts: Sequence[str], words: Words) -> NDArray[np.uint8]:

@@ -77,28 +77,55 @@ def new_columns(
     table: pa.Table, places: Places, texts: pa.LargeStringArray, attrs: Sequence[Mapping[str, Any]]
 ) -> pa.Table:
     """What changes of the plain texts at these places when they say something else: the columns of `CHANGED`."""
-    rows = table.select(CHANGED).take(pa.array(places))
-    parents = [[*before, own] for before, own in zip(rows["parents"].to_pylist(), rows["id"].to_pylist(), strict=True)]
+    rows = table.select(["id", "parents", "attrs"]).take(pa.array(places)).combine_chunks()
     known = [_more(before, more) for before, more in zip(rows["attrs"].to_pylist(), attrs, strict=True)]
-    content = texts.cast(table.schema.field("content").type)
-    values = {"id": _names(texts), "content": content, "parents": parents, "attrs": known}
-    fields = [table.schema.field(name) for name in CHANGED]
-    return pa.table([pa.array(values[f.name], f.type) if f.name != "content" else content for f in fields],
-                    schema=pa.schema(fields))  # fmt: skip
+    fields = {name: table.schema.field(name) for name in CHANGED}
+    values = {
+        "id": pa.array(_names(texts), fields["id"].type),
+        "content": texts.cast(fields["content"].type),
+        "parents": _with_own(rows["parents"], rows["id"]).cast(fields["parents"].type),
+        "attrs": pa.array(known, fields["attrs"].type),
+    }
+    return pa.table(list(values.values()), schema=pa.schema(list(fields.values())))
+
+
+def _with_own(parents: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.ListArray:
+    """The lists of parents, each with the record's own id at its end."""
+    before_N = np.asarray(pc.list_value_length(parents))
+    edge_N = np.concatenate([[0], np.cumsum(before_N + 1)])
+    held = pc.list_flatten(parents).combine_chunks()
+    own_N = np.arange(len(ids)) + len(held)
+    order = np.empty(edge_N[-1], np.int64)
+    order[edge_N[1:] - 1] = own_N
+    first = np.ones(len(order), bool)
+    first[edge_N[1:] - 1] = False
+    order[first] = np.arange(len(held))
+    both = pa.concat_arrays([held, ids.combine_chunks()])
+    return pa.ListArray.from_arrays(pa.array(edge_N.astype(np.int32)), both.take(pa.array(order)))
 
 
 def put_columns(table: pa.Table, places: Places, columns: pa.Table) -> pa.Table:
     """The table with other values at these places in some of its columns."""
     if not len(places):
         return table
-    order = np.arange(table.num_rows)
-    order[places] = table.num_rows + np.arange(len(places))
+    mask = np.zeros(table.num_rows, bool)
+    mask[places] = True
     for name in columns.column_names:
         number = table.schema.get_field_index(name)
-        both = pa.chunked_array([*table[name].chunks, *columns[name].chunks])
-        values = columns[name] if len(places) == table.num_rows else both.combine_chunks().take(pa.array(order))
+        values = columns[name]
+        if len(places) < table.num_rows:
+            values = _mixed(table[name].combine_chunks(), mask, values.combine_chunks())
         table = table.set_column(number, table.schema.field(number), values)
     return table
+
+
+def _mixed(before: pa.Array, mask: NDArray[np.bool_], after: pa.Array) -> pa.Array:
+    """The values of one array, and at the places of a mask those of another one."""
+    if not pa.types.is_list(before.type):
+        return pc.replace_with_mask(before, pa.array(mask), after)
+    order = np.arange(len(before))
+    order[mask] = len(before) + np.arange(len(after))
+    return pa.concat_arrays([before, after]).take(pa.array(order))
 
 
 def _names(texts: pa.LargeStringArray) -> list[str]:

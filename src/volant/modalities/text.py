@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,12 @@ from volant.core.protocols import Refusal, Route
 from volant.core.sample import Sample, Source
 from volant.modalities import minhash, text_delivery, text_files
 from volant.modalities.licence import canonical
-from volant.modalities.text_codec import TextCodec
 from volant.modalities.text_entry import Record
 from volant.modalities.text_shapes import BadRecord, sample_of, text_problem
-from volant.modalities.text_tokenizer import fit_codec, open_codec
 from volant.modalities.words import words_of
+
+if TYPE_CHECKING:
+    from volant.modalities.text_codec import TextCodec
 
 FEATURES = 1024
 _OF_SOURCE = ("licence", "collected_at", "uri")
@@ -88,11 +89,15 @@ class Text:
 
     def codec(self, samples: Iterable[Sample], **options: Any) -> TextCodec:
         """Train a byte-level BPE codec (`vocab`, `length`, `max_chars`)."""
+        from volant.modalities.text_tokenizer import fit_codec  # and with it Jinja, which cleaning has no use for
+
         options.pop("space", None)  # text has one
         return fit_codec(samples, **options)
 
     def open_codec(self, folder: Path) -> TextCodec:
         """The codec in a model directory, Volant's own or Hugging Face's."""
+        from volant.modalities.text_tokenizer import open_codec
+
         return open_codec(folder)
 
     def features(self, samples: Sequence[Sample]) -> NDArray[np.float32]:

@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 from volant.core import Dataset, Run
 from volant.stages.collect._clean_files import Kept, array, as_file, depends_on, found_files, masked_rows, read
 
+HELD = 256 << 20
+"""Bytes of row groups that stay in memory from their judging to their writing; the rest is read twice."""
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -56,6 +58,8 @@ class Rows:
         self.forgotten: set[int] = set()
         self.masked: list[bool] = []
         self.alone: dict[int, dict[int, str]] = {}  # by part, what drops its rows by place before they are compared
+        self._held: dict[int, Any] = {}
+        self._held_bytes = 0
 
     def __len__(self) -> int:
         return int(self.begin_P[-1])
@@ -194,11 +198,21 @@ class Rows:
         from volant.modalities.cleaning import placed
         from volant.modalities.record_columns import put_columns
 
-        table = placed(self.parts[part].read(), self.how, int(self.begin_P[part]))
+        table = placed(self._read(part), self.how, int(self.begin_P[part]))
         changed = read(self.files.file(part, "changed"))
         stays = np.isin(changed["place"].to_numpy(), kept)
         changed = changed if stays.all() else changed.filter(pa.array(stays))
         return put_columns(table, changed["place"].to_numpy(), changed.drop_columns(["place"]))
+
+    def _read(self, part: int) -> Any:
+        """The rows of a part as they came; the first ones are held for the next time."""
+        table = self._held.get(part)
+        if table is None:
+            table = self.parts[part].read()
+            if self._held_bytes + table.nbytes <= HELD:
+                self._held[part] = table
+                self._held_bytes += table.nbytes
+        return table
 
     def _judged(self, part: int) -> tuple[Any, dict[int, str], bool]:
         """What was found of a part, what drops its rows, and whether something was masked in one that stays."""
@@ -209,7 +223,7 @@ class Rows:
         self.run.check_stop()
         if not self.files.has(part):
             first = int(self.begin_P[part])
-            self.files.put(part, found_files(tagged(self.parts[part].read(), self.how, first)))
+            self.files.put(part, found_files(tagged(self._read(part), self.how, first)))
         found = read(self.files.file(part, "found"))
         told = found["drop"].to_pylist()
         drops = {at: drop for at, drop in enumerate(told) if drop}

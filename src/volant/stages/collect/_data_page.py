@@ -33,17 +33,18 @@ _ABOUT = {
 }
 
 
-def data_page(run: Run, data: Dataset, *, more: Sequence[str] = ()) -> None:
+def data_page(run: Run, data: Dataset, *, more: Sequence[str] = (), passed: Facts | None = None) -> None:
     """Write `index.html` into the run's folder.
 
     Args:
         data: what was written there.
         more: sections that stand after those on the data.
+        passed: what was counted of the kept records while they were written.
     """
     from volant.store.page import contents, page
     from volant.store.plots import STYLE
 
-    found = facts_of(data)
+    found = facts_of(data, passed)
     sections = [*_sections(found), *more]
     parts = [*_head(found), contents(sections), *sections]
     name = f"{sum(found.kept.values()):,} records of {found.modality}"

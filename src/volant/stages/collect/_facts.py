@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,19 +82,37 @@ class Facts:
     twin_texts: dict[str, str] = field(default_factory=dict)
 
 
-def facts_of(data: Dataset) -> Facts:
-    """Count a Dataset; its dropped records are read first, so that of what was kept oftenest a look can be had."""
-    found = Facts(str(data.about.get("modality", "text")))
+def facts_of(data: Dataset, passed: Facts | None = None) -> Facts:
+    """Count a Dataset; its dropped records are read first, so that of what was kept oftenest a look can be had.
+
+    Args:
+        passed: what was counted of all kept records already (`count_kept`), which are then not read again.
+    """
+    from volant.store.dataset import parts, tables
+
+    found = passed or Facts(str(data.about.get("modality", "text")))
     for table in _dropped(data):
         _count_dropped(found, table)
     _make_safe(found)
-    often = [name for name, _ in sorted(found.twins.items(), key=lambda item: (-item[1], item[0]))[:8]]
-    columns = ["id", "shape", "split", "source", "labels", "attrs", *TEXTS]
-    from volant.store.dataset import tables
-
-    for table in tables(data, columns=columns):
-        _count_kept(found, table, often)
+    often = _most_often(found.twins)
+    if passed is None:
+        for table in tables(data, columns=["id", "shape", "split", "source", "labels", "attrs", *TEXTS]):
+            count_kept(found, table, often)
+        return found
+    found.twin_texts = {name: text for name, text in found.twin_texts.items() if name in often}
+    for part in parts(data) if set(often) - set(found.twin_texts) else ():
+        if len(_places(part.read(["id"]), often)):
+            _look_at_twins(found, part.read(["id", "split", *TEXTS]), often)
     return found
+
+
+def twins_in(drops: Iterable[str]) -> list[str]:
+    """The records that most of these drops say to stand for the dropped one; of some of them an excerpt is shown."""
+    return _most_often(Counter(twin[1] for twin in map(_TWIN.search, drops) if twin))
+
+
+def _most_often(twins: Counter[str]) -> list[str]:
+    return [name for name, _ in sorted(twins.items(), key=lambda item: (-item[1], item[0]))[:8]]
 
 
 def histogram(values: Sequence[float], limit: float | None) -> tuple[list[int], float, float]:
@@ -138,42 +156,81 @@ def _count_dropped(found: Facts, table: Any) -> None:
             rule.examples = sorted([*rule.examples, (far, rule.count, shown)], key=lambda e: e[:2])[:EXAMPLES]
 
 
-def _count_kept(found: Facts, table: Any, often: Sequence[str]) -> None:
-    import pyarrow as pa
+def count_kept(found: Facts, table: Any, often: Sequence[str]) -> None:
+    """Count kept rows of the schema; of the records of these ids an excerpt is taken."""
+    import numpy as np
     import pyarrow.compute as pc
 
     source = table["source"]
     places = pc.struct_field(source, "uri")
     for pattern, instead in _PLACE:
         places = pc.replace_substring_regex(places, pattern, instead)
-    known = [pc.struct_field(source, name).to_pylist() for name in ("licence", "consent", "origin")]
-    found.sources.update(zip(places.to_pylist(), *known, strict=True))
-    splits = table["split"].to_pylist()
-    found.kept.update(splits)
-    found.shapes.update(table["shape"].to_pylist())
-    words = _words(table)
-    for split, n in zip(splits, words, strict=True):
-        found.words[split] += n
-        if n:
-            found.lengths.setdefault(split, Counter())[n.bit_length() - 1] += 1
+    known = [pc.struct_field(source, name) for name in ("licence", "consent", "origin")]
+    _count_together(found.sources, [places, *known])
+    _count(found.shapes, table["shape"])
+    words_N = _words(table)
+    power_N = np.frexp(words_N.astype(np.float64))[1] - 1  # of the largest power of two in each
+    for split in pc.unique(table["split"]).to_pylist():
+        own_N = np.asarray(pc.equal(table["split"], split))
+        found.kept[split] += int(own_N.sum())
+        found.words[split] += int(words_N[own_N].sum())
+        powers, counts = np.unique(power_N[own_N & (words_N > 0)], return_counts=True)
+        if len(powers):
+            found.lengths.setdefault(split, Counter()).update(dict(zip(powers.tolist(), counts.tolist(), strict=True)))
     _count_attrs(found, table["attrs"])
     for labels in table["labels"].filter(pc.greater(pc.list_value_length(table["labels"]), 0)).to_pylist():
         found.labels.update((label["name"], label["value"]) for label in labels)
-    if often:
-        for at in pc.indices_nonzero(pc.is_in(table["id"], value_set=pa.array(often))).to_pylist():
-            found.twin_texts[table["id"][at].as_py()] = _excerpt(table, at)
+    _look_at_twins(found, table, often)
 
 
-def _words(table: Any) -> list[int]:
+def _places(table: Any, ids: Sequence[str]) -> list[int]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(ids, pa.string())
+    return list(pc.indices_nonzero(pc.is_in(table["id"], value_set=wanted)).to_pylist()) if ids else []
+
+
+def _look_at_twins(found: Facts, table: Any, often: Sequence[str]) -> None:
+    for at in _places(table, often):
+        found.twin_texts[table["id"][at].as_py()] = _excerpt(table, at)
+
+
+def _count(counter: Counter[Any], values: Any) -> None:
+    import pyarrow.compute as pc
+
+    for found in pc.value_counts(values).to_pylist():
+        counter[found["values"]] += found["counts"]
+
+
+def _count_together(counter: Counter[tuple[str, ...]], columns: Sequence[Any]) -> None:
+    """Count what stands side by side in columns of text."""
+    import numpy as np
+
+    code_N: Any = np.zeros(len(columns[0]), np.int64)
+    values = []
+    for column in columns:
+        encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+        values.append(encoded.dictionary.to_pylist())
+        code_N = np.unique(code_N, return_inverse=True)[1] * max(1, len(values[-1])) + np.asarray(encoded.indices)
+    _, first, counts = np.unique(code_N, return_index=True, return_counts=True)
+    rows = [[column[at].as_py() for column in columns] for at in first.tolist()]
+    for row, n in zip(rows, counts.tolist(), strict=True):
+        counter[tuple(row)] += n
+
+
+def _words(table: Any) -> Any:
     """Runs of other than ASCII white space in all texts of each record; 0 for pictures and rows."""
     import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     total = np.zeros(table.num_rows, np.int64)
     for name in TEXTS:
         if table[name].null_count < table.num_rows:
             total += np.concatenate([_words_of(chunk) for chunk in table[name].chunks])
-    shapes = table["shape"].to_pylist()
-    return [0 if shape in CONTENT_SHAPES else int(n) for n, shape in zip(total, shapes, strict=True)]
+    total[np.asarray(pc.is_in(table["shape"], value_set=pa.array(CONTENT_SHAPES)))] = 0
+    return total
 
 
 def _words_of(texts: Any) -> Any:
@@ -202,7 +259,8 @@ def _words_of(texts: Any) -> Any:
 def _count_attrs(found: Facts, attrs: Any) -> None:
     import pyarrow.compute as pc
 
-    languages = pc.struct_field(pc.extract_regex(attrs, r'"language": "(?P<code>[^"]*)"'), "code")
+    told = attrs.filter(pc.match_substring(attrs, '"language": "'))  # hardly ever any, and a regex takes its time
+    languages = pc.struct_field(pc.extract_regex(told, r'"language": "(?P<code>[^"]*)"'), "code")
     found.languages.update(code or "none" for code in languages.to_pylist() if code is not None)
     marked = pc.match_substring_regex(attrs, r'"(?:flags|masked|repaired)": ')
     for own in map(json.loads, attrs.filter(marked).to_pylist()):

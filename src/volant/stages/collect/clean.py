@@ -29,6 +29,7 @@ from volant.stages.collect._clean_alike import drop_equal, drop_near
 from volant.stages.collect._clean_corpus import corpus_of
 from volant.stages.collect._clean_rows import Rows, in_order
 from volant.stages.collect._data_page import data_page
+from volant.stages.collect._facts import Facts, count_kept, twins_in
 from volant.stages.collect._guard import EvaluationSet, Shared, evaluation_set, look_at, report, told
 from volant.stages.collect._sketched import keep_sketches
 
@@ -121,12 +122,12 @@ def clean(
         bar.advance(1)
         drop_near(run, rows, float(getattr(modality, "near", NEAR)) if near is None else near)
         bar.advance(1)
-    _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
+    facts = _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
     capped = ("client_cap:", "generated_cap:")  # nothing like these stays, so later data may bring them again
     stays = [not rows.drop.get(number, "").startswith(capped) for number in compared.tolist()]
     keep_sketches(run, rows, compared[stays])
     made = Dataset(run.out)
-    data_page(run, made)
+    data_page(run, made, passed=facts)
     return made
 
 
@@ -148,8 +149,8 @@ def _sets(rows: Rows, guard: Dataset | None) -> list[EvaluationSet]:
     return found
 
 
-def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence[Dataset], client_cap: float) -> None:
-    """Hold the training records against the sets, and write all records, each with what drops it."""
+def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence[Dataset], client_cap: float) -> Facts:
+    """Hold the training records against the sets, and write all records, each with what drops it; counts the kept."""
     from volant.modalities.record_columns import TEXT, TRAIN
     from volant.store.dataset import dropped_tables, writer
 
@@ -168,8 +169,9 @@ def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence
         _cap_clients(rows, client_cap)
         _cap_generated(run, rows)
         training = training[:0]
+    facts, often = Facts(run.modality), twins_in(rows.drop.values())
     with (
-        writer(run.out, modality=run.modality) as out,
+        writer(run.out, modality=run.modality, kept=lambda table: count_kept(facts, table, often)) as out,
         run.progress("leakage gate and writing", len(rows), "records") as bar,
     ):
         for part, (table, places, found) in enumerate(in_order(run, looked, range(len(rows.parts)))):
@@ -186,6 +188,7 @@ def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence
                 out.write_table(table)
         report(run, sets)
         _report(run, counted, kept)
+    return facts
 
 
 def _looked(rows: Rows, part: int, sets: Sequence[EvaluationSet], places: Any) -> tuple[Any, Any, list[Shared]]:
