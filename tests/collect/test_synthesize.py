@@ -86,6 +86,7 @@ def test_evolved_records_name_the_one_before_and_refusals_are_counted(tmp_path):
     assert chains and all(len(s.parents) == 1 and s.parents[0] in {*known, *every} for s in every.values())
     assert all(every[s.parents[0]].attrs["draft"] == s.attrs["draft"] - 1 for s in chains)
     assert all(s.condition.startswith("Tell of ") and s.group.startswith("g") for s in rows(made))
+    assert {s.source.licence for s in every.values()} == {f"CC-BY-4.0 AND {TERMS}"}  # however long the chain
     refused = [s for s in every.values() if s.drop.startswith("malformed: the model refused")]
     counted = {s.name: s.value for s in watched(run).scores}
     assert refused and counted["malformed"] == len([s for s in every.values() if s.drop.startswith("malformed")])

@@ -1,5 +1,6 @@
 """`collect.unseen`: an update against what was cleaned before keeps what cleaning the whole at once keeps."""
 
+import json
 import random
 
 import pytest
@@ -108,6 +109,8 @@ def test_rows_and_nothing_new(tmp_path):
 
     run = run_in(tmp_path, "out", modality="table")
     assert ids(collect.unseen(run, table("more", 6), table("few", 4))) == {"4", "5"}
+    (guarded,) = json.loads((run.out / "leakage.json").read_text())["sets"]  # rows have no words, and that is told
+    assert (guarded["name"], guarded["items"], guarded["records"]) == ("earlier-1", 0, 0)
     first = made(tmp_path, spread(0), "first")
     update, run = updated(tmp_path, first, first, step="same")
     assert ids(update) == set() and "0 of 40 records are new" in run.watcher.lines[-1]

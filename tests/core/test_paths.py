@@ -46,13 +46,17 @@ def test_links_that_lead_out_are_sorted_out(project):
     (project / "data" / "sub").symlink_to(project.parent)
     (project / "data" / "whole").symlink_to("/")
     (project / "data" / "self").symlink_to(project / "data")
+    (project / "data" / "circle.txt").symlink_to("circle.txt")
+    (project / "data" / "nowhere.txt").symlink_to("gone.txt")
     (project / "data" / ".hidden").mkdir()
     (project / "data" / ".hidden" / "c.txt").write_text("c")
     resolver = Resolver.for_project(project)
     found, leaving = resolver.sorted_out("data/**")
     assert [path.name for path in found] == ["a.txt", "b.txt"]
-    assert leaving == ["data/link.txt", "data/sub", "data/whole"]
-    assert resolver.sorted_out("*/*.txt") == (found, ["data/link.txt"])
+    assert leaving == ["data/circle.txt", "data/link.txt", "data/nowhere.txt", "data/sub", "data/whole"]
+    assert resolver.sorted_out("*/*.txt") == (found, ["data/circle.txt", "data/link.txt", "data/nowhere.txt"])
+    with pytest.raises(PathError, match="circle"):
+        resolver.resolve("data/circle.txt")
     assert [p.name for p in resolver.glob("data/.hidden/**/*.txt")] == ["c.txt"]
 
 

@@ -376,12 +376,17 @@ def test_records_may_state_their_own_source(tmp_path):
         {"text": "free words", "license": "cc-by-4.0", "date": "2020-01-01T10:00:00", "url": "https://a.example"},
         {"text": "of no terms", "license": "", "date": "", "url": ""},
         {"text": "of odd terms", "license": "CC-BY-9000", "date": "", "url": ""},
+        {"text": "of no day", "license": "MIT", "date": "24.11.2026", "url": ""},
     ]
     fields = {"licence": "license", "collected_at": "date", "uri": "url"}
     found = read(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)), fields=fields)
     source = found[0].source
     assert (source.licence, source.collected_at, source.uri) == ("CC-BY-4.0", "2020-01-01", "https://a.example")
     assert "no licence is given" in reasons(found)[0] and "SPDX lists no licence" in reasons(found)[1]
+    assert reasons(found)[2] == "a.jsonl:4: states no day as in 2026-11-24, but '24.11.2026'"
+    stated = SOURCE.model_copy(update={"collected_at": "2024-01-01"})
+    own = read(tmp_path, "a.jsonl", json.dumps(rows[0]), fields=fields, source=stated)[0]
+    assert own.source.collected_at == "2020-01-01"  # its own goes before what is stated of all
 
 
 def test_random_and_flipped_bytes_never_raise(tmp_path):

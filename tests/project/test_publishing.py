@@ -21,7 +21,7 @@ goal:
   problem: Answer questions
   risks: [{risk: Old answers, mitigation: gathered anew each month}]
 steps:
-  raw:   {use: collect.files, glob: "data/*.jsonl", licence: MIT}
+  raw:   {use: collect.files, glob: "data/*.jsonl", licence: MIT, collected_at: "2026-11-24"}
   clean: {use: collect.clean, data: raw}
 """
 
@@ -49,10 +49,12 @@ def test_the_card_says_what_the_records_and_the_lineage_say(project):
     (cleaning,) = fields["rai:dataPreprocessingProtocol"]
     assert "60 records; dropped: 2 exact_duplicate" in cleaning
     assert fields["rai:personalSensitiveInformation"] == ["Consent: not-personal (60)", "Found and masked: email (1)"]
+    assert fields["rai:dataCollectionTimeframe"] == ["2026-11-24"]
     assert fields["rai:dataLimitations"] == ["Old answers (what is done about it: gathered anew each month)"]
     assert not {"rai:dataBiases", "rai:dataAnnotationProtocol", "rai:annotationsPerItem"} & set(fields)
     text = long_card(facts)
     assert "Made for: Answer questions" in text and "## Labels" not in text and "| data/a.jsonl | MIT |" in text
+    assert "| human | 2026-11-24 | 60 |" in text
     assert str(project.root) not in text
 
 

@@ -62,7 +62,7 @@ def test_terms_are_stated_on_every_record(name, call):
         ({"licence": "Freeware-9"}, "SPDX lists no licence"),
         ({"licence": "MIT", "consent": "withheld"}, "withheld consent"),
         ({"licence": "MIT", "consent": "perhaps"}, "consent"),
-        ({"licence": "MIT", "collected_at": "yesterday"}, "collected_at"),
+        ({"licence": "MIT", "collected_at": "2024-02-31"}, "no day of the calendar"),
     ],
 )
 def test_what_the_use_forbids_is_refused(name, terms, says, call):

@@ -56,7 +56,7 @@ def trace(
     first = found.held[0]
     facts = [
         ("record", first.id), ("source", first.source.uri), ("licence", first.source.licence),
-        ("consent", first.source.consent), ("origin", first.source.origin),
+        ("consent", first.source.consent), ("gathered on", first.source.collected_at), ("origin", first.source.origin),
         ("made from", ", ".join(dict.fromkeys(parent for row in found.held for parent in row.parents))),
         ("made of it", ", ".join(dict.fromkeys(row.id for row in found.below))),
     ]  # fmt: skip
@@ -70,7 +70,7 @@ def trace(
 
 def _given(settings: dict[str, Any]) -> str:
     """The settings that say what was gathered."""
-    named = ("glob", "dataset", "source", "url", "path", "query", "feedback", "what")
+    named = ("glob", "dataset", "address", "repository", "commit", "file", "server", "query", "feedback", "what")
     return ", ".join(f"{name}: {settings[name]}" for name in named if settings.get(name))
 
 

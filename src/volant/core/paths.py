@@ -34,11 +34,13 @@ class Resolver:
         """The absolute path of `name`, symbolic links followed; it need not exist.
 
         Raises:
-            PathError: the name holds a NUL byte, or the path lies outside of root and allowed.
+            PathError: the name holds a NUL byte, links lead in a circle, or the path lies outside of root and allowed.
         """
         if "\0" in str(name):
             raise PathError("a file name holds a NUL byte", where=repr(str(name)), fix="Remove it.")
-        path = (self.root / Path(name).expanduser()).resolve()
+        path = _real(self.root / Path(name).expanduser())
+        if path is None:
+            raise PathError("a link leads in a circle", where=str(name), fix="Remove it, or let it lead to a file.")
         if not self._allows(path):
             raise PathError(
                 f"{path} lies outside of the project {self.root}",
@@ -59,7 +61,7 @@ class Resolver:
         return found
 
     def sorted_out(self, pattern: str) -> tuple[list[Path], list[str]]:
-        """The plain files that match, sorted, and the names of links that lead out of root and allowed.
+        """The plain files that match, sorted, and the names of links that lead nowhere or out of root and allowed.
 
         `**` goes into no folder twice, and into none that lies outside; names with a dot at their beginning are
         passed over where the pattern names none.
@@ -74,8 +76,8 @@ class Resolver:
         inside: set[Path] = set()
         leaving: list[str] = []
         for name in names:
-            path = name.resolve()
-            if not self._allows(path):
+            path = _real(name)
+            if path is None or not self._allows(path) or not path.exists():
                 leaving.append(name.relative_to(self.root).as_posix() if name.is_relative_to(self.root) else str(name))
             elif path.is_file():
                 inside.add(path)
@@ -93,8 +95,8 @@ class Resolver:
             for entry in sorted(todo.pop().iterdir()):
                 if entry.name.startswith(".") and not hidden:
                     continue
-                real = entry.resolve() if entry.is_symlink() else entry
-                if not entry.is_dir() or not self._allows(real):
+                real = _real(entry) if entry.is_symlink() else entry
+                if real is None or not entry.is_dir() or not self._allows(real):
                     if entry.is_dir() or _matches(entry.relative_to(folder).parts, pattern):
                         found.append(entry)
                 elif real not in seen:
@@ -104,6 +106,14 @@ class Resolver:
 
     def _allows(self, path: Path) -> bool:
         return any(path.is_relative_to(base) for base in (self.root, *self.allowed))
+
+
+def _real(path: Path) -> Path | None:
+    """The path with symbolic links followed; None where they lead in a circle."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # which of the two, or neither, is a matter of Python's version
+        return None
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

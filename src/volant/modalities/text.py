@@ -9,6 +9,7 @@ The work is in the files beside this one: `text_files` and what it names (readin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,7 +187,7 @@ def _source_of(record: Record, source: Source, own: Mapping[str, str]) -> Source
     """The source of one record: what it states of itself goes before what is stated of all.
 
     Raises:
-        BadRecord: it has no licence where its field is named, or one that SPDX does not list.
+        BadRecord: it has no licence where its field is named, or one that SPDX does not list, or a day that is none.
     """
     said = {name: str(record.fields.get(field) or "").strip() for name, field in own.items()}
     licence = said.get("licence", record.licence)
@@ -195,9 +196,14 @@ def _source_of(record: Record, source: Source, own: Mapping[str, str]) -> Source
             licence = canonical(licence)
         except LicenceError as error:
             raise BadRecord(f"states no known licence: {error}") from error
-    date = source.collected_at or said.get("collected_at", "")[:10] or record.collected_at
+    day = said.get("collected_at", "")
+    try:
+        day = day and date.fromisoformat(day[:10]).isoformat()
+    except ValueError as error:
+        raise BadRecord(f"states no day as in 2026-11-24, but {day[:40]!r}") from error
+    day = day or source.collected_at or record.collected_at
     uri = said.get("uri") or record.uri or f"{source.uri}{record.place}"
-    return source.model_copy(update={"uri": uri, "licence": licence or source.licence, "collected_at": date})
+    return source.model_copy(update={"uri": uri, "licence": licence or source.licence, "collected_at": day})
 
 
 def cut(text: str, most: int) -> list[str]:

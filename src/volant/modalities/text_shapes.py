@@ -126,8 +126,9 @@ def _parts(view: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("text", "content"):
         if key in view:
             return {"shape": "text", "content": _text(view, key)}
-    found = ", ".join(sorted(map(str, view))[:8]) or "no fields"
-    raise BadRecord(f"has the fields {found}, none of the known shapes: {_EXPECTED}")
+    found = ", ".join(sorted(map(str, view))[:8])
+    has = f"has the fields {found}" if found else "has no fields"
+    raise BadRecord(f"{has}, none of the known shapes: {_EXPECTED}")
 
 
 def _completion(prompt: str, answer: str) -> dict[str, Any]:

@@ -174,12 +174,12 @@ def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
 
 
 def _say_left_out(run: Run) -> None:
-    """Links that lead out of the project are not followed; whoever put them there is told."""
+    """Links that lead nowhere or out of the project are not followed; whoever put them there is told."""
     for name, snapshot in run.outside.items():
         left = snapshot.facts.get("left_out", [])
         if left:
             shown = ", ".join(left[:3]) + (" ..." if len(left) > 3 else "")
-            run.say(f"{name}: {len(left):,} links lead out of the project and are not followed: {shown}")
+            run.say(f"{name}: {len(left):,} links lead nowhere or out of the project and are not followed: {shown}")
 
 
 @dataclass

@@ -61,9 +61,15 @@ def _count(facts: Facts, batch: pa.RecordBatch) -> None:
     for text in _TEXTS:
         facts.characters += int(pc.sum(pc.utf8_length(batch[text])).as_py() or 0)
     source = batch["source"]
-    parts = [pc.struct_field(source, name).to_pylist() for name in ("uri", "licence", "consent", "origin")]
-    for uri, licence, consent, origin in zip(*parts, strict=True):
-        facts.places[(Source(uri=uri, licence=licence).place, licence, consent, origin)] += 1
+    parts = [
+        pc.struct_field(source, name).to_pylist() for name in ("uri", "licence", "consent", "origin", "collected_at")
+    ]
+    for uri, licence, consent, origin, day in zip(*parts, strict=True):
+        place = (Source(uri=uri, licence=licence).place, licence, consent, origin)
+        facts.places[place] += 1
+        if day:
+            first, last = facts.days.get(place, (day, day))
+            facts.days[place] = min(first, day), max(last, day)
     for labels in batch["labels"].to_pylist():
         if labels:
             facts.per_item[len(labels)] += 1

@@ -135,7 +135,7 @@ class Snapshots:
 
 
 def _left_out(names: list[str]) -> dict[str, Any]:
-    """Links that lead out of the project are not followed, and not silently."""
+    """Links that lead nowhere or out of the project are not followed, and not silently."""
     return {"left_out": sorted(set(names))} if names else {}
 
 

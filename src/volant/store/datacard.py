@@ -34,6 +34,7 @@ COLLECTED = {
 }
 """Methods whose kind of collection the RAI vocabulary has a word for; others are `Others`."""
 SHOWN = 20
+Place = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Facts:
     Attributes:
         way: the datasets that it was made of, and itself, in the order of making.
         places: kept records by (file or source, licence, consent, origin).
+        days: the first and the last day on which records of a place were gathered, where they state one.
         labels: for each label's name how many records have it, and who gave it how often.
         per_item: how many labels a labelled record has, to how many such records there are.
         masked: personal data by kind, that was masked.
@@ -74,12 +76,17 @@ class Facts:
     about: Mapping[str, Any]
     goal: Goal
     way: list[Stage] = field(default_factory=list)
-    places: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    places: Counter[Place] = field(default_factory=Counter)
+    days: dict[Place, tuple[str, str]] = field(default_factory=dict)
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     per_item: Counter[int] = field(default_factory=Counter)
     masked: Counter[str] = field(default_factory=Counter)
     characters: int = 0
     forgotten: int = 0
+
+    def gathered(self, place: Place) -> str:
+        """The day or the days on which the records of a place were gathered; empty where none is stated."""
+        return " to ".join(dict.fromkeys(self.days.get(place, ())))
 
     @property
     def records(self) -> int:
@@ -129,8 +136,8 @@ def long_card(facts: Facts) -> str:
     splits = [(split, f"{count:,}") for split, count in facts.about["splits"].items() if count]
     parts += ["## What is in it", _table(("split", "records"), splits)]
     parts += [_table(("shape", "records"), facts.about["shapes"].items())]
-    rows = [(*place, f"{count:,}") for place, count in facts.places.most_common(SHOWN)]
-    parts += ["## Sources", _table(("from", "licence", "consent", "origin", "records"), rows)]
+    rows = [(*at, facts.gathered(at) or "not stated", f"{n:,}") for at, n in facts.places.most_common(SHOWN)]
+    parts += ["## Sources", _table(("from", "licence", "consent", "origin", "gathered on", "records"), rows)]
     if len(facts.places) > SHOWN:
         parts += [f"And {len(facts.places) - SHOWN:,} more places; each record names its own in the column `source`."]
     parts += ["## How it was made", "\n".join(f"{n}. {stage}." for n, stage in enumerate(facts.way, 1))]
@@ -151,10 +158,12 @@ def long_card(facts: Facts) -> str:
 def rai(facts: Facts) -> dict[str, Any]:
     """The properties of Croissant RAI 1.0 of which something is known."""
     gathered = [stage for stage in facts.way if stage.gathered]
+    days = [day for both in facts.days.values() for day in both]
     said: dict[str, Any] = {
         "rai:dataCollection": " ".join(f"{stage}." for stage in gathered),
         "rai:dataCollectionType": sorted({COLLECTED.get(stage.method, "Others") for stage in gathered}),
         "rai:dataCollectionRawData": _listed({place: n for (place, *_), n in facts.places.most_common(SHOWN)}),
+        "rai:dataCollectionTimeframe": sorted({min(days), max(days)}) if days else [],
         "rai:dataPreprocessingProtocol": [str(stage) for stage in facts.way if not stage.gathered],
         "rai:dataUseCases": _uses(facts),
         "rai:dataBiases": _biases(facts),
@@ -222,5 +231,5 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _table(head: Sequence[str], rows: Any) -> str:
     lines = [" | ".join(head), "|".join("---" for _ in head)]
-    lines += [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    lines += [" | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in row) for row in rows]
     return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines) + "\n"

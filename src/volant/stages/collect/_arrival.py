@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from datetime import date
 
 from volant.core import Dataset, Run, Sample
-from volant.core.errors import DataError, LicenceError
+from volant.core.errors import DataError, LicenceError, SettingError
 from volant.core.protocols import Refusal
-from volant.core.sample import SPLITS, Split
+from volant.core.sample import SPLITS, Source, Split
 from volant.stages.collect._data_page import data_page
 from volant.stages.collect._data_page import refused as refused_section
 
@@ -22,18 +23,24 @@ HELD = 2000
 KEPT_REFUSALS = 10_000
 
 
-def terms(run: Run, licence: str, consent: str, *, where: str = "") -> str:
-    """The canonical licence of a source, when the goal's use and the people in the data allow it.
+def terms(run: Run, uri: str, licence: str, consent: str, collected_at: str = "", *, where: str = "") -> Source:
+    """What the records of a source say of it, when the goal's use and the people in the data allow it.
 
     Raises:
-        LicenceError: it is unknown or forbids the use, or consent was withheld.
+        LicenceError: the licence is unknown or forbids the use, or consent was withheld.
+        SettingError: the day is none of the calendar.
     """
     from volant.modalities.licence import require
 
     known = require(licence, run.goal.use, where=where)
     if consent == "withheld":
         raise LicenceError("the people in the data withheld consent.", where=where, fix="Leave the data out.")
-    return known
+    try:
+        date.fromisoformat(collected_at or "2026-01-01")
+    except ValueError as error:
+        what = f"{collected_at!r} is no day of the calendar."
+        raise SettingError(what, where=f"{run.step} collected_at", fix="Write the day as in 2026-11-24.") from error
+    return Source(uri=uri, licence=known, consent=consent, collected_at=collected_at)
 
 
 def arrive(

@@ -7,11 +7,17 @@ others. The cap counts training records; generated ones over it are dropped by t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from volant.core import Model, Run, Sample
-from volant.core.errors import LicenceError
+from volant.core import Dataset, Model, Run, Sample, Score
+from volant.core.errors import DataError, LicenceError
 from volant.core.sample import Source, sample_id
+from volant.stages.collect._asking import Asking
+from volant.stages.collect._data_page import data_page
+from volant.stages.collect._sieve import said_drops
 
 _BINDING = ("not-personal", "public", "contract", "given", "withheld")  # what consent asks, the least first
 
@@ -50,7 +56,7 @@ class Terms:
 
         names = frozenset({*self.own, *(parent.source.licence for parent in parents)})
         if names not in self._known:
-            joined = " AND ".join(f"({n})" if " OR " in n else n for n in sorted(names)) or "LicenseRef-generated"
+            joined = " AND ".join(sorted({part for name in names for part in _binding(name)})) or "LicenseRef-generated"
             self._known[names] = require(joined, self._run.goal.use, where=self._run.step)
         return self._known[names]
 
@@ -69,6 +75,29 @@ class Terms:
         """Tell under which licences the kept records are."""
         names = sorted({sample.source.licence for sample in made if not sample.drop})
         self._run.say(f"licence of what was made, from the model's and its sources': {'; '.join(names) or 'none'}")
+
+
+def _binding(licence: str) -> list[str]:
+    """What of an SPDX expression binds: each part that an `AND` joins, so that no part is named twice.
+
+    >>> _binding("(MIT OR ISC) AND CC0-1.0"), _binding("MIT OR ISC")
+    (['(MIT OR ISC)', 'CC0-1.0'], ['(MIT OR ISC)'])
+    """
+    choice = " OR " in re.sub(r"\([^()]*\)", "", licence)
+    return [f"({licence})"] if choice else re.split(r" AND (?![^()]*\))", licence)
+
+
+def room_for(run: Run, others: int, there: int) -> int | None:
+    """`allowed`, where that is anything.
+
+    Raises:
+        DataError: the plan allows no generated record.
+    """
+    room = allowed(run, others, there)
+    if room == 0:
+        what = f"goal.generated is {run.goal.generated:g}: it allows no generated record beside {others} others."
+        raise DataError(what, where=run.step, fix="Raise goal.generated, or give more records.")
+    return room
 
 
 def allowed(run: Run, others: int, there: int = 0) -> int | None:
@@ -107,3 +136,35 @@ def over_cap(run: Run, ids: Sequence[str], *, others: int, there: int = 0) -> di
     ranked = sorted(range(len(ids)), key=lambda place: sample_id("generated", str(run.seed), ids[place]))
     run.say(f"{len(ids) - most:,} generated records dropped: the plan allows a share of {cap:g} (goal.generated)")
     return dict.fromkeys(ranked[most:], f"generated_cap: {share:.3f} of the training records against {cap:g}")
+
+
+def told(run: Run, made: Sequence[Sample], asking: Asking, terms: Terms, fix: str) -> dict[str, Any]:
+    """Say what became of the drafts, and what they cost; the same as figures and for a file.
+
+    Raises:
+        DataError: nothing can be kept.
+    """
+    rules = said_drops(run, made)
+    kept = sum(not sample.drop for sample in made)
+    if not kept:
+        first = next((sample.drop for sample in made), "nothing was asked for within the limit of tokens")
+        raise DataError(f"nothing that the model wrote can be kept ({first}).", where=run.step, fix=fix)
+    terms.said(made)
+    asking.said()
+    run.score(Score.exact("kept_share", kept / len(made), n=len(made)))
+    run.score(Score.exact("malformed", rules.get("malformed", 0), n=len(made), unit="records", direction="lower"))
+    return {
+        "tried": len(made), "kept": kept, "dropped": rules, "requests": asking.requests, "tokens": asking.spent,
+    }  # fmt: skip
+
+
+def written(run: Run, made: Sequence[Sample], name: str, body: Mapping[str, Any]) -> Dataset:
+    """The records as the run's Dataset, with its page, and what was told of them under a name."""
+    from volant.store.dataset import writer
+
+    with writer(run.out, modality=run.modality) as out:
+        out.write_all(made)
+    (run.out / name).write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    result = Dataset(run.out)
+    data_page(run, result)
+    return result

@@ -64,7 +64,7 @@ class Bounds:
                     record.drop = f"{name.replace(':', '_')}: {value:.4g} against {bar}"
 
 
-def drop_repeats(run: Run, made: Sequence[Sample], known: Sequence[Sample], near: float | None, *, whole: bool) -> None:
+def drop_repeats(run: Run, made: Sequence[Sample], known: Sequence[Sample], *, whole: bool) -> None:
     """Drop new records that are near what is known, or an earlier new one.
 
     Args:
@@ -74,7 +74,7 @@ def drop_repeats(run: Run, made: Sequence[Sample], known: Sequence[Sample], near
     from volant.modalities.duplicates import near_duplicates
     from volant.modalities.minhash import NEAR
 
-    bar = float(getattr(open_modality(run.modality), "near", NEAR)) if near is None else near
+    bar = float(getattr(open_modality(run.modality), "near", NEAR))
     fresh = [sample for sample in made if not sample.drop]
     everything = [*known, *fresh]
     words = [_words(sample, whole) for sample in everything]

@@ -67,19 +67,17 @@ def bucket(
         RemoteError: the address does not answer.
         MissingPackage: the address needs a package that is not installed.
     """
-    from volant.core.sample import Source
     from volant.stages.collect._arrival import arrive, terms
     from volant.stages.collect._reading import FEW, asked, read
     from volant.store.remote import listing
 
     place, shown = _place(run, address)
-    known = terms(run, licence, consent, where=shown)
+    source = terms(run, f"{shown}/", licence, consent, collected_at, where=shown)
     objects = [one for one in listing(place) if asked(one.name, only)]
     if not objects:
         raise DataError("nothing lies there.", where=shown, fix="Check the address, `only`, and your rights.")
     total = sum(one.bytes for one in objects)
     _room(run, total, shown)
-    source = Source(uri=f"{shown}/", licence=known, consent=consent, collected_at=collected_at)
     options = {"fields": fields or {}, "group": group, "encoding": encoding, "piece_chars": piece_chars}
     found = read(
         run, _files(run, place, objects, source), options | (reading or {}), total=total,

@@ -58,18 +58,15 @@ def files(
         DataError: nothing usable was found.
     """
     from volant.core.protocols import Refusal
-    from volant.core.sample import Source
     from volant.stages.collect._arrival import arrive, terms
     from volant.stages.collect._reading import FEW, Arriving, read
 
     snapshot = run.snapshot("glob")
     first = snapshot.files[0].name if snapshot.files else str(glob)
-    known = terms(run, licence, consent, where=first)
-    source = Source(uri="", licence=known, consent=consent, collected_at=collected_at)
+    source = terms(run, "", licence, consent, collected_at, where=first)
     options = {"fields": fields or {}, "group": group, "encoding": encoding, "piece_chars": piece_chars}
-    links: list[Arriving] = [
-        Refusal(name, "is a link that leads out of the project") for name in snapshot.facts.get("left_out", [])
-    ]
+    reason = "is a link that leads nowhere, or out of the project"
+    links: list[Arriving] = [Refusal(name, reason) for name in snapshot.facts.get("left_out", [])]
     found = read(
         run, ((file, source) for file in [*links, *snapshot.files]), options | (reading or {}),
         total=sum(file.bytes for file in snapshot.files), few=len(snapshot.files) < FEW and piece_chars > 0,

@@ -65,7 +65,6 @@ def git(
         RemoteError: the web address does not answer.
         MissingPackage: git is not installed.
     """
-    from volant.core.sample import Source
     from volant.stages.collect._arrival import arrive, terms
     from volant.stages.collect._reading import FEW, asked, read
     from volant.stages.collect._repository import opened
@@ -73,10 +72,8 @@ def git(
     store = opened(run, repository, commit)
     entries = store.tree(commit)
     with store.opened() as blobs:
-        known = terms(run, _licence(run, licence, blobs, entries, store.name), consent, where=store.name)
-        date = collected_at or store.date(commit)
-        uri = f"git:{store.name}@{commit[:12]}/"
-        source = Source(uri=uri, licence=known, consent=consent, collected_at=date)
+        known, day = _licence(run, licence, blobs, entries, store.name), collected_at or store.date(commit)
+        source = terms(run, f"git:{store.name}@{commit[:12]}/", known, consent, day, where=store.name)
         chosen = [entry for entry in entries if asked(entry.name, only)]
         options = {"piece_chars": piece_chars, "plain": True, "whole": whole} | (reading or {})
         found = read(

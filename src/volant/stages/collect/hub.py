@@ -61,18 +61,17 @@ def hub(
         RemoteError: the hub does not answer.
     """
     from volant.core.protocols import Refusal
-    from volant.core.sample import Sample, Source
+    from volant.core.sample import Sample
     from volant.modalities.text_shapes import BadRecord, sample_of
     from volant.stages.collect._arrival import arrive, terms
 
     snapshot = run.snapshot("dataset")
     name = str(snapshot.facts.get("name", dataset))
-    known = terms(run, licence, consent, where=name)
+    source = terms(run, f"hub:{name}", licence, consent, collected_at, where=name)
     tables = _open(run, subset, revision, bool(limit))
     names = {theirs: _our_split(theirs, splits or {}, name) for theirs in tables}
     # Their train split alone says nothing of ours: then we deal all of it.
     keep = len(set(names.values())) > 1
-    source = Source(uri=f"hub:{name}", licence=known, consent=consent, collected_at=collected_at)
 
     def found() -> Iterator[Sample | Refusal]:
         total = len(tables) * limit or sum(len(table) for table in tables.values())

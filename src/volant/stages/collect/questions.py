@@ -10,19 +10,17 @@ Roundtrip check after Alberti et al., "Synthetic QA Corpora Generation with Roun
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from volant.core import Dataset, Model, Run, Sample, Score
+from volant.core import Dataset, Model, Run, Sample
 from volant.core.errors import DataError
 from volant.core.sample import sample_id
 from volant.stages.collect._asking import Answer, Asking, check_writer, failed, seed_of
-from volant.stages.collect._data_page import data_page
-from volant.stages.collect._generated import Terms, allowed, drop_over_cap
+from volant.stages.collect._generated import Terms, drop_over_cap, room_for, told, written
 from volant.stages.collect._passages import (
     ASK,
     READ,
@@ -33,7 +31,7 @@ from volant.stages.collect._passages import (
     same_answer,
     support,
 )
-from volant.stages.collect._sieve import drop_repeats, said_drops
+from volant.stages.collect._sieve import drop_repeats
 
 _ROUND = 64  # passages
 
@@ -62,7 +60,6 @@ def questions(
     supported: Annotated[float, Field(ge=0, le=1)] = 0.8,
     round_trip: Annotated[float, Field(ge=0, le=1)] = 0.5,
     with_passage: bool = False,
-    near: Annotated[float, Field(gt=0.3, le=1)] | None = None,
     temperature: Annotated[float, Field(ge=0, le=5)] = 0.7,
     max_tokens: Annotated[int, Field(ge=1, le=8192)] = 256,
     tokens: Annotated[int, Field(ge=0)] = 0,
@@ -82,8 +79,6 @@ def questions(
         round_trip: how far (0 to 1, F1 of the words) the model's answer to the question, with the passage before it,
             has to agree with the pair's; 0 does not ask, which halves the requests.
         with_passage: whether the prompt of a pair holds the passage too: for answering from given texts.
-        near: similarity (0.3 to 1) of a question to an earlier one from which it is dropped; nothing takes the
-            modality's own.
         temperature: of the questions; the check is asked at 0.
         max_tokens: the longest thing that the model may say, in tokens.
         tokens: most tokens, prompts and answers together, that the step may use; 0 sets no limit.
@@ -94,7 +89,7 @@ def questions(
         LicenceError: the terms of model or documents are unknown or forbid the goal's use.
         RemoteError: the service failed; the next run goes on with what it had answered.
     """
-    from volant.store.dataset import rows, writer
+    from volant.store.dataset import rows
 
     check_writer(run, model)
     terms = Terms(run, model, licence)
@@ -102,34 +97,23 @@ def questions(
     places = _places(run, [s for s in known if s.shape == "text" and not s.drop], words, each)[:count]
     train = [s for s in known if s.split == "train" and not s.drop]
     others = sum(s.source.origin != "generated" for s in train)
-    if allowed(run, others, len(train) - others) == 0:
-        what = f"goal.generated is {run.goal.generated:g}: it allows no generated record beside {others} others."
-        raise DataError(what, where=run.step, fix="Raise goal.generated, or give more records.")
+    room_for(run, others, len(train) - others)
     asking = Asking(run, model, most_tokens=tokens)
-    settings = {"temperature": temperature, "max_tokens": max_tokens}
-    made: list[Sample] = []
+    talk = _Talk(run, asking, terms, model.digest, supported, round_trip, with_passage, temperature, max_tokens)
     try:
         asking.state(len(places) * (2 if round_trip else 1), max_tokens)
-        with run.progress("passages", len(places), "passages") as bar:
-            for start in range(0, len(places), _ROUND):
-                part = places[start : start + _ROUND]
-                pairs = _asked(run, asking, part, terms, model.digest, supported, with_passage, settings)
-                made += _again(run, asking, pairs, round_trip, max_tokens) if round_trip else [one for _, one in pairs]
-                bar.advance(len(part))
-                if asking.ended:
-                    run.say(f"the limit of tokens is reached: {len(made):,} of {len(places):,} questions were tried")
-                    break
+        made = talk.pairs(places)
     finally:
         asking.close()
     made.sort(key=lambda sample: ("test", "validation", "train").index(sample.split))  # held-out questions stay first
-    drop_repeats(run, made, [s for s in known if s.shape != "text"], near, whole=False)
+    drop_repeats(run, made, [s for s in known if s.shape != "text"], whole=False)
     drop_over_cap(run, made, others=others, there=len(train) - others)
-    _report(run, made, asking, terms)
-    with writer(run.out, modality=run.modality) as out:
-        out.write_all(made)
-    result = Dataset(run.out)
-    data_page(run, result)
-    return result
+    fix = "Look at what the model says, lower `supported` or `round_trip`, or take a model that can follow this."
+    body = told(run, made, asking, terms, fix)
+    kept = [sample for sample in made if not sample.drop]
+    body["word_for_word"] = sum("answer_at" in sample.attrs for sample in kept)
+    body["documents"] = len({sample.parents[0] for sample in kept})
+    return written(run, made, "questions.json", body)
 
 
 def _places(run: Run, documents: Sequence[Sample], words: int, each: int) -> list[_Place]:
@@ -144,95 +128,88 @@ def _places(run: Run, documents: Sequence[Sample], words: int, each: int) -> lis
     return sorted(places, key=lambda place: (place.draw, sample_id(str(run.seed), place.name)))
 
 
-def _asked(
-    run: Run, asking: Asking, places: Sequence[_Place], terms: Terms, digest: str, supported: float,
-    with_passage: bool, settings: dict[str, Any],
-) -> list[tuple[_Place, Sample]]:  # fmt: skip
-    """Ask for a question of each place, and hold its answer against the passage."""
-    from volant.core.protocols import Request
+@dataclass(frozen=True)
+class _Talk:
+    """Asks a model about passages, and again with the passage before it; the settings are those of `questions`."""
 
-    requests = [
-        Request(id=place.name, messages=({"role": "user", "content": ASK.format(passage=place.passage.text)},),
-                seed=seed_of(run, place.name), **settings)
-        for place in places
-    ]  # fmt: skip
-    found = asking.ask(requests)
-    return [
-        (place, _record(run, place, found[place.name], terms, digest, supported, with_passage, settings))
-        for place in places if place.name in found
-    ]  # fmt: skip
+    run: Run
+    asking: Asking
+    terms: Terms
+    digest: str
+    supported: float
+    round_trip: float
+    with_passage: bool
+    temperature: float
+    max_tokens: int
 
+    def pairs(self, places: Sequence[_Place]) -> list[Sample]:
+        """A pair of each place, in rounds, until the limit of tokens is reached."""
+        made: list[Sample] = []
+        with self.run.progress("passages", len(places), "passages") as bar:
+            for start in range(0, len(places), _ROUND):
+                part = places[start : start + _ROUND]
+                asked = self._asked(part)
+                made += self._again(asked) if self.round_trip else [one for _, one in asked]
+                bar.advance(len(part))
+                if self.asking.ended:
+                    told = f"{len(made):,} of {len(places):,} questions were tried"
+                    self.run.say(f"the limit of tokens is reached: {told}")
+                    break
+        return made
 
-def _record(
-    run: Run, place: _Place, answer: Answer, terms: Terms, digest: str, supported: float, with_passage: bool,
-    settings: dict[str, Any],
-) -> Sample:  # fmt: skip
-    document, passage = place.document, place.passage
-    question, target = asked_and_answered(answer.text)
-    share, spot = support(target, passage.text)
-    drop = failed(answer, settings["max_tokens"]) or problem(question, target, passage.text)
-    if not drop and share < supported:
-        drop = f"unsupported: {share:.2f} of the answer in the passage against {supported:.2f}"
-    attrs: dict[str, Any] = {
-        "model": digest, "passage_at": passage.at, "passage_characters": len(passage.text), "seed": run.seed,
-        "support": round(share, 4), "question": question,
-    }  # fmt: skip
-    if spot >= 0:
-        attrs["answer_at"] = passage.at + spot
-    asked = f"{passage.text}\n\n{question}" if with_passage and question else question
-    return Sample(
-        id=sample_id("questions", digest, place.name, question, target), shape="completion", condition=asked,
-        target=target, split=document.split, group=document.group or document.id, parents=[document.id], attrs=attrs,
-        source=terms.source([document], "collect.questions", f"at={passage.at}", f"draw={place.draw}"), drop=drop,
-    )  # fmt: skip
+    def _asked(self, places: Sequence[_Place]) -> list[tuple[_Place, Sample]]:
+        """Ask for a question of each place, and hold its answer against the passage."""
+        from volant.core.protocols import Request
 
+        requests = [
+            Request(id=place.name, messages=({"role": "user", "content": ASK.format(passage=place.passage.text)},),
+                    seed=seed_of(self.run, place.name), temperature=self.temperature, max_tokens=self.max_tokens)
+            for place in places
+        ]  # fmt: skip
+        found = self.asking.ask(requests)
+        return [(place, self._record(place, found[place.name])) for place in places if place.name in found]
 
-def _again(
-    run: Run, asking: Asking, pairs: Sequence[tuple[_Place, Sample]], bar: float, max_tokens: int
-) -> list[Sample]:
-    """Ask each question again with its passage before it; one that was not asked again is left out."""
-    from volant.core.protocols import Request
+    def _record(self, place: _Place, answer: Answer) -> Sample:
+        document, passage = place.document, place.passage
+        question, target = asked_and_answered(answer.text)
+        share, spot = support(target, passage.text)
+        drop = failed(answer, self.max_tokens) or problem(question, target, passage.text)
+        if not drop and share < self.supported:
+            drop = f"unsupported: {share:.2f} of the answer in the passage against {self.supported:.2f}"
+        attrs: dict[str, Any] = {
+            "model": self.digest, "passage_at": passage.at, "passage_characters": len(passage.text),
+            "seed": self.run.seed, "support": round(share, 4), "question": question,
+        }  # fmt: skip
+        if spot >= 0:
+            attrs["answer_at"] = passage.at + spot
+        source = self.terms.source([document], "collect.questions", f"at={passage.at}", f"draw={place.draw}")
+        return Sample(
+            id=sample_id("questions", self.digest, place.name, question, target), shape="completion",
+            condition=f"{passage.text}\n\n{question}" if self.with_passage and question else question, target=target,
+            split=document.split, group=document.group or document.id, parents=[document.id], attrs=attrs,
+            source=source, drop=drop,
+        )  # fmt: skip
 
-    open_ones = [(place, one) for place, one in pairs if not one.drop]
-    texts = [READ.format(passage=place.passage.text, question=one.attrs["question"]) for place, one in open_ones]
-    requests = [
-        Request(id=f"again/{place.name}", messages=({"role": "user", "content": text},), max_tokens=max_tokens)
-        for text, (place, _) in zip(texts, open_ones, strict=True)
-    ]
-    found = asking.ask(requests)
-    kept = []
-    for place, one in pairs:
-        answer = found.get(f"again/{place.name}")
-        if not one.drop and answer is None:
-            continue
-        if not one.drop and answer is not None:
-            share = 0.0 if failed(answer, max_tokens) else same_answer(one.target or "", answer.text)
-            one.attrs["round_trip"] = round(share, 4)
-            if share < bar:
-                one.drop = f"round_trip: {share:.2f} against {bar:.2f}"
-        kept.append(one)
-    return kept
+    def _again(self, pairs: Sequence[tuple[_Place, Sample]]) -> list[Sample]:
+        """Ask each question again with its passage before it; one that was not asked again is left out."""
+        from volant.core.protocols import Request
 
-
-def _report(run: Run, made: Sequence[Sample], asking: Asking, terms: Terms) -> None:
-    """Figures into the records, `questions.json` beside the samples.
-
-    Raises:
-        DataError: no pair can be kept.
-    """
-    rules = said_drops(run, made)
-    kept = [sample for sample in made if not sample.drop]
-    if not kept:
-        first = next((sample.drop for sample in made), "nothing was asked for within the limit of tokens")
-        fix = "Look at what the model says, lower `supported` or `round_trip`, or take a model that can follow this."
-        raise DataError(f"no pair can be kept ({first}).", where=run.step, fix=fix)
-    terms.said(made)
-    asking.said()
-    run.score(Score.exact("kept_share", len(kept) / len(made), n=len(made)))
-    run.score(Score.exact("malformed", rules.get("malformed", 0), n=len(made), unit="records", direction="lower"))
-    body = {
-        "tried": len(made), "kept": len(kept), "dropped": rules, "requests": asking.requests, "tokens": asking.spent,
-        "word_for_word": sum("answer_at" in sample.attrs for sample in kept),
-        "documents": len({sample.parents[0] for sample in kept}),
-    }  # fmt: skip
-    (run.out / "questions.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        open_ones = [(place, one) for place, one in pairs if not one.drop]
+        texts = [READ.format(passage=place.passage.text, question=one.attrs["question"]) for place, one in open_ones]
+        requests = [
+            Request(id=f"again/{place.name}", messages=({"role": "user", "content": text},), max_tokens=self.max_tokens)
+            for text, (place, _) in zip(texts, open_ones, strict=True)
+        ]
+        found = self.asking.ask(requests)
+        kept = []
+        for place, one in pairs:
+            answer = found.get(f"again/{place.name}")
+            if not one.drop and answer is None:
+                continue
+            if not one.drop and answer is not None:
+                share = 0.0 if failed(answer, self.max_tokens) else same_answer(one.target or "", answer.text)
+                one.attrs["round_trip"] = round(share, 4)
+                if share < self.round_trip:
+                    one.drop = f"round_trip: {share:.2f} against {self.round_trip:.2f}"
+            kept.append(one)
+        return kept

@@ -64,7 +64,6 @@ def sql(
         RemoteError: the server does not answer.
         MissingPackage: the driver of Postgres is not installed.
     """
-    from volant.core.sample import Source
     from volant.stages.collect import _query
     from volant.stages.collect._arrival import arrive, terms
     from volant.stages.collect._reading import read
@@ -75,15 +74,10 @@ def sql(
         raise SettingError("it is not one database that is asked.", where=run.step, fix=fix)
     _query.check(query, key)
     where = files[0].name if files else server
-    known = terms(run, licence, consent, where=where)
+    uri = "sql:" if run.modality == "text" else f"sql:{where}/"
+    source = terms(run, uri, licence, consent, collected_at, where=where)
     engine = _query.of_file(files[0].path, run, where) if files else _query.of_server(server, where)
     asked = _query.Query(run, engine, query, key, where, named=run.modality == "text")
-    source = Source(
-        uri=f"sql:{where}/" if run.modality != "text" else "sql:",
-        licence=known,
-        consent=consent,
-        collected_at=collected_at,
-    )
     named = fields or {}
     options: dict[str, Any] = {"fields": named, "group": group} | (reading or {})
     if run.modality == "text":

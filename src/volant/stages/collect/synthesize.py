@@ -11,7 +11,6 @@ Sources: Self-Instruct (Wang et al., 2022), Evol-Instruct (Xu et al., 2023), sel
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +21,8 @@ from pydantic import Field
 from volant.core import Dataset, Model, Run, Sample, Score
 from volant.core.errors import DataError, SettingError
 from volant.stages.collect._asking import Asking, check_writer
-from volant.stages.collect._data_page import data_page
-from volant.stages.collect._generated import Terms, allowed, drop_over_cap
-from volant.stages.collect._sieve import Bounds, drop_repeats, said_drops
+from volant.stages.collect._generated import Terms, drop_over_cap, room_for, told, written
+from volant.stages.collect._sieve import Bounds, drop_repeats
 from volant.stages.collect._writing import Wish, Writing
 
 _ROUND = 64  # drafts
@@ -45,7 +43,6 @@ def synthesize(
     agree: Annotated[float, Field(ge=0, le=1)] = 0.6,
     decides: str = "",
     filters: dict[str, str | dict[str, Any]] | None = None,
-    near: Annotated[float, Field(gt=0.3, le=1)] | None = None,
     temperature: Annotated[float, Field(ge=0, le=5)] = 0.8,
     max_tokens: Annotated[int, Field(ge=1, le=8192)] = 256,
     tokens: Annotated[int, Field(ge=0)] = 0,
@@ -70,8 +67,6 @@ def synthesize(
             `#### (.+)`; empty compares numbers and words of the whole answers.
         filters: scorers that every record has to pass, with a bound, as in {grammar: ">= 0.8"}, or with settings
             beside it, as in {word_count: {least: 5, most: 200, keep: ">= 1"}}.
-        near: similarity (0.3 to 1) to a seed or to an earlier new one from which a record is dropped; nothing takes
-            the modality's own.
         temperature: of the draws; 0 says the likeliest thing, and then several draws are the same.
         max_tokens: the longest thing that the model may say, in tokens; what is cut there is dropped.
         tokens: most tokens, prompts and answers together, that the step may use; 0 sets no limit. What was made until
@@ -87,8 +82,6 @@ def synthesize(
         RemoteError: the service failed; the next run goes on with what it had answered.
         SettingError: several draws at temperature 0, or an unknown scorer or bound.
     """
-    from volant.store.dataset import writer
-
     if draws > 1 and temperature == 0:
         what = f"{draws} draws at temperature 0 are {draws} times the same."
         raise SettingError(what, where=run.step, fix="Set temperature: 0.8, or draws: 1.")
@@ -96,25 +89,19 @@ def synthesize(
     wish = Wish(how, instructions, examples, generations, draws, agree, decides, temperature, max_tokens)
     bounds, terms = Bounds(run, filters or {}, judge), Terms(run, model, licence)
     pool = Pool.of(run, data, how)
-    room = allowed(run, pool.others, pool.generated)
-    if room == 0:
-        what = f"goal.generated is {run.goal.generated:g}: it allows no generated record beside {pool.others} others."
-        raise DataError(what, where=run.step, fix="Raise goal.generated, or give more records.")
+    room = room_for(run, pool.others, pool.generated)
     asking = Asking(run, model, most_tokens=tokens)
     try:
         asking.state(wish.most_requests(count), max_tokens)
         writing = Writing(run, wish, asking, terms, model.digest, pool.seeds)
-        made = _made(run, writing, bounds, pool, count, room, near)
+        made = _made(run, writing, bounds, pool, count, room)
     finally:
         asking.close()
-    drop_repeats(run, made, pool.known, near, whole=how == "answers")
+    drop_repeats(run, made, pool.known, whole=how == "answers")
     drop_over_cap(run, made, others=pool.others, there=pool.generated)
-    _report(run, made, asking, terms, count)
-    with writer(run.out, modality=run.modality) as out:
-        out.write_all(made)
-    result = Dataset(run.out)
-    data_page(run, result)
-    return result
+    fix = "Look at what the model says, loosen the filters, or raise `tokens` and `max_tokens`."
+    body = {"asked_for": count, **told(run, made, asking, terms, fix), **_kinds(run, made)}
+    return written(run, made, "synthesis.json", body)
 
 
 @dataclass(frozen=True)
@@ -160,9 +147,7 @@ class Pool:
         return cls(seeds, known, len(own), len(train) - len(own))
 
 
-def _made(
-    run: Run, writing: Writing, bounds: Bounds, pool: Pool, count: int, room: int | None, near: float | None
-) -> list[Sample]:
+def _made(run: Run, writing: Writing, bounds: Bounds, pool: Pool, count: int, room: int | None) -> list[Sample]:
     """Records of up to `count` drafts, in rounds; no more rounds than fill the room."""
     generations = writing.wish.generations
     size = _ROUND // generations * generations  # whole chains
@@ -180,35 +165,18 @@ def _made(
                 run.say(f"the limit of tokens is reached: {len(made):,} of {count:,} records were tried")
                 break
             if room is not None and sum(not record.drop for record in made) >= room:
-                drop_repeats(run, made, pool.known, near, whole=whole)
+                drop_repeats(run, made, pool.known, whole=whole)
                 if sum(not record.drop for record in made) >= room:
                     run.say(f"the plan allows {room:,} generated records (goal.generated): no more are asked for")
                     break
     return made
 
 
-def _report(run: Run, made: Sequence[Sample], asking: Asking, terms: Terms, count: int) -> None:
-    """Figures into the records, `synthesis.json` beside the samples.
-
-    Raises:
-        DataError: nothing can be kept.
-    """
-    rules = said_drops(run, made)
+def _kinds(run: Run, made: Sequence[Sample]) -> dict[str, Any]:
+    """How the kept records were made and under which licences; how far draws agreed, as a figure."""
     kept = [sample for sample in made if not sample.drop]
-    if not kept:
-        first = next((sample.drop for sample in made), "nothing was asked for within the limit of tokens")
-        fix = "Look at what the model says, loosen the filters, or raise `tokens` and `max_tokens`."
-        raise DataError(f"nothing that the model wrote can be kept ({first}).", where=run.step, fix=fix)
-    terms.said(made)
-    asking.said()
     shares = [float(sample.attrs["agreement"]) for sample in made if "agreement" in sample.attrs]
-    run.score(Score.exact("kept_share", len(kept) / len(made), n=len(made)))
-    run.score(Score.exact("malformed", rules.get("malformed", 0), n=len(made), unit="records", direction="lower"))
     if shares:
         run.score(Score.exact("agreement", sum(shares) / len(shares), n=len(shares), note="mean share of the draws"))
     ways = Counter(str(sample.attrs["way"]) for sample in kept)
-    body = {
-        "tried": len(made), "asked_for": count, "kept": len(kept), "dropped": rules, "ways": dict(sorted(ways.items())),
-        "requests": asking.requests, "tokens": asking.spent, "licences": sorted({s.source.licence for s in kept}),
-    }  # fmt: skip
-    (run.out / "synthesis.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return {"ways": dict(sorted(ways.items())), "licences": sorted({sample.source.licence for sample in kept})}

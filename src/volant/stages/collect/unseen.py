@@ -171,7 +171,7 @@ def _clustered(
 
 
 def _held_out(earlier: Dataset, more: Sequence[Dataset]) -> list[EvaluationSet]:
-    """The validation and test records of the earlier datasets, for the leakage gate."""
+    """The validation and test records of the earlier datasets, for the leakage gate; those without text as well."""
     from volant.core.sample import Split
     from volant.store.dataset import tables
 
@@ -181,7 +181,7 @@ def _held_out(earlier: Dataset, more: Sequence[Dataset]) -> list[EvaluationSet]:
         name = data.card.step if data.card and data.card.step else f"earlier-{number + 1}"
         there = [split for split in held_out if any((data.path / "data").glob(f"{split}-*.parquet"))]
         found.append(evaluation_set(name, (table for split in there for table in tables(data, split))))
-    return [one for one in found if one.ids]
+    return found
 
 
 def _write(run: Run, data: Dataset, drops: dict[str, str], sets: Sequence[EvaluationSet], sketches: Sketches) -> None:
@@ -239,7 +239,7 @@ def _dropping(table: Any, drops: dict[str, str], sets: Sequence[EvaluationSet]) 
     why = [drops.get(id, "") for id in ids]
     training = np.asarray(pc.equal(table["split"], "train")) & ~contents(table)
     places = [at for at in np.flatnonzero(training).tolist() if not why[at]]
-    if sets and places:
+    if places and any(one.ids for one in sets):
         found = look(sets, text_array(table.take(pa.array(places))))
         for at, drop in told(sets, [ids[place] for place in places], found).items():
             why[places[at]] = drop
