@@ -6,8 +6,10 @@ The texts are BOLD's extracts, WikiText-2's paragraphs, the beginnings of the st
 24 languages, and half of all of these again with Unicode's line ends, bullets, full stops and blanks put in. For each
 filter the first rule that drops a text is compared; where they differ, both are counted and one text is shown.
 `c4_ends` and `fineweb_ends` are datatrove's filters with our marks at the end of a line: what differs no more is
-explained by them (we let a quotation mark end a line for FineWeb too, and Unicode's full stops for C4). Without
-`--rival` nothing is compared, which is said. `clean_rival.py` says how to make the environment.
+explained by them (we let a quotation mark end a line for FineWeb too, and Unicode's full stops for C4). `recipe` is
+C4 without ends of rows and then FineWeb on what it leaves, as in datatrove's own recipe; how many verdicts would be
+others if FineWeb saw the whole text is counted too. Without `--rival` nothing is compared, which is said.
+`clean_rival.py` says how to make the environment.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 
 from volant.modalities.text_characters import QUOTES, terminals
-from volant.modalities.text_features import features
+from volant.modalities.text_features import columns_of, features, read
 from volant.modalities.text_rules import RULES, broken
 
 CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
@@ -47,6 +49,7 @@ FILTERS = {
     "repetition": RULES["gopher"][:QUALITY], "quality": RULES["gopher"][QUALITY:],
     "c4": RULES["c4"], "c4_ends": RULES["c4"], "c4_loose": RULES["c4_loose"],
     "fineweb": RULES["fineweb"], "fineweb_ends": RULES["fineweb"],
+    "recipe": (*RULES["c4_loose"], *RULES["fineweb"]), "recipe_ends": (*RULES["c4_loose"], *RULES["fineweb"]),
 }  # fmt: skip
 
 
@@ -75,14 +78,22 @@ def texts_of(data: Path) -> list[str]:
 
 def ours(texts: list[str]) -> dict[str, list[str]]:
     """By filter the rule of datatrove's name that drops each text, or nothing."""
-    columns = features(pa.array(texts, pa.large_string()))
+    figures = read(pa.array(texts, pa.large_string()), rows="c4_loose").figure_NF
+    columns, left = columns_of(figures), columns_of(figures, left=True)
     found = {}
     for name, rules in FILTERS.items():
-        drops = broken(columns, rules)
+        drops = broken(left if name.startswith("recipe") else columns, rules)
         plain = [drops.get(at, "").split(":")[0].removeprefix("gopher_") for at in range(len(texts))]
         plain = [one.removeprefix("c4_loose_").removeprefix("c4_").removeprefix("fineweb_") for one in plain]
         found[name] = [THEIRS.get(one, one) for one in plain]
     return found
+
+
+def other_if_whole(texts: list[str]) -> int:
+    """Of how many texts the recipe's verdict is another one where FineWeb judges the whole text."""
+    figures = read(pa.array(texts, pa.large_string()), rows="c4_loose").figure_NF
+    whole, left = (broken(columns_of(figures, left=left), FILTERS["recipe"]) for left in (False, True))
+    return len(whole.keys() ^ left.keys())
 
 
 def theirs(python: str, texts: list[str]) -> dict[str, list[str]]:
@@ -111,8 +122,10 @@ def main() -> None:
         return
     texts = texts_of(asked.data)
     own, other = ours(texts), theirs(asked.rival, texts)
-    told: dict[str, Any] = {"texts": len(texts)}
-    print(f"{len(texts):,} texts")
+    told: dict[str, Any] = {"texts": len(texts), "other_if_whole": other_if_whole(texts)}
+    print(
+        f"{len(texts):,} texts; the recipe's verdict is another on {told['other_if_whole']:,} if FineWeb sees all rows"
+    )
     for name in FILTERS:
         pairs = list(zip(own[name], other[name], strict=True))
         apart = Counter((a, b) for a, b in pairs if a != b)

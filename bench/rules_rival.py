@@ -3,7 +3,8 @@
 Enters: the marks at which a line may end for us, then JSON lines `[text, sentences]`, all by standard input. Leaves: a
 JSON line each, by filter the name of the rule that drops the text, or an empty string. Words are those of white space,
 as ours are; C4 counts the sentences of a row by our rule, which the caller gave as a number for each row that C4 may
-keep. `c4_ends` and `fineweb_ends` are the filters with our marks at the end of a line in place of theirs.
+keep. `c4_ends` and `fineweb_ends` are the filters with our marks at the end of a line in place of theirs; `recipe` is
+C4 without ends of rows and then FineWeb, `recipe_ends` the same with our marks.
 """
 
 from __future__ import annotations
@@ -32,26 +33,29 @@ def main() -> None:
     c4_filters.split_into_sentences = lambda line, language: range(counts.get(line, 0))
     ends = tuple(json.loads(sys.stdin.readline()))
     their_ends = c4_filters.END_PUNCTUATION
+    loose = C4QualityFilter(filter_no_terminal_punct=False)
     filters = {
         "repetition": GopherRepetitionFilter(),
         "quality": GopherQualityFilter(),
         "c4": C4QualityFilter(),
-        "c4_loose": C4QualityFilter(filter_no_terminal_punct=False),
+        "c4_loose": loose,
         "c4_ends": C4QualityFilter(),
         "fineweb": FineWebQualityFilter(),
         "fineweb_ends": FineWebQualityFilter(stop_chars=ends),
     }
+    chains = {name: [one] for name, one in filters.items()}
+    chains |= {"recipe": [loose, filters["fineweb"]], "recipe_ends": [loose, filters["fineweb_ends"]]}
     for line in sys.stdin:
         text, given = json.loads(line)
         counts.clear()
         counts.update(given)
         told = {}
-        for name, one in filters.items():
+        for name, chain in chains.items():
             document = Document(text=text, id="0")
             c4_filters.END_PUNCTUATION = ends if name == "c4_ends" else their_ends
             try:
-                passed = one.filter(document)
-                told[name] = "" if passed is True else passed[1]
+                verdicts = (one.filter(document) for one in chain)
+                told[name] = next((passed[1] for passed in verdicts if passed is not True), "")
             except ZeroDivisionError:
                 told[name] = "divides by zero"
         print(json.dumps(told))

@@ -60,7 +60,7 @@ def cleaned(data, step, settings, findings=None):
     folder, watcher = data.path.parent, Silent()
     for name in (step, f"{step}-work"):
         (folder / name).mkdir()
-    kept = findings and (lambda artifact, about: findings.folder(artifact.digest, about))
+    kept = findings and (lambda artifact, kind, about: findings.folder(artifact.digest, kind, about))
     run = Run(step, folder / step, folder / f"{step}-work", watcher=watcher, findings=kept)
     collect.clean(run, data, **settings)
     return payload_digest(run.out)[0], [line for line in watcher.lines if "found before" in line]

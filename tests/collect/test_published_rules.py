@@ -78,6 +78,16 @@ def test_fineweb_asks_for_ends_of_lines(tmp_path):
     assert drops == {samples[3].id: "fineweb_terminal_lines: 0 against 0.12"} and not any(s.parents for s in kept)
 
 
+def test_fineweb_judges_what_c4_leaves_where_it_comes_behind(tmp_path):
+    """A page with a long menu: C4 takes the menu out, and FineWeb, which drops pages of short lines, sees the rest."""
+    samples = [sample("\n".join(prose(i)), split) for i, split in enumerate(SPLITS)]
+    samples[4] = sample("\n".join([*prose(40), *(f"Part {number}" for number in range(20))]))
+    drops, kept = cleaned(tmp_path, samples, rules=["gopher", "c4_loose", "fineweb"])
+    assert drops == {} and "\n".join(prose(40)) in {s.text for s in kept}
+    drops, _ = cleaned(tmp_path, samples, "whole", rules=["gopher", "fineweb", "c4_loose"])
+    assert drops == {samples[4].id: "fineweb_short_lines: 0.714286 against 0.67"}
+
+
 def test_another_threshold_reads_no_text(tmp_path, monkeypatch):
     """What was found of the texts is judged anew: rules, equal and near ones, without a row group being opened."""
     from volant.modalities import open_modality

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volant.modalities.text_characters import BREAKS, terminals
-from volant.modalities.text_features import features, likeness, trimmed
+from volant.modalities.text_features import columns_of, features, likeness, read, trimmed
 
 PIECES = [
     *("the", "and", "Cat", "dog", "a", "x", "1", "_", " ", "  ", "\n", "\n\n", "\r\n", "\r", "\t", ".", "...", "!"),
@@ -46,10 +46,15 @@ def test_features_of_any_text_are_the_reference(texts, kind):
 
 @settings(max_examples=80, deadline=None)
 @given(TEXTS, st.booleans())
-def test_the_trimmed_text_is_the_reference(text, punctuation):
-    kept, went = trimmed(strings([text]), punctuation=punctuation)
+def test_the_trimmed_text_and_its_lines_are_the_reference(text, punctuation):
+    found = read(strings([text, text]), rows="c4" if punctuation else "c4_loose")
     expected = reference.c4(text, punctuation)
-    assert kept.to_pylist() == [expected[-1]] and went[0] == len(text.splitlines()) - expected[1]
+    assert found.kept.to_pylist() == [expected[-1]] * 2 and found.went_N[1] == len(text.splitlines()) - expected[1]
+    left, whole = columns_of(found.figure_NF, left=True), columns_of(found.figure_NF)
+    of_left = reference.features(expected[-1])
+    for name, column in left.items():
+        of_lines = name in ("terminal_lines", "short_lines", "full_characters_again", "newlines_per_word")
+        assert column[1] == (of_left[name] if of_lines else whole[name][1]), name
 
 
 def real_texts():

@@ -114,9 +114,10 @@ class Run:
         resolver: for file names in settings.
         records: read access to requests, feedback, ratings and past runs.
         forgotten: ids of records that the project was asked to forget; gathering methods call `remembered`.
-        findings: gives a folder that outlives the step, for what a method finds of an artifact by what the text says
-            (features of its records, whatever the thresholds are). It may be empty at any time and its files damaged:
-            a method checks them, and makes the same artifact with them and without. None where nothing is to outlive.
+        findings: gives a folder that outlives the step, for what a method finds of an artifact (features of its
+            records, whatever the thresholds are), by kind and by what else it depends on. It may be empty at any time
+            and its files damaged: a method checks them, and makes the same artifact with them and without. None where
+            nothing is to outlive the step.
         past: the datasets that finished runs of the project made and that are still kept, newest first. Like the
             runs in `records` they do not make a step stale: for looking at what exists, never for data to learn from.
         spec_steps: the coming steps as `(name, method, settings, inputs by name)`; for `plan.sizing`.
@@ -137,7 +138,7 @@ class Run:
     records: RecordsReader | None = None
     outside: dict[str, Snapshot] = field(default_factory=dict)
     forgotten: frozenset[str] = frozenset()
-    findings: Callable[[Artifact, str], Path] | None = None
+    findings: Callable[[Artifact, str, str], Path] | None = None
     past: Callable[[], Iterable[Dataset]] = tuple
     spec_steps: list[tuple[str, str, dict[str, Any], dict[str, list[str]]]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)

@@ -39,7 +39,7 @@ from volant.modalities.text_arrays import answer_array, text_array
 from volant.modalities.text_corpus import Corpus, own_spans, surprise
 from volant.modalities.text_features import Likeness, Reading, Rows, columns_of, likeness
 from volant.modalities.text_features import read as read_texts
-from volant.modalities.text_rules import SHARED_LINES, SURPRISE, Rule, broken
+from volant.modalities.text_rules import SHARED_LINES, SURPRISE, Rule, broken, trims_first
 from volant.modalities.text_shapes import MAX_CHARS
 from volant.modalities.words import Words, joined_words
 from volant.store.dataset import from_table, to_table
@@ -179,11 +179,12 @@ def tagged(table: pa.Table, how: How, first: int = 0) -> Tagged:
     return found
 
 
-def decided(found: NDArray[np.int64], places: Places, rules: Sequence[Rule]) -> dict[int, str]:
+def decided(found: NDArray[np.int64], places: Places, how: How) -> dict[int, str]:
     """What published rules drop of the plain texts at these places, by their figures alone."""
-    if not rules or not len(places):
+    if not how.rules or not len(places):
         return {}
-    return {int(places[number]): drop for number, drop in broken(columns_of(found[places]), rules).items()}
+    columns = columns_of(found[places], left=trims_first(how.presets))
+    return {int(places[number]): drop for number, drop in broken(columns, how.rules).items()}
 
 
 def decided_here(own_NF: NDArray[np.float64], text_N: NDArray[np.bool_], rules: Rules) -> dict[int, str]:

@@ -54,9 +54,9 @@ LOREM, SCRIPT, POLICY = 1, 2, 4
 ENDED = 8  # the row ends like a sentence
 ROW_FIGURES = (
     "rows", "bullet_rows", "ellipsis_rows", "c4_rows", "c4_sentences", "c4_lorem", "c4_curly", "loose_rows",
-    "loose_sentences", "loose_lorem", "loose_curly",
+    "loose_sentences", "loose_lorem", "loose_curly", "left_words",
 )  # fmt: skip
-ROWS, BULLET_ROWS, ELLIPSIS_ROWS, C4_ROWS, LOOSE_ROWS = 0, 1, 2, 3, 7
+ROWS, BULLET_ROWS, ELLIPSIS_ROWS, C4_ROWS, LOOSE_ROWS, LEFT_WORDS = 0, 1, 2, 3, 7, 11
 PHRASES = (
     ("lorem ipsum", "p", LOREM), ("javascript", "v", SCRIPT), ("terms of use", "f", POLICY),
     ("privacy policy", "v", POLICY), ("cookie policy", "k", POLICY), ("uses cookies", "k", POLICY),
@@ -155,6 +155,19 @@ def sentences_in(data: Bytes, first: int, last: int, classes: Classes) -> int:
 
 
 @compiled
+def words_in(data: Bytes, first: int, last: int, classes: Classes) -> int:
+    """How many words white space divides a line into."""
+    count, at = 0, first
+    inside = False
+    while at < last:
+        code, at = character(data, at, last)
+        blank = classes[code] & SPACE > 0
+        count += not blank and not inside
+        inside = not blank
+    return count
+
+
+@compiled
 def ellipsis_ends(data: Bytes, first: int, last: int) -> bool:
     """Whether the bytes end with `...` or the character for it."""
     if last - first < 3:
@@ -243,8 +256,10 @@ def rows_into(
                     end += 1
                 if marks & BRACKET:
                     copied(out, end, copy, 0, size)
+                    row_F[LEFT_WORDS] += words_in(copy, 0, size, classes)
                 else:
                     copied(out, end, data, left, size)
+                    row_F[LEFT_WORDS] += words_end - begin
             if keep != ALL and marks & BRACKET:
                 kept_w, whole = likeness_into(out, end, end + size, classes, lower, word_W, kept_w, whole)
             else:

@@ -27,6 +27,8 @@ breaks; a *full* line is one that is not only white space; *again* is what was t
 | `terminal_lines`, `short_lines` | FineWeb | share of full lines with terminal punctuation, of at most 30 characters |
 | `full_characters_again` | FineWeb | share of characters (no line feeds) in full lines again |
 | `newlines_per_word` | FineWeb | line feeds |
+
+FineWeb's four are also counted of what C4 leaves of a text, see `columns_of`.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from numpy.typing import NDArray
 from volant.modalities.text_characters import tables
 from volant.modalities.words import Words
 
-VERSION = 1
+VERSION = 2
 WordKind = Literal["whitespace-1", "letters-1"]
 Rows = Literal["all", "c4", "c4_loose"]
 Feature = NDArray[np.float64] | NDArray[np.int64]
@@ -66,6 +68,7 @@ _SHARES = {
     "full_characters_again": ("full_characters_again", "characters_in_lines"),
     "newlines_per_word": ("newlines", "words"),
 }
+_OF_LINES = ("terminal_lines", "short_lines", "full_characters_again", "newlines_per_word")
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,12 @@ def read(texts: pa.LargeStringArray, *, rows: Rows = "all", words: WordKind = "w
     return Reading(found.figure_NF, kept, found.went_N, like)
 
 
-def columns_of(figure_NF: NDArray[np.int64]) -> dict[str, Feature]:
-    """The features of texts of which this was counted; shares and means are made of counts here."""
+def columns_of(figure_NF: NDArray[np.int64], *, left: bool = False) -> dict[str, Feature]:
+    """The features of texts of which this was counted; shares and means are made of counts here.
+
+    Args:
+        left: whether FineWeb's features are of what `read` with other rows than `all` keeps, words of white space.
+    """
     from volant.modalities.text_kernel import FIGURES
 
     counted = {name: figure_NF[:, at] for at, name in enumerate(FIGURES)}
@@ -142,8 +149,9 @@ def columns_of(figure_NF: NDArray[np.int64]) -> dict[str, Feature]:
     counted["characters_in_lines"] = counted["characters"] - counted["newlines"]
     found: dict[str, Feature] = {name: np.ascontiguousarray(counted[name]) for name in (*_COUNTS, "spoken_words")}
     found["stop_words"] = np.bitwise_count(counted["stop_words_seen"]).astype(np.int64)
-    for name, (part, whole) in _SHARES.items():
-        found[name] = np.where(counted[whole] > 0, counted[part] / np.maximum(counted[whole], 1), 0.0)
+    for name, pair in _SHARES.items():
+        part_N, whole_N = (counted[f"left_{n}" if left and name in _OF_LINES else n] for n in pair)
+        found[name] = np.where(whole_N > 0, part_N / np.maximum(whole_N, 1), 0.0)
     return found
 
 

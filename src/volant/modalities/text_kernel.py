@@ -16,14 +16,23 @@ import numpy as np
 from volant.modalities.compiled import compiled
 from volant.modalities.text_c4 import ALL, ROW_FIGURES, rows_into, suspect
 from volant.modalities.text_reading import LEFT, RIGHT, Desk, desk_for, read_into
-from volant.modalities.text_repeats import LINE_FIGURES, RUN_FIGURES, lines_into, paragraphs_into, runs_into
+from volant.modalities.text_repeats import (
+    LEFT_FIGURES,
+    LINE_FIGURES,
+    RUN_FIGURES,
+    left_into,
+    lines_into,
+    paragraphs_into,
+    runs_into,
+)
 from volant.modalities.text_scan import Bytes, Classes, Counts, Hashes, mix
 from volant.modalities.text_words import CHARACTERS, WORD_FIGURES, Lengths, Lower, letter_words_into, likeness_into
 
-FIGURES = (*WORD_FIGURES, *LINE_FIGURES, *ROW_FIGURES, *RUN_FIGURES)
+FIGURES = (*WORD_FIGURES, *LINE_FIGURES, *ROW_FIGURES, *RUN_FIGURES, *LEFT_FIGURES)
 _LINES = len(WORD_FIGURES)
 _ROWS = _LINES + len(LINE_FIGURES)
 _RUNS = _ROWS + len(ROW_FIGURES)
+_LEFT = _RUNS + len(RUN_FIGURES)
 
 
 class Read(NamedTuple):
@@ -95,7 +104,9 @@ def _read(
         wide, line_F = row_F[CHARACTERS] < last - first, row_F[_LINES:_ROWS]
         lines_into(data, first, last, classes, feed_L, feeds, wide, keys, marks, room - 1, turn, line_F)
         paragraphs_into(data, left, right, feed_L, feeds, wide, keys, marks, room - 1, turn + 1, line_F)
-        turn = runs_into(desk, words, keys, marks, room - 1, turn + 2, row_F[_RUNS:])
+        if keep != ALL:
+            left_into(out, out_N[i], out_N[i + 1], classes, wide, keys, marks, room - 1, turn + 2, row_F[_LEFT:])
+        turn = runs_into(desk, words, keys, marks, room - 1, turn + 3, row_F[_RUNS:_LEFT])
     turns[0] = turn
 
 

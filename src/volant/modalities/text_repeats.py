@@ -38,6 +38,10 @@ LINE_FIGURES = (
     FULL_CHARACTERS_AGAIN, PARAGRAPHS, PARAGRAPHS_AGAIN, PARAGRAPH_CHARACTERS_AGAIN,
 ) = range(len(LINE_FIGURES))  # fmt: skip
 RUN_FIGURES = ("top_2", "top_3", "top_4", "again_5", "again_6", "again_7", "again_8", "again_9", "again_10")
+LEFT_FIGURES = (
+    "left_newlines", "left_full_lines", "left_terminal_lines", "left_short_lines", "left_full_characters_again",
+    "left_characters_in_lines",
+)  # fmt: skip
 SHORT = 30
 """Characters of a short line (FineWeb)."""
 
@@ -73,6 +77,31 @@ def lines_into(
         edges = (data[first] == NEWLINE) + (data[last - 1] == NEWLINE)
         row_F[LINES] += edges
         row_F[LINES_AGAIN] += edges == 2
+
+
+@compiled
+def left_into(
+    data: Bytes, first: int, last: int, classes: Classes, wide: bool, keys: Hashes, marks: Counts, mask: int, turn: int,
+    row_F: Counts,
+) -> None:  # fmt: skip
+    """What FineWeb counts of lines, of a text of which rows went: in the order of `LEFT_FIGURES`."""
+    begin, known, at = first, 0, first
+    while begin < last:
+        while at < last and data[at] != NEWLINE:
+            at += 1
+        length = characters_in(data, begin, at) if wide else at - begin
+        left, right = stripped(data, begin, at, classes)
+        if left < right:
+            again = number_of(keys, marks, mask, turn, span_hash(data, begin, at), known) < known
+            known += not again
+            row_F[1] += 1
+            row_F[2] += right == at and ends_sentence(data, begin, at, classes)
+            row_F[3] += length <= SHORT
+            row_F[4] += length * again
+        row_F[0] += at < last
+        row_F[5] += length
+        at += 1
+        begin = at
 
 
 @compiled

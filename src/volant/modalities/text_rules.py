@@ -12,9 +12,9 @@ In go features of many texts and the names of rule sets; out comes for each text
 | `corpus` | ours, see `text_corpus` | lines that many records share go; then how surprising the characters are |
 
 FineWeb's own recipe is `[gopher, c4_loose, fineweb]`. The rules on rows of C4 change the text: what stays is
-`text_features.trimmed`, and `sentences` are those of the rows that stay. C4's list of bad words is `screen`'s, where it
-flags. Rules are in the order of datatrove's code (Apache-2.0), so that the first rule that a text breaks is the same;
-the thresholds are the papers'.
+`text_features.trimmed`, and `sentences` are those of the rows that stay; `fineweb` behind it judges what stays. C4's
+list of bad words is `screen`'s, where it flags. Rules are in the order of datatrove's code (Apache-2.0), so that the
+first rule that a text breaks is the same; the thresholds are the papers'.
 """
 
 from __future__ import annotations
@@ -119,6 +119,12 @@ def rules_of(presets: Sequence[Preset], thresholds: Mapping[str, float] | None =
             raise SettingError(f"`thresholds` names {name!r}, no rule of {named}.", fix=did_you_mean(name, found))
         found[name] = replace(found[name], bound=bound)
     return tuple(found.values())
+
+
+def trims_first(presets: Sequence[str]) -> bool:
+    """Whether C4 takes rows out before FineWeb judges."""
+    before = presets[: presets.index("fineweb")] if "fineweb" in presets else ()
+    return any(name.startswith("c4") for name in before)
 
 
 def broken(columns: Mapping[str, Feature], rules: Sequence[Rule]) -> dict[int, str]:

@@ -273,9 +273,9 @@ def _as_run(
     )
 
 
-def _findings(project: Project, call: Call, artifact: Artifact, about: str) -> Path:
+def _findings(project: Project, call: Call, artifact: Artifact, kind: str, about: str) -> Path:
     """Where this method, by its code of today, keeps what it finds of an artifact."""
-    return project.findings.folder(artifact.digest, f"{call.method.name} {call.code.digest} {about}")
+    return project.findings.folder(artifact.digest, kind, f"{call.method.name} {call.code.digest} {about}")
 
 
 def _as_seen(project: Project, method: Method, artifact: Artifact) -> Artifact:

@@ -1,8 +1,9 @@
-"""What methods found of artifacts, beside them: `.volant/findings/<digest of the artifact>/<key>/`.
+"""What methods found of artifacts, beside them: `.volant/findings/<digest of the artifact>/<kind>-<key>/`.
 
-Enters: an artifact's digest and what else the finding depends on. Leaves: a folder that outlives the step, so that the
-next step with other settings looks there before it reads the artifact again. It is no payload and may be lost at any
-moment: whoever reads there checks what it reads, and finds again what is missing or damaged. Nothing is fsynced.
+Enters: an artifact's digest, a kind of findings, and what else they depend on. Leaves: a folder that outlives the
+step, so that the next step with other settings looks there before it reads the artifact again. It is no payload and may
+be lost at any moment: whoever reads there checks what it reads, and finds again what is missing or damaged. Nothing is
+fsynced.
 """
 
 from __future__ import annotations
@@ -26,22 +27,23 @@ class Findings:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def folder(self, digest: str, about: str) -> Path:
+    def folder(self, digest: str, kind: str, about: str) -> Path:
         """The folder for what was found of an artifact by a code and settings that `about` tells apart."""
-        home = self.root / digest / sha256(about.encode()).hexdigest()[:24]
+        home = self.root / digest / f"{kind}-{sha256(about.encode()).hexdigest()[:24]}"
         home.mkdir(parents=True, exist_ok=True)
         os.utime(home)  # the one that was asked for last is the one that stays
         return home
 
     def collect(self, keep: Collection[str], *, dry: bool = False) -> int:
-        """Remove those of other artifacts than these, and of these all but what was asked for last; returns the bytes.
+        """Remove those of other artifacts than these, and of these all but the last of each kind; returns the bytes.
 
         A run that uses a finding has links of its own to the files, so nothing goes away under it.
         """
         freed = 0
         for home in self.root.iterdir() if self.root.is_dir() else ():
             found = sorted(home.iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
-            for folder in found[:-1] if home.name in keep else [home]:
+            last = {folder.name.rsplit("-", 1)[0]: folder for folder in found}.values()
+            for folder in [folder for folder in found if folder not in last] if home.name in keep else [home]:
                 freed += tree_bytes(folder)
                 if not dry:
                     shutil.rmtree(folder, ignore_errors=True)

@@ -29,7 +29,7 @@ def corpus_of(run: Run, datasets: Sequence[Dataset], rules: Sequence[Any]) -> An
     if SURPRISE not in bound:
         return None
     about = repr(("corpus", VERSION))
-    homes = [(run.findings(one, about) if run.findings else None, parts(one)) for one in datasets]
+    homes = [(run.findings(one, "corpus", about) if run.findings else None, parts(one)) for one in datasets]
     pieces = [part for _, own in homes for part in own]
     there = [(home, f"{part.file.stem}.{part.group:06}") if home else None for home, own in homes for part in own]
     files = Kept(run.work / f"corpus-{sha256(about.encode()).hexdigest()[:16]}", there)

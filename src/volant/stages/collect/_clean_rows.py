@@ -47,7 +47,7 @@ class Rows:
 
         self.run, self.how = run, how
         about = depends_on(how)
-        homes = [(run.findings(one, about) if run.findings else None, parts(one)) for one in datasets]
+        homes = [(run.findings(one, "features", about) if run.findings else None, parts(one)) for one in datasets]
         self.parts = [part for _, own in homes for part in own]
         self.begin_P = np.concatenate([[0], np.cumsum([part.rows for part in self.parts])]).astype(np.int64)
         self.folder = run.work / f"rows-{sha256(about.encode()).hexdigest()[:16]}"
@@ -231,7 +231,7 @@ class Rows:
         own_NF = array(self.files.file(part, "own"), np.float64, len(told))
         drops |= decided_here(own_NF, np.asarray(found["text"]), self.how.own)
         if self.how.presets:
-            drops |= decided(array(self.files.file(part, "figures"), np.int64, len(told)), plain, self.how.rules)
+            drops |= decided(array(self.files.file(part, "figures"), np.int64, len(told)), plain, self.how)
         if self.how.corpus:
             plain = alive(len(told), drops, np.asarray(found["plain"]))
             drops |= beside(array(self.files.file(part, "beside"), np.float64, len(told)), plain, self.how.corpus)

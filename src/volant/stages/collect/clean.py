@@ -74,10 +74,10 @@ def clean(
         client_cap: feedback rows that one client may add, as a share (0 to 1) of the other records.
         rules: published rule sets that judge plain texts in place of the seven thresholds above, in this order;
             FineWeb's recipe is `[gopher, c4_loose, fineweb]`. `c4` and `c4_loose` also take single rows out of the
-            texts that stay. `corpus` adds what those lack: menus and notices that over ten records share go from
-            the ends of plain texts, and texts of misread, encoded or shuffled letters are dropped by their bits a
-            character under a small model of the corpus itself (so code only belongs where some of the corpus is
-            code). It reads the data once more.
+            texts that stay; `fineweb` behind them judges what they leave, before them the whole text. `corpus` adds
+            what those lack: menus and notices that over ten records share go from the ends of plain texts, and texts
+            of misread, encoded or shuffled letters are dropped by their bits a character under a small model of the
+            corpus itself (so code only belongs where some of the corpus is code). It reads the data once more.
         thresholds: other thresholds of single rules of these sets, by the name that a drop gives
             (`{gopher_min_words: 20}`; `corpus_line_records`, 10, is in how many records a line may stand,
             `corpus_shared_lines`, 0.5, the share of a text in shared lines, `corpus_surprise`, 4.5, bits a character).
