@@ -111,7 +111,7 @@ def test_a_single_long_document_is_cut_and_split(tmp_path):
         ({"a.jsonl": pairs(1)}, r"1 record .*cannot be split"),
         ({"a.jsonl": b""}, r"a\.jsonl: the file is empty"),
         ({"a.jsonl": b"\n\n"}, r"holds no record"),
-        ({"a.jsonl": "{}\n{}"}, r"a\.jsonl:1: has the fields no fields"),
+        ({"a.jsonl": "{}\n{}"}, r"a\.jsonl:1: has no fields"),
         ({"a.jsonl": pairs(3).replace("prompt", "query")}, r"Name yours with the setting `fields`"),
     ],
 )
@@ -397,7 +397,9 @@ def test_another_dataset_guards_without_adding_records(tmp_path):
     assert [s.drop.split(":")[0] for s in store.dropped(result)] == ["leakage"]
     assert held.id not in {s.id for s in store.rows(result)}
     empty = made(tmp_path, [held.model_copy(update={"split": "train"})], "nothing-held-out")
-    result = collect.clean(run_in(tmp_path, "said"), data, guard=empty)
+    run = run_in(tmp_path, "said")
+    result = collect.clean(run, data, guard=empty)
+    assert any("1 training records are not guarded" in line for line in run.watcher.lines)
     sets = json.loads((result.path / "leakage.json").read_text())["sets"]
     assert [(one["name"], one["items"] > 0) for one in sets] == [("test", True), ("validation", True), ("guard", False)]
 

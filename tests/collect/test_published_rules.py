@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from volant.core.artifact import Dataset
-from volant.core.errors import SettingError
+from volant.core.errors import DataError, SettingError
 from volant.core.run import Run
 from volant.core.sample import Sample, Source, sample_id
 from volant.stages import collect
@@ -58,6 +58,16 @@ def test_published_rules_judge_plain_texts_and_c4_takes_rows_out(tmp_path):
         found = by_parent[samples[number].id]
         assert found.text == "\n".join([*prose(number), "This one  ends well."]) and found.attrs == {"rows_dropped": 2}
         assert found.id == sample_id("text", "", found.text, "", "")
+
+
+def test_the_definition_of_a_word_is_a_setting(tmp_path):
+    """Of texts that hyphens hold together blanks divide too few words, and letters enough."""
+    texts = ["\n".join(line.replace(" ", "-", 6) for line in prose(i, 6)) for i in range(6)]
+    samples = [sample(text, split) for text, split in zip(texts, SPLITS, strict=False)]
+    drops, kept = cleaned(tmp_path, samples, "letters", rules=["gopher"], words="letters-1")
+    assert not drops and len(kept) == 6
+    with pytest.raises(DataError, match="6 gopher_min_words"):
+        cleaned(tmp_path, samples, "blanks", rules=["gopher"])
 
 
 def test_a_threshold_is_changed_by_the_name_of_its_rule(tmp_path):

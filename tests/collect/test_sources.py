@@ -477,6 +477,12 @@ def test_datasets_saved_to_disk_are_read_as_they_lie(project):
     assert len(list(store.rows(project.run(collect.hub, dataset="one", licence="MIT")))) == 40
     both = project.run(collect.hub, dataset="two", licence="MIT")
     assert (store.count(both, "train"), store.count(both, "validation"), store.count(both, "test")) == (39, 1, 5)
+    # A benchmark, which brings nothing to train on, is guarded whole.
+    datasets.DatasetDict({"test": made.select(range(5))}).save_to_disk(str(project.root / "bench"))
+    assert store.count(project.run(collect.hub, dataset="bench", licence="MIT"), "test") == 5
+    (project.root / "bench.jsonl").write_text(lines(2))
+    alone = project.run(collect.files, glob="bench.jsonl", licence="MIT", split="test")
+    assert alone.about["splits"] == {"train": 0, "validation": 0, "test": 2}
 
 
 # --- poison ------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from volant.modalities.record_columns import (
 from volant.modalities.sample_texts import texts_of, with_texts
 from volant.modalities.text_arrays import answer_array, text_array
 from volant.modalities.text_corpus import Corpus, own_spans, surprise
-from volant.modalities.text_features import Likeness, Reading, Rows, columns_of, likeness
+from volant.modalities.text_features import Likeness, Reading, Rows, WordKind, columns_of, likeness
 from volant.modalities.text_features import read as read_texts
 from volant.modalities.text_rules import SHARED_LINES, SURPRISE, Rule, broken, trims_first
 from volant.modalities.text_shapes import MAX_CHARS
@@ -57,6 +57,7 @@ class How:
         remembered: gives a Sample, or what is left of one that was to be forgotten.
         forgotten: ids of those.
         corpus: what all the records say of each plain text; None where no rule asks.
+        words: what a word is to published rules; see `text_words`.
     """
 
     modality: Any
@@ -67,6 +68,7 @@ class How:
     remembered: Callable[[Sample], Sample]
     forgotten: frozenset[str] = frozenset()
     corpus: Corpus | None = None
+    words: WordKind = "whitespace-1"
 
 
 @dataclass
@@ -153,7 +155,7 @@ def tagged(table: pa.Table, how: How, first: int = 0) -> Tagged:
     texts = at(strings(table["content"]), places)
     sets = {"c4", "c4_loose"} & set(how.presets)
     rows: Rows = "all" if not sets else "c4" if "c4" in sets else "c4_loose"
-    read = read_texts(texts, rows=rows) if how.presets else None
+    read = read_texts(texts, rows=rows, words=how.words) if how.presets else None
     figure_NF = np.zeros((count, read.figure_NF.shape[1] if read else 0), np.int64)
     said, other, attrs = texts, np.zeros(0, np.int64), list[dict[str, int]]()
     if read:

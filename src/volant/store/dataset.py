@@ -194,7 +194,7 @@ def batches(data: Dataset, split: Split, size: int) -> Iterator[list[Sample]]:
         DataError: as `rows`.
     """
     assert size >= 1, size
-    return _batched(rows(data, split), size)
+    return batched(rows(data, split), size)
 
 
 def count(data: Dataset, split: Split) -> int:
@@ -207,7 +207,8 @@ def _files(data: Dataset, split: Split | None) -> list[Path]:
     return [file for name in splits for file in sorted((data.path / "data").glob(f"{name}-*.parquet"))]
 
 
-def _batched(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+def batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    """The samples in lists of `size`; the last one may be shorter."""
     batch: list[Sample] = []
     for sample in samples:
         batch.append(sample)

@@ -44,9 +44,13 @@ def terms(run: Run, uri: str, licence: str, consent: str, collected_at: str = ""
 
 
 def arrive(
-    run: Run, found: Iterable[Sample | Refusal], *, refuse_above: float = 0.5, where: str = "", fix: str = ""
-) -> Dataset:
+    run: Run, found: Iterable[Sample | Refusal], *, refuse_above: float = 0.5, where: str = "", fix: str = "",
+    deal: bool = True,
+) -> Dataset:  # fmt: skip
     """Write what arrives as the run's Dataset. A record whose own terms forbid the goal's use is refused.
+
+    Args:
+        deal: whether no split may be left empty; not for a set that is one of them, such as a benchmark.
 
     Raises:
         DataError: nothing arrived, too much was refused, or too few groups to split.
@@ -76,13 +80,13 @@ def arrive(
                 if len(refusals) < KEPT_REFUSALS:
                     refusals.append(item)
                 continue
-            kept += 1
+            kept += not item.drop
             yield run.remembered(item)
         # Judged here, before the splits are: why nothing came says more than that nothing came.
         _judge(run, kept, refused, refusals, refuse_above, fix)
 
     with writer(run.out, modality=run.modality) as out:
-        out.write_all(dealt(samples(), where))
+        out.write_all(dealt(samples(), where) if deal else samples())
     if refusals:
         lines = [json.dumps({"where": r.where, "reason": r.reason}, ensure_ascii=False) for r in refusals]
         (run.out / "refused.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")

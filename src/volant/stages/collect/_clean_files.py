@@ -80,7 +80,7 @@ def depends_on(how: Any) -> str:
 
     rows = sorted({"c4", "c4_loose"} & set(how.presets))[:1]
     forgotten = sha256("\n".join(sorted(how.forgotten)).encode()).hexdigest()
-    words = (text_features.VERSION, "whitespace-1", unicodedata.unidata_version)
+    words = (text_features.VERSION, how.words, unicodedata.unidata_version)
     whole = (how.corpus.digest,) if how.corpus else ()
     return repr((VERSION, words, how.modality.name, how.modality.version, bool(how.presets), rows, forgotten, *whole))
 

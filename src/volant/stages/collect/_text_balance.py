@@ -170,18 +170,11 @@ def slug(axis: str) -> str:
 
 
 def _parts(data: Dataset) -> Iterator[list[Sample]]:
-    from volant.store.dataset import dropped, rows
+    """The train split, what was dropped of it too."""
+    from volant.store.dataset import batched, dropped, rows
 
-    part: list[Sample] = []
-    for samples in (rows(data, "train"), dropped(data)):
-        for sample in samples:
-            if sample.split == "train":
-                part.append(sample)
-            if len(part) == _AT_ONCE:
-                yield part
-                part = []
-    if part:
-        yield part
+    both = (sample for samples in (rows(data, "train"), dropped(data)) for sample in samples)
+    return batched((sample for sample in both if sample.split == "train"), _AT_ONCE)
 
 
 def _removals(found: Counted) -> list[Removal]:

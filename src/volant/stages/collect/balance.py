@@ -211,7 +211,8 @@ def _write(run: Run, made: Dataset, scores: Sequence[Score], body: Mapping[str, 
 
     for score in scores:
         run.score(score)
-        run.say(f"{score} ({score.note})")
+        if score.note:
+            run.say(score.note)
     told = {"scores": [s.model_dump() for s in scores], **body}
     (run.out / "balance.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     figures = [

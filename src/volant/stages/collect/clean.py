@@ -51,6 +51,7 @@ def clean(
     client_cap: Annotated[float, Field(gt=0, le=1)] = 0.2,
     rules: list[Literal["gopher", "c4", "c4_loose", "fineweb", "corpus"]] | None = None,
     thresholds: dict[str, float] | None = None,
+    words: Literal["whitespace-1", "letters-1"] = "whitespace-1",
 ) -> Dataset:
     """Clean, deduplicate and guard datasets.
 
@@ -81,6 +82,9 @@ def clean(
         thresholds: other thresholds of single rules of these sets, by the name that a drop gives
             (`{gopher_min_words: 20}`; `corpus_line_records`, 10, is in how many records a line may stand,
             `corpus_shared_lines`, 0.5, the share of a text in shared lines, `corpus_surprise`, 4.5, bits a character).
+        words: what a word is to these sets, for the same thresholds drop other texts by other words: `whitespace-1` is
+            what blanks divide, `letters-1` a run of letters, digits and underscores. A definition never changes its
+            meaning under its name. Likeness and leakage always stand on `letters-1`.
 
     Returns:
         One Dataset; dropped records lie beside the kept ones with their reasons, and sketches of all that were
@@ -106,7 +110,7 @@ def clean(
     presets = [name for name in rules or [] if name != "corpus"]
     alone = [rule for rule in published if not rule.name.startswith("corpus_")]
     whole = corpus_of(run, (data, *more), published)
-    how = How(modality, own, presets, alone, personal, run.remembered, run.forgotten, whole)
+    how = How(modality, own, presets, alone, personal, run.remembered, run.forgotten, whole, words)
     rows = Rows(run, (data, *more), how)
     with run.progress("judging each record", max(1, len(rows)), "records") as bar:
         rows.judge(bar.advance)
@@ -145,6 +149,8 @@ def _sets(rows: Rows, guard: Dataset | None) -> list[EvaluationSet]:
         counts = guard.about["splits"]
         there = [s for s in held_out if counts.get(s) and any((guard.path / "data").glob(f"{s}-*.parquet"))]
         name = guard.card.step if guard.card else "guard"
+        if counts.get("train"):
+            rows.run.say(f"{name}: its {counts['train']:,} training records are not guarded, only what is held out")
         found.append(evaluation_set(name, (table for split in there for table in tables(guard, split))))
     return found
 

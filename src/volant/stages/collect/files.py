@@ -24,6 +24,7 @@ def files(
     collected_at: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")] = "",
     fields: dict[str, str] | None = None,
     group: str = "",
+    split: Literal["", "train", "validation", "test"] = "",
     encoding: str = "",
     piece_chars: Annotated[int, Field(ge=0)] = 8000,
     reading: dict[str, Any] | None = None,
@@ -44,6 +45,8 @@ def files(
         fields: your names of the known fields, as in {prompt: question, completion: answer}; empty reads the
             known names. `licence`, `collected_at` and `uri` name what a record says of its own source.
         group: a field whose value keeps records in one split (an author, a patient); empty groups by prompt.
+        split: where all records go; empty deals them. A benchmark is `test`, so that all of it is kept out of training
+            where it is the `guard` of `collect.clean`.
         encoding: of the files; empty means UTF-8, or what a byte-order mark says. A wrong one refuses records.
         piece_chars: documents are cut into pieces of at most that many characters at blank lines; 0 keeps them whole.
         reading: further options of the modality's reader: `captions` for images (folder, name, sidecar); `types`,
@@ -71,4 +74,6 @@ def files(
         run, ((file, source) for file in [*links, *snapshot.files]), options | (reading or {}),
         total=sum(file.bytes for file in snapshot.files), few=len(snapshot.files) < FEW and piece_chars > 0,
     )  # fmt: skip
-    return arrive(run, found, refuse_above=refuse_above, where=first)
+    if split:
+        found = (one if isinstance(one, Refusal) else one.model_copy(update={"split": split}) for one in found)
+    return arrive(run, found, refuse_above=refuse_above, where=first, deal=not split)

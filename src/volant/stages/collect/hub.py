@@ -70,8 +70,9 @@ def hub(
     source = terms(run, f"hub:{name}", licence, consent, collected_at, where=name)
     tables = _open(run, subset, revision, bool(limit))
     names = {theirs: _our_split(theirs, splits or {}, name) for theirs in tables}
-    # Their train split alone says nothing of ours: then we deal all of it.
-    keep = len(set(names.values())) > 1
+    # Their train split alone says nothing of ours: then we deal all of it. A set without one is a benchmark.
+    ours = set(names.values())
+    keep = ours != {"train"}
 
     def found() -> Iterator[Sample | Refusal]:
         total = len(tables) * limit or sum(len(table) for table in tables.values())
@@ -89,7 +90,8 @@ def hub(
                         continue
                     yield sample.model_copy(update={"split": names[theirs]}) if keep else sample
 
-    return arrive(run, found(), refuse_above=refuse_above, where=name, fix="Name its fields with `fields`.")
+    return arrive(run, found(), refuse_above=refuse_above, where=name, fix="Name its fields with `fields`.",
+                  deal="train" in ours)  # fmt: skip
 
 
 def _open(run: Run, subset: str, revision: str, streaming: bool) -> dict[str, Any]:

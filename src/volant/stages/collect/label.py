@@ -8,12 +8,11 @@ that is the label, and the voters are measured by it too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 from pydantic import Field
 
-from volant.core import Dataset, Files, Model, Run, Sample
+from volant.core import Dataset, Files, Model, Run
 
 _AT_ONCE = 1000  # records
 
@@ -53,12 +52,12 @@ def label(
         SettingError: there is no voter.
     """
     from volant.stages.collect._poll import Poll
-    from volant.store.dataset import dropped, rows, writer
+    from volant.store.dataset import batched, dropped, rows, writer
 
     poll = Poll(run, name, classes or [], labeller, ask)
     try:
         with run.progress("voting", sum(data.about["splits"].values()), "records") as bar:
-            for part in _parts(rows(data)):
+            for part in batched(rows(data), _AT_ONCE):
                 run.check_stop()
                 poll.ask(part)
                 bar.advance(len(part))
@@ -71,14 +70,3 @@ def label(
         out.write_all(dropped(data))
     result.report()
     return Dataset(run.out)
-
-
-def _parts(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    part: list[Sample] = []
-    for sample in samples:
-        part.append(sample)
-        if len(part) == _AT_ONCE:
-            yield part
-            part = []
-    if part:
-        yield part

@@ -11,7 +11,7 @@ It comes before `clean`, so that rules and likeness see the mended text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -57,12 +57,12 @@ def screen(
         DataError: no record holds text, none is left in a split, or a list holds no word.
         MissingPackage: `names` are asked for without the extra `names`.
     """
-    from volant.store.dataset import dropped, rows, writer
+    from volant.store.dataset import batched, dropped, rows, writer
 
     total = sum(data.about["splits"].values())
     look = _Look(_lists(run), languages or [], sure, repair, offensive == "drop", names)
     with writer(run.out, modality=run.modality) as out, run.progress("screening", total, "records") as bar:
-        for part in _parts(rows(data)):
+        for part in batched(rows(data), _AT_ONCE):
             run.check_stop()
             out.write_all(look.at(part))
             bar.advance(len(part))
@@ -163,17 +163,6 @@ def _lists(run: Run) -> dict[str, Sequence[str]]:
         except UnicodeDecodeError as error:
             raise DataError(f"the list is no UTF-8: {error}.", where=file.name, fix="Save it as UTF-8.") from error
     return found
-
-
-def _parts(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    part: list[Sample] = []
-    for sample in samples:
-        part.append(sample)
-        if len(part) == _AT_ONCE:
-            yield part
-            part = []
-    if part:
-        yield part
 
 
 def _report(run: Run, look: _Look, splits: Mapping[str, int]) -> None:
