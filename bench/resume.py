@@ -2,11 +2,12 @@
 
     python bench/resume.py [--kills 20] [--only grpo,ppo] [--seed 0] [--out bench/resume.json]
 
-Each method first runs undisturbed, in a process of its own. Then runs of the same call are killed at up to four steps
+Each method first runs undisturbed, in a process of its own. Then runs of the same call are killed at up to five places
 drawn at random, each next process carries on in the same project, and the digest of the Model that comes of it is held
-against the undisturbed one's. A third of the kills lie inside a save: before or after one of its syncs, or with half of
-the tensors written. The rest lie between the gradient and the update of a step. Small networks of one layer, one
-thread. `carried on` counts processes that began later than at the first step: what had not saved yet begins anew.
+against the undisturbed one's. Of seven kills about two lie inside a save (before or after one of its syncs, or with
+half of the tensors written) and one in the measuring after the training; the rest lie between the gradient and the
+update of a step. Small networks of one layer, one thread. `carried on` counts processes that began later than at the
+first step: what had not saved yet begins anew.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from volant.core.run import Run
 from volant.nets import loop, state
 from volant.project import Project
 
@@ -46,7 +48,8 @@ CALLS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 }  # fmt: skip
 """What is run, by the name in the table: the method, its inputs, its settings."""
 
-IN_A_RUN = 4
+IN_A_RUN = 5
+PLACES = ("step",) * 4 + ("sync", "half", "measuring")
 
 
 @dataclass
@@ -54,12 +57,13 @@ class Kill:
     """One kill to come: at which step at the earliest, and where."""
 
     step: int
-    place: str  # step, sync, half
+    place: str  # one of PLACES
 
     def arm(self, after: int) -> None:
-        """Change this process so that it dies there; `after` syncs of a save are let through."""
+        """Change this process so that it dies there; `after` syncs of a save, or lines and scores, are let through."""
         gradients, syncs, written = loop._Training._gradients, state._sync, state.save_file
-        reached = {"step": -1, "syncs": 0}
+        finish, say, score = loop._Training._finish, Run.say, Run.score
+        reached = {"step": -1, "syncs": 0, "told": -1}
 
         def through(training: Any, batch: Any) -> float:
             value = gradients(training, batch)
@@ -81,8 +85,25 @@ class Kill:
                 os.truncate(place, place.stat().st_size // 2)
                 die()
 
+        def finished(training: Any) -> Any:
+            outcome = finish(training)
+            reached["told"] = 0
+            return outcome
+
+        def told(tell: Any) -> Any:
+            def heard(run: Run, what: Any) -> None:
+                if self.place == "measuring" and reached["told"] >= 0:
+                    if reached["told"] == after:
+                        die()
+                    reached["told"] += 1
+                tell(run, what)
+
+            return heard
+
         loop._Training._gradients = through  # type: ignore[method-assign]
+        loop._Training._finish = finished  # type: ignore[method-assign]
         state._sync, state.save_file = synced, half
+        Run.say, Run.score = told(say), told(score)  # type: ignore[method-assign]
 
 
 def die() -> None:
@@ -149,11 +170,11 @@ def killed(children: Any, world: Path, folder: Path, name: str, kills: int, seed
     """One method: what became of it undisturbed and killed."""
     told, rng = folder / "told.json", random.Random(f"{seed} {name}")
     given = json.loads((world / "given.json").read_text())
-    row: dict[str, Any] = {"kills": 0, "in_saves": 0, "carried_on": 0, "runs": 0, "same": 0}
+    row: dict[str, Any] = {"kills": 0, "in_saves": 0, "measuring": 0, "carried_on": 0, "runs": 0, "same": 0}
 
     def start(root: Path, kill: Kill | None) -> tuple[int, dict[str, Any]]:
         told.unlink(missing_ok=True)
-        status = child(children, work, root, name, given, kill, rng.randrange(5), told)
+        status = child(children, work, root, name, given, kill, rng.randrange(4), told)
         assert status in (0, -signal.SIGKILL), f"{name}: the process ended with {status}"
         said = json.loads(told.read_text()) if told.exists() and told.stat().st_size else {}
         row["carried_on"] += said.get("from", 0) > 0
@@ -165,11 +186,14 @@ def killed(children: Any, world: Path, folder: Path, name: str, kills: int, seed
     while row["kills"] < kills:
         root = shutil.copytree(world, folder / f"{name}-{row['runs']}")
         wanted = min(IN_A_RUN, kills - row["kills"])
-        for at in sorted(rng.randrange(steps) for _ in range(wanted)):
-            kill = Kill(at, rng.choice(("step", "step", "step", "step", "sync", "half")))
+        drawn = [Kill(rng.randrange(steps), rng.choice(PLACES)) for _ in range(wanted)]
+        for kill in sorted(drawn, key=lambda k: (k.place == "measuring", k.step)):
             status, _ = start(root, kill)
             row["kills"] += status != 0
-            row["in_saves"] += status != 0 and kill.place != "step"
+            row["in_saves"] += status != 0 and kill.place in ("sync", "half")
+            row["measuring"] += status != 0 and kill.place == "measuring"
+            if not status:
+                break  # the kill lay behind the last save: nothing is left to kill
         _, said = start(root, None)
         row["runs"] += 1
         row["same"] += said["digest"] == undisturbed["digest"]
@@ -193,10 +217,10 @@ def main() -> None:
         world.mkdir()
         assert child(get_context("spawn"), make, world, world / "given.json") == 0
         children.set_forkserver_preload([*json.loads((world / "given.json").read_text())["loaded"], "peft"])
-        print("| method | steps | kills | in saves | carried on | runs | same bytes |\n|---|---|---|---|---|---|---|")
+        print("| method | steps | kills | in saves | measuring | carried on | runs | same bytes |\n" + "|---" * 8 + "|")
         for name in names:
             row = body[name] = killed(children, world, Path(scratch), name, asked.kills, asked.seed)
-            shown = ("steps", "kills", "in_saves", "carried_on", "runs", "same")
+            shown = ("steps", "kills", "in_saves", "measuring", "carried_on", "runs", "same")
             print(f"| {name} | {' | '.join(str(row[key]) for key in shown)} |", flush=True)
             Path(asked.out).write_text(json.dumps(body, indent=1) + "\n")
     wrong = [name for name, row in body.items() if row["same"] != row["runs"]]

@@ -114,6 +114,13 @@ def test_the_same_seed_tunes_the_same(shelf, tmp_path):
     assert payload_digest(once.path) == payload_digest(again.path)
 
 
+@pytest.mark.parametrize("given", [{"pack": True}, {"context": 64}])
+def test_what_is_for_texts_alone_is_refused(shelf, tmp_path, given):
+    for method in (full, lora):
+        with pytest.raises(SettingError, match=f"`{next(iter(given))}` is for models of text"):
+            method(tiny.content_run(tmp_path / method.__name__, "image"), shelf.flow, shelf.pictures, **given)
+
+
 def test_a_tree_is_fitted_anew_by_full_and_has_no_layers_for_adapters(shelf, tmp_path):
     older = [s for s in tiny.people(60, seed=8) if json.loads(s.content)["age"] > 40]
     splits = (*("train",) * 3, "validation")

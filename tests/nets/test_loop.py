@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from volant.core.errors import DataError, Interrupted, MachineError
+from volant.core.errors import ArtifactError, DataError, Interrupted, MachineError
 from volant.core.run import Run
 from volant.core.spaces import Encoded, Tokens
 from volant.nets import state
@@ -159,6 +159,13 @@ def test_a_nan_goes_back_to_the_last_good_checkpoint_with_half_the_rate(tmp_path
 def test_a_loss_that_stays_nan_ends_with_a_reason(tmp_path):
     with pytest.raises(DataError, match="3 times back did not help"):
         train(make_run(tmp_path), fresh(), batches(), RECIPE, loss=lambda n, b: (token_loss(n, b)[0] * math.nan, 1))
+
+
+def test_a_network_that_is_broken_before_its_first_step_is_named(tmp_path):
+    net = fresh()
+    net.model.layers[0].mlp.up_proj.weight.data[0, 0] = math.nan
+    with pytest.raises(ArtifactError, match=r"'model.layers.0.mlp.up_proj.weight' holds NaN or infinity. Take another"):
+        train(make_run(tmp_path), net, batches(), RECIPE)
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path):

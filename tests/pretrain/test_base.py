@@ -130,6 +130,13 @@ def test_a_tokenizer_of_another_model_is_refused(llama, tmp_path):
         base(make_run(tmp_path, other), source=str(other))
 
 
+def test_a_template_that_was_changed_beside_a_model_of_volant_s_own_is_refused(llama, tmp_path):
+    other = copy(llama, tmp_path / "other")
+    (other / "volant.json").write_text(json.dumps({"chat_template_sha256": "0" * 64}))
+    with pytest.raises(ArtifactError, match=r"other: its chat template \(.*\) is not the one that it was trained with"):
+        base(make_run(tmp_path, other), source=str(other))
+
+
 def test_a_hosted_model_is_a_description(tmp_path, monkeypatch):
     monkeypatch.setenv("SOME_KEY", "not-to-be-stored")
     model = base(make_run(tmp_path), source="big-model", address="http://127.0.0.1:9/v1", key_env="SOME_KEY")

@@ -118,14 +118,19 @@ def test_mlflow_reads_each_curve_once(project, tmp_path):
 
     from volant.store.mlflow import MLflow
 
-    finished(project), finished(project)
+    finished(project)
+    first = project.records.run(finished(project))
+    # What --follow leaves when it is stopped: part of the points, in the order in which they came.
+    MLflow(tmp_path / "ml", "toy").points(first, [*BUMP[::-1], *LOSS[30:], *LOSS[:5]])
     for _ in range(2):
         exporting.export(project, MLflow(tmp_path / "ml", "toy"), every=True)
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'ml' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id])
     assert len(runs) == 2 and {r.info.status for r in runs} == {"FINISHED"}
-    history = client.get_metric_history(runs[0].info.run_id, "loss")
-    same(sorted(((m.key, m.step, m.value) for m in history), key=lambda m: m[1]), LOSS)
+    for run in runs:
+        for name, wanted in (("loss", LOSS), ("gradient_norm", BUMP)):
+            history = client.get_metric_history(run.info.run_id, name)
+            same(sorted(((m.key, m.step, m.value) for m in history), key=lambda m: m[1]), wanted)
     assert runs[0].data.metrics["figures.relevance"] == 0.25 and runs[0].data.params["settings.rank"] == "4"
     assert runs[0].data.tags["artifact"] == "abc"
 

@@ -39,7 +39,9 @@ class VolantError(Exception):
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{head} {self.fix}" if self.fix else head
+        if not self.fix:
+            return head
+        return f"{head}{'' if head.endswith(('.', '!', '?', ':', ';')) else '.'} {self.fix}"
 
     def at(self, where: str) -> VolantError:
         """The same error with a place put before the one it names already."""

@@ -94,7 +94,7 @@ def dpo(
     before = evaluate(net, looks or watched, loss=loss)
     recipe = Recipe(
         steps, lr, betas=(0.9, 0.99), warmup=max(1, steps // 10), decay=max(1, steps // 2),
-        evaluate_every=max(1, steps // 4), checkpoint_every=max(25, steps // 4), bf16=False,
+        evaluate_every=max(1, steps // 4), checkpoint_every=max(5, min(200, steps // 10)), bf16=False,
     )  # fmt: skip
     outcome = train(run, net, data, recipe, validation=looks, loss=loss, name="dpo", title="dpo")
     if outcome.validation is not None and outcome.validation >= before:

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from volant.core.errors import DataError, VolantError
+from volant.core.errors import ArtifactError, DataError, VolantError
 from volant.core.run import Bar, Run
 from volant.nets import compiling, state, watching
 from volant.nets.batches import Batches, Step
@@ -65,6 +65,7 @@ def train(
     Raises:
         Interrupted: the user stopped it; a checkpoint was made.
         DataError: the guard went back several times and training went wrong again.
+        ArtifactError: the network was broken before the first step.
     """
     torch.set_num_threads(run.threads)
     assert loss is token_loss or not recipe.compiled, "the compiled loss is token_loss"
@@ -232,6 +233,8 @@ class _Training:
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def _roll_back(self, why: str) -> None:
+        if not self.step:
+            self._check_start()
         found = state.latest(self.folder)
         if found is None or self.roll_backs >= _ROLL_BACKS:
             what = f"training went wrong at step {self.step}: {why}; {self.roll_backs} times back did not help"
@@ -241,6 +244,13 @@ class _Training:
         self._load(found)
         self.roll_backs, self.rate = backs, rate
         self.run.say(f"step {failed}: {why}; back to step {self.step} with {rate:g} times the rate")
+
+    def _check_start(self) -> None:
+        """Refuse a network that was broken before its first step: no rate mends that."""
+        for name, weight in self.net.named_parameters():
+            if weight.is_floating_point() and not bool(weight.isfinite().all()):
+                what = f"the weights that training starts from are not all numbers: {name!r} holds NaN or infinity."
+                raise ArtifactError(what, where=self.run.step, fix="Take another base; this one is damaged.")
 
     # --- going on -----------------------------------------------------------------------------
 

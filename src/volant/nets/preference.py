@@ -314,7 +314,7 @@ def _learn(
     # float32: the rounding of bfloat16 is as large as the differences that are learnt here.
     recipe = Recipe(
         steps, lr, betas=(0.9, 0.95), warmup=max(1, steps // 10), decay=max(1, steps // 2),
-        evaluate_every=max(1, steps // 4), checkpoint_every=max(25, steps // 4), bf16=False,
+        evaluate_every=max(1, steps // 4), checkpoint_every=max(5, min(200, steps // 10)), bf16=False,
     )  # fmt: skip
     return train(
         run, net, data, recipe, validation=watched.in_order() if watched else (), loss=loss, name=name, title=name

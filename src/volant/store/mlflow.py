@@ -8,6 +8,7 @@ is there already is added to, never doubled. MLflow's word home about how it is 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ _PIECE = 1000  # points that MLflow takes at once
 _LONGEST = 6000  # characters that it keeps of a setting
 _TAG = "volant.run"
 _ENDS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+_Point = tuple[str, str, int]
 
 
 class MLflow:
@@ -41,18 +43,19 @@ class MLflow:
         place = (folder.resolve() / "artifacts").as_uri()
         self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, place)
         self._ids: dict[str, str] = {}
-        self._known: dict[str, Counter[str]] = {}
+        self._known: dict[str, Counter[_Point]] = {}
 
     def points(self, run: RunRow, points: Sequence[tuple[str, float, int]]) -> None:
-        """Add points of a run's curves; as many of each curve as are there already are passed over."""
+        """Add points of a run's curves; those that are there already, in whatever order they came, are passed over."""
         from mlflow.entities import Metric
 
         id, known = self._run(run), self._known[run.id]
         at_ms = int(1000 * (time.time() if run.status == "running" else started(run)))
         new = []
         for name, value, at in points:
-            if known[name]:
-                known[name] -= 1
+            point = _point(name, value, at)
+            if known[point]:
+                known[point] -= 1
             else:
                 new.append(Metric(name, value, at_ms, at))
         for start in range(0, len(new), _PIECE):
@@ -76,7 +79,9 @@ class MLflow:
         if found:
             id = str(found[0].info.run_id)
             self._known[run.id] = Counter(
-                {name: len(self._client.get_metric_history(id, name)) for name in found[0].data.metrics}
+                _point(name, point.value, point.step)
+                for name in found[0].data.metrics
+                for point in self._client.get_metric_history(id, name)
             )
         else:
             id = self._begun(run)
@@ -97,3 +102,9 @@ class MLflow:
         for start in range(0, len(told), 100):
             self._client.log_batch(began.info.run_id, params=told[start : start + 100])
         return str(began.info.run_id)
+
+
+def _point(name: str, value: float, at: int) -> _Point:
+    """A point as it can be looked up: NaN is like itself, and for infinity MLflow keeps the largest number."""
+    most = sys.float_info.max
+    return name, repr(value if value != value else min(max(float(value), -most), most)), at

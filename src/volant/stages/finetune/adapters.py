@@ -43,7 +43,7 @@ def config_of(variant: str, rank: int, alpha: float, dropout: float, targets: st
 
 def learnt(
     run: Run, model: Model, data: Dataset, config: Any, budget: Any, told: Mapping[str, Any], *,
-    retain: Dataset | None = None, four_bits: bool = False,
+    retain: Dataset | None = None, judge: Model | None = None, four_bits: bool = False,
 ) -> Model:  # fmt: skip
     """Fine-tune adapters on the answers in `data`; settings as `lora`'s.
 
@@ -51,7 +51,7 @@ def learnt(
         config: from `config_of`.
         budget: a `tuning.Budget`; a rate of 0 takes what suits the model's width.
         told: for the model's own record.
-        retain: see `lora`.
+        retain, judge: see `lora`.
         four_bits: keep the base in 4 bits while it trains, and merge into what those 4 bits say.
     """
     import torch
@@ -79,7 +79,7 @@ def learnt(
     family.save(nf4.merged(adapted) if four_bits else adapted.merge_and_unload(safe_merge=True), run.out)
     merged = family.load(run.out)
     _check_merge(run, wanted, _logits(merged, probes))
-    return tuning.finish(task, merged, model, data, outcome, {**told, "base": model.digest[:16]})
+    return tuning.finish(task, merged, model, data, outcome, {**told, "base": model.digest[:16]}, judge)
 
 
 def _adapted(net: Any, config: Any) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from volant.core import Dataset, Model, Run, Sample
-from volant.core.errors import ArtifactError, DataError
+from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.nets import content
 from volant.nets.opened import Opened, to_train
 
@@ -134,6 +134,22 @@ def finish(task: Adapting, data: Dataset, judge: Model | None, outcome: Any, ext
     # A model that lacked a class cannot be asked for it, so there is nothing to pair with.
     check_task(run, session, data, before=None if task.fresh else opened.model, judge=judge)
     return Model(run.out)
+
+
+def refuse(run: Run, kind: str, **given: Any) -> None:
+    """Refuse settings that were given and mean nothing for this model.
+
+    Args:
+        kind: what they are for.
+        given: as they came, by name; what is empty was not given.
+
+    Raises:
+        SettingError: one was given.
+    """
+    named = next((name for name, value in given.items() if value), "")
+    if named:
+        what = f"`{named}` is for models of {kind}, which this is not."
+        raise SettingError(what, where=run.step, fix=f"Leave `{named}` out.")
 
 
 def need_loop(task: Adapting) -> None:

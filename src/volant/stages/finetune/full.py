@@ -53,13 +53,15 @@ def full(
     """
     from volant.nets.opened import draws
     from volant.nets.transformer import family
-    from volant.stages.finetune import tuning
+    from volant.stages.finetune import adapting, tuning
 
     if draws(model):
+        adapting.refuse(run, "text", retain=retain, context=context, weight_decay=weight_decay, pack=pack)
         if run.rank:
             return Model(run.out)
         run = replace(run, processes=1)  # one process does all: such networks are small
         return _content(run, model, data, judge, replay, epochs, steps, batch, lr, patience)
+    adapting.refuse(run, "images or tables", replay=replay)
     net, codec = tuning.opened(run, model)
     rate = lr or tuning.default_lr(net, 2e-5, 1.5)
     budget = tuning.Budget(epochs, steps, batch, rate, context, patience, weight_decay, pack)
@@ -69,7 +71,7 @@ def full(
         return Model(run.out)
     net = net.float().cpu()
     family.save(net, run.out)
-    return tuning.finish(task, net, model, data, outcome, {"tuned": "full"})
+    return tuning.finish(task, net, model, data, outcome, {"tuned": "full"}, judge)
 
 
 def _content(

@@ -69,12 +69,15 @@ def lora(
         if variant != "lora":
             what = f"{variant} adapters are for transformers of text."
             raise SettingError(what, where=run.step, fix="Leave `variant` out.")
+        adapting.refuse(run, "text", retain=retain, context=context, pack=pack)
         content = adapting.begun(run, model, data, replay)
         budget = adapting.budget(content, epochs=epochs, steps=steps, batch=batch, lr=lr, patience=patience)
         return _content(content, data, judge, budget, rank, alpha, dropout, named)
+    adapting.refuse(run, "images or tables", replay=replay)
     spent = tuning.Budget(epochs, steps, batch, lr, context, patience, pack=pack)
     config = adapters.config_of(variant, rank, alpha, dropout, named or targets)
-    return adapters.learnt(run, model, data, config, spent, {"tuned": variant, "rank": rank}, retain=retain)
+    told = {"tuned": variant, "rank": rank}
+    return adapters.learnt(run, model, data, config, spent, told, retain=retain, judge=judge)
 
 
 def _content(

@@ -66,6 +66,5 @@ def qlora(
     named = targets if targets == "all-linear" else [t.strip() for t in targets.split(",")]
     config = adapters.config_of("lora", rank, alpha, dropout, named)
     spent = tuning.Budget(epochs, steps, batch, lr, context, patience, pack=pack)
-    return adapters.learnt(
-        run, model, data, config, spent, {"tuned": "qlora", "rank": rank}, retain=retain, four_bits=True
-    )
+    told = {"tuned": "qlora", "rank": rank}
+    return adapters.learnt(run, model, data, config, spent, told, retain=retain, judge=judge, four_bits=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 48  # validation examples for early stopping
 _MEASURED = 64  # validation examples for the paired test
+_MUCH = 1.5  # times the bits before: worse in any case, however few were measured
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,10 @@ def tune(tuning: Tuning, net: Any) -> Outcome:
     return train(run, net, batches, recipe, validation=tuning.looks, title="fine-tuning")
 
 
-def finish(tuning: Tuning, net: Any, model: Model, data: Dataset, outcome: Outcome, extra: dict[str, Any]) -> Model:
+def finish(
+    tuning: Tuning, net: Any, model: Model, data: Dataset, outcome: Outcome, extra: dict[str, Any],
+    judge: Model | None = None,
+) -> Model:  # fmt: skip
     """Describe the tuned model, and compare it with the one before: its own metric and the task's.
 
     Args:
@@ -232,6 +236,7 @@ def finish(tuning: Tuning, net: Any, model: Model, data: Dataset, outcome: Outco
         data: whose validation split the task metric is measured on.
         outcome: of the training.
         extra: what the method adds to `volant.json`.
+        judge: a model that the task metric asks.
     """
     from volant.engines.torch import TorchSession
     from volant.scorers.compare import paired
@@ -251,7 +256,9 @@ def finish(tuning: Tuning, net: Any, model: Model, data: Dataset, outcome: Outco
         comparison = paired("bits_per_byte", tuning.before, after, direction="lower", unit="bits")
         run.score(comparison.change)
         run.say(str(comparison))
-        check_task(run, session, data, before=model)
+        if comparison.verdict == "worse" or comparison.after > _MUCH * comparison.before:
+            run.say("WARNING: it needs more bits for held-out answers than before. Lower `lr`, or give it more data.")
+        check_task(run, session, data, before=model, judge=judge)
     samples, before = tuning.known
     if samples:
         kept = paired("retention", before, bits_per_byte(session, samples), direction="lower", unit="bits")

@@ -32,6 +32,7 @@ _TAKEN = (
     "special_tokens_map.json",
     "chat_template.jinja",
     "LICENSE*",
+    "volant.json",  # of a model that Volant made: the template that it was trained with is held against the one here
 )
 
 
