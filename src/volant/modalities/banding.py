@@ -114,11 +114,14 @@ def _codes(entries: NDArray[Any], since: int) -> NDArray[np.uint64]:
     """Pairs of one file as `i << 32 | j`."""
     from volant.modalities.linking import bucket_pairs
 
-    order = np.argsort(entries["key"], kind="stable")
-    key, at = entries["key"][order], entries["at"][order]
+    key, at = np.ascontiguousarray(entries["key"]), np.ascontiguousarray(entries["at"])
+    order = np.argsort(key)
+    key, at = key[order], at[order]
     inside = np.concatenate([key[1:] == key[:-1], [False]]) if len(key) else np.zeros(0, bool)
     inside[1:] |= inside[:-1].copy()  # in a bucket of two or more
-    codes: NDArray[np.uint64] = bucket_pairs(key[inside], at[inside].astype(np.int64), since)
+    key, at = key[inside], at[inside].astype(np.int64)
+    order = np.lexsort((at, key))  # few are left, and their order was lost for speed
+    codes: NDArray[np.uint64] = bucket_pairs(key[order], at[order], since)
     return codes
 
 

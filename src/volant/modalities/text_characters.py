@@ -57,4 +57,7 @@ def tables() -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     classes[classes & ALNUM > 0] |= WORD
     for bit, listed in ((WORD, "_"), (BREAK, BREAKS), (TERMINAL, terminals()), (QUOTE, QUOTES), (BULLET, BULLETS)):
         classes[[ord(character) for character in listed]] |= bit
-    return classes, np.strings.lower(characters[:CASED]).view(np.int32)
+    lower = np.arange(CASED, dtype=np.int32)
+    large = np.strings.isupper(characters[:CASED]) | np.strings.istitle(characters[:CASED])
+    lower[large] = np.strings.lower(characters[:CASED][large]).view(np.int32)
+    return classes, lower

@@ -21,6 +21,7 @@ from volant.modalities.text_scan import (
     Hashes,
     characters_in,
     ends_sentence,
+    feed_in,
     mix,
     number_of,
     span_hash,
@@ -87,8 +88,7 @@ def left_into(
     """What FineWeb counts of lines, of a text of which rows went: in the order of `LEFT_FIGURES`."""
     begin, known, at = first, 0, first
     while begin < last:
-        while at < last and data[at] != NEWLINE:
-            at += 1
+        at = feed_in(data, at, last)
         length = characters_in(data, begin, at) if wide else at - begin
         left, right = stripped(data, begin, at, classes)
         if left < right:

@@ -20,6 +20,7 @@ Counts = NDArray[np.int64]
 
 LETTER, ALNUM, WORD, SPACE, BREAK, TERMINAL, QUOTE, BULLET = 1, 2, 4, 8, 16, 32, 64, 128
 NEWLINE = 10
+_FEEDS, _LOWEST, _HIGHEST = (np.uint64(byte * 0x0101010101010101) for byte in (NEWLINE, 0x01, 0x80))
 _PLUS = np.uint64(0x9E3779B97F4A7C15)
 _ONE = np.uint64(1)
 _S16, _S27, _S29, _S30, _S31 = np.uint64(16), np.uint64(27), np.uint64(29), np.uint64(30), np.uint64(31)
@@ -154,6 +155,20 @@ def span_hash(data: Bytes, first: int, last: int) -> np.uint64:
         state ^= state >> _S29
         at += 8
     return mix((state ^ rest_of(data, at, last - at)) * _M1)
+
+
+@inlined
+def feed_in(data: Bytes, first: int, last: int) -> int:
+    """Where the first line feed of the bytes is; `last` where none is. Eight bytes are looked at at a time."""
+    at = first
+    while at + 8 <= last:
+        away = eight(data, at) ^ _FEEDS  # a byte of zeros where a line feed is
+        if (away - _LOWEST) & ~away & _HIGHEST:
+            break
+        at += 8
+    while at < last and byte(data, at) != NEWLINE:
+        at += 1
+    return at
 
 
 @inlined

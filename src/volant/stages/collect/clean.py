@@ -99,6 +99,7 @@ def clean(
     from volant.modalities.minhash import NEAR
     from volant.modalities.quality import Rules
     from volant.modalities.text_rules import rules_of
+    from volant.store.arrow_memory import reused_memory
 
     published = rules_of(rules or [], thresholds)
     own = Rules(
@@ -112,7 +113,7 @@ def clean(
     whole = corpus_of(run, (data, *more), published)
     how = How(modality, own, presets, alone, personal, run.remembered, run.forgotten, whole, words)
     rows = Rows(run, (data, *more), how)
-    with run.progress("judging each record", max(1, len(rows)), "records") as bar:
+    with run.progress("judging each record", max(1, len(rows)), "records") as bar, reused_memory():
         rows.judge(bar.advance)
     count = len(rows) - len(rows.forgotten)
     if count < 3:
@@ -158,6 +159,7 @@ def _sets(rows: Rows, guard: Dataset | None) -> list[EvaluationSet]:
 def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence[Dataset], client_cap: float) -> Facts:
     """Hold the training records against the sets, and write all records, each with what drops it; counts the kept."""
     from volant.modalities.record_columns import TEXT, TRAIN
+    from volant.store.arrow_memory import reused_memory
     from volant.store.dataset import dropped_tables, writer
 
     training = rows.kept((rows.right_N >= TRAIN) & (rows.kind_N == TEXT))
@@ -179,6 +181,7 @@ def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence
     with (
         writer(run.out, modality=run.modality, kept=lambda table: count_kept(facts, table, often)) as out,
         run.progress("leakage gate and writing", len(rows), "records") as bar,
+        reused_memory(),
     ):
         for part, (table, places, found) in enumerate(in_order(run, looked, range(len(rows.parts)))):
             _drop_leaks(rows, part, table, places, sets, found)
