@@ -186,9 +186,9 @@ def plain_keys(texts: pa.LargeStringArray, found: Likeness) -> NDArray[np.uint64
 
 def _text_keys(texts: pa.LargeStringArray, found: Likeness, field: int) -> NDArray[np.uint64]:
     """A hash of all characters and one of all words; an empty text gives zeros, as one that is not there."""
-    total_W = np.zeros(len(found.words.hash_W) + 1, np.uint64)
-    np.cumsum(found.words.hash_W * np.uint64(3), out=total_W[1:])
-    words_N = total_W[found.words.begin_N[1:]] - total_W[found.words.begin_N[:-1]]
+    from volant.modalities.sketch import word_sums
+
+    words_N = word_sums(found.words.hash_W, found.words.begin_N) * np.uint64(3)
     salt = np.uint64(0x1E3779B97F4A7C15 * (field + 1))
     key_N2 = np.stack([mixed(found.whole_N ^ salt), mixed(words_N + salt)], axis=1)
     key_N2[np.asarray(pc.equal(texts, ""))] = 0

@@ -99,6 +99,20 @@ def sketches(word_W: Hashes, begin_N: Offsets, n: int) -> NDArray[np.uint32]:
     return out_NP
 
 
+def word_sums(word_W: Hashes, begin_N: Offsets) -> Hashes:
+    """The sum of each text's words [N], modulo 2^64."""
+    sum_N = np.zeros(len(begin_N) - 1, np.uint64)
+    _word_sums(word_W, begin_N, sum_N)
+    return sum_N
+
+
+@compiled
+def _word_sums(word_W: Hashes, begin_N: Offsets, sum_N: Hashes) -> None:
+    for i in range(len(begin_N) - 1):
+        for w in range(begin_N[i], begin_N[i + 1]):
+            sum_N[i] += word_W[w]
+
+
 @compiled
 def _shingles(word_W: Hashes, begin_N: Offsets, n: int, gram_G: Hashes, edge_N: Offsets) -> None:
     for i in range(len(begin_N) - 1):
