@@ -235,7 +235,7 @@ TABLE: dict[str, Builder] = {
     },
     "collect.synthesize": lambda p, w: {
         "model": put(p, w.model), "data": put(p, w.data), "how": "answers", "count": 12, "draws": 2, "agree": 0.5,
-        "max_tokens": 8, "temperature": 1.3, "filters": {"word_count": ">= 0"}, "near": 1.0,
+        "max_tokens": 8, "temperature": 1.3, "filters": {"word_count": ">= 0"},
     },
     "collect.suspects": lambda p, w: {"data": put(_images(p), w.shelf.pictures), "name": "class", "folds": 2},
     "collect.unseen": lambda p, w: {"data": put(p, w.pairs), "earlier": put(p, w.data)},

@@ -39,7 +39,6 @@ steps:
     agree: 0.5
     max_tokens: 12
     temperature: 1.2
-    near: 1.0
   mixed:  {use: collect.mix, data: [named, made], by: origin}
 """
 
