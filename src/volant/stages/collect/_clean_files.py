@@ -144,10 +144,13 @@ def as_file(table: Any) -> Any:
     """The bytes of an Arrow file of a table."""
     import pyarrow as pa
 
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as out:
+    size = pa.MockOutputStream()  # counts the bytes, so that no buffer has to grow and be copied
+    with pa.ipc.new_file(size, table.schema) as out:
         out.write_table(table)
-    return sink.getvalue()
+    found = pa.allocate_buffer(size.size())
+    with pa.FixedSizeBufferWriter(found) as sink, pa.ipc.new_file(sink, table.schema) as out:
+        out.write_table(table)
+    return found
 
 
 def read(file: Path) -> Any:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from volant.core import Dataset, Run
 from volant.stages.collect._clean_files import Kept, array, as_file, depends_on, found_files, masked_rows, read
 
-HELD = 256 << 20
+HELD = 96 << 20
 """Bytes of row groups that stay in memory from their judging to their writing; the rest is read twice."""
 Given = TypeVar("Given")
 Made = TypeVar("Made")
