@@ -130,8 +130,10 @@ def trims_first(presets: Sequence[str]) -> bool:
 def broken(columns: Mapping[str, Feature], rules: Sequence[Rule]) -> dict[int, str]:
     """The first rule that each text breaks, by the text's number, as `rule: value against threshold`."""
     found: dict[int, str] = {}
-    for rule in reversed(rules):
+    whole_N = np.ones(len(columns[rules[0].feature]) if rules else 0, bool)
+    for rule in rules:
         value_N = columns[rule.feature]
-        broken_N = np.flatnonzero(rule.broken(value_N))
+        broken_N = np.flatnonzero(rule.broken(value_N) & whole_N)
+        whole_N[broken_N] = False
         found.update((i, rule.told(v)) for i, v in zip(broken_N.tolist(), value_N[broken_N].tolist(), strict=True))
     return found
