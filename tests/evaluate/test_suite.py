@@ -238,6 +238,15 @@ def test_lower_is_better_in_bits_per_byte(tmp_path: Path, data: Dataset, models:
     old, new = models(right=1, bits=2.0), models(right=1, bits=1.0)
     body = body_of(compare(run, new, data, champion=old, metric="bits_per_byte"))
     assert body["better"] and body["gain"] == pytest.approx(1)
+    assert body["gates"][-1]["name"] == "relevance" and all(g["passed"] for g in body["gates"])
+
+
+def test_what_is_likelier_and_answers_worse_fails_the_gate_of_the_goals_metric(
+    tmp_path: Path, data: Dataset, models: Any
+) -> None:
+    old, new = models(right=40, bits=2.0), models(right=10, bits=1.0)
+    body = body_of(compare(run_in(tmp_path / "run"), new, data, champion=old, metric="bits_per_byte"))
+    assert body["better"] and [g["name"] for g in body["gates"] if not g["passed"]] == ["relevance"]
 
 
 def test_without_a_champion_the_baseline_stands_in(tmp_path: Path, data: Dataset, models: Any) -> None:

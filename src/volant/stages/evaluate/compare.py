@@ -42,7 +42,8 @@ def compare(
         champion: what the candidate has to beat; without one it is the goal's trivial baseline.
         prompt: instructions and examples that both are used with.
         judge: a model that scorers with a `judge` ask; the one of the report.
-        metric: the scorer (or `bits_per_byte`) that decides.
+        metric: the scorer (or `bits_per_byte`) that decides. Bits per byte see gains that answers do not show yet; the
+            goal's own metric must not fall then.
         split: which split is opened; a promotion is decided on `test`, and each look at it costs significance.
         limit: how many examples, spread evenly; more finds smaller gains and costs time.
         max_tokens: the longest answer, in tokens.
@@ -50,11 +51,13 @@ def compare(
     """
     from volant.modalities import open_modality
     from volant.scorers.compare import paired
-    from volant.stages.evaluate.figures import guards_of, scorers_for, task_samples, training_samples
+    from volant.stages.evaluate.figures import BITS, guards_of, scorers_for, task_samples, training_samples
 
     samples = task_samples(data, split, limit)
     modality = model.about.modality
-    built = scorers_for(list(open_modality(modality).gates()), metric, training_samples(data, None, run), judge)
+    watched = [run.goal.metric] if metric == BITS and run.goal.metric != BITS else []
+    names = [*open_modality(modality).gates(), *watched]
+    built = scorers_for(names, metric, training_samples(data, None, run), judge)
     own, other = _measure_both(run, model, champion, prompt, data, samples, built, max_tokens, bias_pairs)
     score = own.score(metric)
     assert score is not None, metric
@@ -62,6 +65,7 @@ def compare(
         metric, other.values[metric], own.values[metric], direction=score.direction, seed=run.seed, unit=score.unit
     )
     gates = _gates(run, tested, own, other, list(guards_of(modality, built)))
+    gates += [_kept(name, own, other, run.seed) for name in watched]
     for figure in (*own.scores, *other.scores, tested.change):
         run.score(figure)
     return _write(run, split, model, champion, tested, gates, own, other, samples)
@@ -131,6 +135,17 @@ def _gates(run: Run, tested: Comparison, own: Figures, other: Figures, guards: S
         {**gate, **(quality if i == 0 else {"kind": "guard", "counts": sound, "why": why})}
         for i, gate in enumerate(found)
     ]
+
+
+def _kept(name: str, own: Figures, other: Figures, seed: int) -> dict[str, Any]:
+    """The gate on the goal's own metric where another one decides: no significant loss."""
+    from volant.scorers.compare import paired
+
+    score = own.score(name)
+    assert score is not None, name
+    told = paired(name, other.values[name], own.values[name], direction=score.direction, seed=seed, unit=score.unit)
+    found = {"name": name, "passed": told.verdict != "worse", "value": told.gain, "bar": 0.0}
+    return {**found, "asked": "no significant loss", "kind": "guard", "counts": True, "why": str(told)}
 
 
 def _shown_worse(mine: Score, theirs: Score) -> bool:
