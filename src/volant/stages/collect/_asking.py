@@ -137,8 +137,10 @@ class Asking:
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue  # the kill came in the middle of this line
             whole.append(line if line.endswith("\n") else f"{line}\n")
-        # A torn end would run into the next line.
-        self._file.write_text("".join(whole), encoding="utf-8")
+        # A torn end would run into the next line; a kill in here leaves the old file.
+        draft = self._file.with_suffix(".part")
+        draft.write_text("".join(whole), encoding="utf-8")
+        draft.replace(self._file)
 
 
 def failed(answer: Answer | None, max_tokens: int) -> str:
