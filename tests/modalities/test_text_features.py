@@ -45,13 +45,13 @@ def test_features_of_any_text_are_the_reference(texts, kind):
 
 
 @settings(max_examples=80, deadline=None)
-@given(TEXTS, st.booleans())
-def test_the_trimmed_text_and_its_lines_are_the_reference(text, punctuation):
-    found = read(strings([text, text]), rows="c4" if punctuation else "c4_loose")
+@given(TEXTS, st.booleans(), st.sampled_from(KINDS))
+def test_the_trimmed_text_and_its_lines_are_the_reference(text, punctuation, kind):
+    found = read(strings([text, text]), rows="c4" if punctuation else "c4_loose", words=kind)
     expected = reference.c4(text, punctuation)
     assert found.kept.to_pylist() == [expected[-1]] * 2 and found.went_N[1] == len(text.splitlines()) - expected[1]
     left, whole = columns_of(found.figure_NF, left=True), columns_of(found.figure_NF)
-    of_left = reference.features(expected[-1])
+    of_left = reference.features(expected[-1], kind)
     for name, column in left.items():
         of_lines = name in ("terminal_lines", "short_lines", "full_characters_again", "newlines_per_word")
         assert column[1] == (of_left[name] if of_lines else whole[name][1]), name

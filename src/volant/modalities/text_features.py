@@ -140,7 +140,7 @@ def columns_of(figure_NF: NDArray[np.int64], *, left: bool = False) -> dict[str,
     """The features of texts of which this was counted; shares and means are made of counts here.
 
     Args:
-        left: whether FineWeb's features are of what `read` with other rows than `all` keeps, words of white space.
+        left: whether FineWeb's features are of what `read` with other rows than `all` keeps.
     """
     from volant.modalities.text_kernel import FIGURES
 

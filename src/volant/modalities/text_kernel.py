@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from volant.modalities.compiled import compiled
-from volant.modalities.text_c4 import ALL, ROW_FIGURES, rows_into, suspect
+from volant.modalities.text_c4 import ALL, LEFT_WORDS, ROW_FIGURES, rows_into, suspect
 from volant.modalities.text_reading import LEFT, RIGHT, Desk, desk_for, read_into
 from volant.modalities.text_repeats import (
     LEFT_FIGURES,
@@ -31,6 +31,7 @@ from volant.modalities.text_words import CHARACTERS, WORD_FIGURES, Lengths, Lowe
 FIGURES = (*WORD_FIGURES, *LINE_FIGURES, *ROW_FIGURES, *RUN_FIGURES, *LEFT_FIGURES)
 _LINES = len(WORD_FIGURES)
 _ROWS = _LINES + len(LINE_FIGURES)
+_LEFT_WORDS = _ROWS + LEFT_WORDS
 _RUNS = _ROWS + len(ROW_FIGURES)
 _LEFT = _RUNS + len(RUN_FIGURES)
 
@@ -96,6 +97,9 @@ def _read(
             row_F[_ROWS:_RUNS],
         )  # fmt: skip
         whole_N[i] = mix(whole)
+        if letters and keep != ALL:  # counted of the whole text anew below
+            left_words = letter_words_into(out, out_N[i], out_N[i + 1], classes, word_R, length_R, row_F)
+            row_F[_LEFT_WORDS] = left_words
         if letters:
             words = letter_words_into(data, first, last, classes, word_R, length_R, row_F)
         room = 16
