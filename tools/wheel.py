@@ -135,7 +135,7 @@ def from_demo(found: dict[str, Any]) -> dict[str, Any]:
     return {
         "title": "volant",
         "before": "second turn",
-        "after": f"{second['gain']:+.3f} {second['metric']}",
+        "after": f"{second['metric'].replace('_', ' ')}: gain {second['gain']:.3f}",
         "caption": [second["outcome"], f"p = {second['p']:.2g}, needed below {second['needed_p']:.2g}"],
         "stages": stages,
     }
