@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,10 @@ from volant.core.errors import MachineError, RemoteError, SettingError
 from volant.core.outside import OutsideFile, Snapshot
 from volant.core.paths import Resolver
 from volant.core.run import Run, Silent
+from volant.core.score import Score
 from volant.core.spec import Goal, Risk
 from volant.stages import plan
-from volant.stages.plan import estimates, landscape
+from volant.stages.plan import estimates, landscape, scaling
 
 GOAL = Goal(
     problem="Write a one-line docstring for a Python function",
@@ -174,7 +176,7 @@ def test_sizing_follows_the_model_from_step_to_step(tmp_path):
 
     body = sized(tmp_path)
     by = {row["step"]: row for row in body["steps"]}
-    assert by["base"]["parameters"] == size_of(4).parameters(4096) == by["tuned"]["parameters"]
+    assert by["base"]["parameters"] == size_of(4).parameters(2048) == by["tuned"]["parameters"]
     assert by["tuned"]["memory_bytes"] < by["base"]["memory_bytes"]
     assert by["tuned"]["disk_bytes"] < by["base"]["disk_bytes"]
     assert body["disk_bytes"] == sum(row["disk_bytes"] for row in body["steps"])
@@ -231,6 +233,50 @@ def test_past_runs_scale_the_guess_and_stand_beside_it(tmp_path):
     rows = estimates.beside(plain, [*past[:2], replace_status(past[2], "failed")])
     assert rows[0]["ratio"] == pytest.approx(3) and rows[0]["took_bytes"] == 7
     assert rows[2]["took_seconds"] is None and rows[3]["ratio"] is None
+
+
+def test_a_loss_is_expected_and_stands_beside_what_it_became(tmp_path):
+    steps = [
+        (f"d{d}t{t}", "pretrain.transformer", {"depth": d, "tokens": t}, {}) for d, t in ((1, 1e5), (3, 1e5), (3, 2e5))
+    ]
+    body = sized(tmp_path, [*steps, ("far", "pretrain.transformer", {"depth": 6, "tokens": 10**8}, {}), *STEPS[2:3]])
+    losses = [row["loss"] for row in body["steps"]]
+    assert losses[-1] is None and [x["inside"] for x in losses[:-1]] == [True, True, True, False]
+    assert [x["bits"] for x in losses[:-1]] == sorted((x["bits"] for x in losses[:-1]), reverse=True)
+    assert all(x["low"] < x["bits"] < x["high"] < 1.5 * x["low"] for x in losses[:3])
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "beyond what was fitted" in page and "it became" not in page
+    scores = [
+        Score.exact("bits_per_byte", 9.0).model_copy(update={"of": "baseline:ngram"}),
+        Score.exact("bits_per_byte", 2.71),
+    ]
+    past = [{"step": "d3t200000.0", "status": "done", "seconds": 61, "peak_bytes": 7, "scores": scores}]
+    body = sized(tmp_path, steps, settings={"past": "*"}, records=FakeRecords(past))
+    assert [row["became"] for row in body["steps"]] == [None, None, 2.71]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "it became" in page and "2.71" in page and "61 s" in page
+    assert all(row["loss"] is None for row in sized(tmp_path, steps, modality="table")["steps"])
+
+
+def test_the_law_by_hand():
+    fit = {"law": [1.0, 10.0, 0.5, 20.0, 0.5], "resampled": [[1.1, 10.0, 0.5, 20.0, 0.5], [0.9, 10.0, 0.5, 20.0, 0.5]],
+           "scatter": 0.0, "parameters": [10, 1000], "tokens": [10, 1000]}  # fmt: skip
+    found = scaling.expected(100, 400, fit)
+    assert found.bits == 3.0 and found.inside and not scaling.expected(100, 4000, fit).inside
+    assert found.high / 3 == pytest.approx(3 / found.low) == pytest.approx(math.exp(1.645 * 0.1 / 3), rel=2e-3)
+
+
+def test_status_shows_what_was_expected_beside_what_it_came_to(tmp_path):
+    from volant.cli.wheel import _line
+    from volant.project.looking import StepState, _with_estimates
+
+    sized(tmp_path, [("base", "pretrain.transformer", {"depth": 2, "tokens": 200_000}, {})])
+    row = StepState("base", "pretrain.transformer", "fresh", seconds=30.0, bits=2.5)
+    (row,) = _with_estimates([row], {"sizing": Plan(tmp_path / "out")})
+    bits, low, high = row.estimated_bits
+    assert low < bits < high and row.as_json()["bits"] == 2.5
+    *_, took, expected = _line(row)
+    assert took == "30 s, 2.50 bits" and expected.endswith(f", {bits:.2f} bits ({low:.2f} to {high:.2f})")
 
 
 def replace_status(row: dict, status: str) -> dict:

@@ -8,7 +8,7 @@ import signal
 import psutil
 import pytest
 
-from volant.core.errors import MachineError
+from volant.core.errors import Interrupted, MachineError
 from volant.core.run import Silent
 from volant.core.sample import Sample, Source, sample_id
 from volant.project import Project
@@ -34,29 +34,33 @@ def texts(count, split, start=0):
 
 
 class Watched(Silent):
-    """Keeps what is said, and kills a process of the team after some steps."""
+    """Keeps what is said, and does something after some steps."""
 
-    def __init__(self, kill_after=0):
+    def __init__(self, after=0, do=None):
         super().__init__()
-        self.kill_after, self.steps = kill_after, 0
+        self.after, self.do, self.steps = after, do, 0
 
     def bar(self, step, title, total, unit):
         return self
 
     def advance(self, n=1, **fields):
         self.steps += n
-        if self.kill_after and self.steps >= self.kill_after:
-            self.kill_after = 0
-            others = [p for p in psutil.Process().children(recursive=True) if "volant.runners.member" in p.cmdline()]
-            ranks = {p.environ().get("RANK"): p.pid for p in others if p.environ().get("RANK")}
-            os.kill(ranks["1"], signal.SIGKILL)
+        if self.do and self.steps >= self.after:
+            do, self.do = self.do, None
+            do()
 
     def curve(self, name):
         return [value for n, value, _ in self.metrics if n == name]
 
 
-def made(folder, processes, kill_after=0):
-    watcher = Watched(kill_after)
+def kill_one():
+    others = [p for p in psutil.Process().children(recursive=True) if "volant.runners.member" in p.cmdline()]
+    ranks = {p.environ().get("RANK"): p.pid for p in others if p.environ().get("RANK")}
+    os.kill(ranks["1"], signal.SIGKILL)
+
+
+def made(folder, processes, after=0, do=None):
+    watcher = Watched(after, do)
     project = Project(folder, watcher=watcher, device="cpu", threads=1, processes=processes)
     data = worlds.dataset(project, [*texts(30, "train"), *texts(4, "validation", 100)])
     return watcher, project, lambda: project.step("base").run(pretrain.transformer, data, **SETTINGS)
@@ -65,23 +69,27 @@ def made(folder, processes, kill_after=0):
 def test_two_processes_have_the_losses_of_one_and_a_killed_one_is_carried_on_from(tmp_path):
     alone, _, call = made(tmp_path / "alone", 1)
     one = call()
-    told, project, call = made(tmp_path / "team", 2, kill_after=7)
+    _, project, call = made(tmp_path / "team", 2, 7, kill_one)
     with pytest.raises(MachineError, match=r"base: process 1 of 2, counted from 0, was killed \(exit code -9\)"):
         call()
     assert project.records.runs()[0].status == "failed"
-    again, project, call = made(tmp_path / "team", 2)
+    both, project, call = made(tmp_path / "team", 2, 11)
+    both.do = project.stop.set  # as Ctrl-C does
+    with pytest.raises(Interrupted):
+        call()
+    assert any("from the checkpoint at step 5 of 16" in line for line in both.lines)
+    assert project.records.runs()[0].status == "stopped" and project.records.runs()[0].facts["processes"] == 2
+    last, _, call = made(tmp_path / "team", 1)
     two = call()
-    assert any("from the checkpoint at step 5 of 16" in line for line in again.lines)
-    assert len(alone.curve("loss")) == 16 and len(again.curve("loss")) == 11
-    assert again.curve("loss") == pytest.approx(alone.curve("loss")[5:], rel=2e-3)
-    assert again.curve("gradient_norm") == pytest.approx(alone.curve("gradient_norm")[5:], rel=2e-2)
-    assert again.curve("validation_loss")[-1] == pytest.approx(alone.curve("validation_loss")[-1], rel=2e-3)
-    assert {s.name: s.value for s in again.scores}["bits_per_byte"] == pytest.approx(
-        {s.name: s.value for s in alone.scores}["bits_per_byte"], rel=2e-3
-    )
+    reached = 5 + len(both.curve("loss"))
+    assert reached >= 11 and any(f"from the checkpoint at step {reached} of 16" in line for line in last.lines)
+    for name, close in (("loss", 2e-3), ("gradient_norm", 2e-2)):
+        assert len(alone.curve(name)) == 16
+        assert both.curve(name) + last.curve(name) == pytest.approx(alone.curve(name)[5:], rel=close)
+    looks = both.curve("validation_loss") + last.curve("validation_loss")
+    assert looks == pytest.approx(alone.curve("validation_loss")[-len(looks) :], rel=2e-3) and len(looks) > 2
     assert two.about == one.about
-    assert project.records.runs()[0].facts["processes"] == 2
-    fresh, _, call = made(tmp_path / "team", 1)
+    fresh, _, call = made(tmp_path / "team", 2)
     assert call().digest == two.digest and not fresh.lines  # how many processes is no reason to run again
 
 

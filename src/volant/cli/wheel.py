@@ -234,6 +234,10 @@ def _line(row: StepState) -> list[str | Text]:
         figure.append(" met" if row.met else " missed")
     took = "" if row.seconds is None else duration(row.seconds)
     expected = "" if row.estimated_seconds is None else duration(row.estimated_seconds)
+    if row.estimated_bits is not None:
+        bits, low, high = row.estimated_bits
+        expected += f", {bits:.2f} bits ({low:.2f} to {high:.2f})"
+        took += "" if row.bits is None else f", {row.bits:.2f} bits"
     return [
         Text(_MARKS[row.state], colour),
         row.step,

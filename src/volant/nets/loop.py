@@ -193,7 +193,7 @@ class _Training:
             "reason": self.reason,
             "guard": self.guard.facts(),
         }
-        tensors = {name: self.team.whole(tensor) for name, tensor in tensors.items()}
+        tensors = self.team.gathered(tensors)
         if self.team.rank == 0:
             state.save(self.folder, self.step, tensors, facts)
         self.team.sums(0.0)
@@ -274,6 +274,7 @@ class _Training:
 
     def _one_step(self) -> None:
         batch = self.batches.batch(self.step)
+        self.team.draw(self.run.seed, self.step)
         value = self._gradients(batch)
         weights = [p for p in trainable(self.net).values() if p.grad is not None]
         norm = self.team.clip(weights, self.recipe.clip)
@@ -374,6 +375,7 @@ class _Clock:
             if training.unit == "tokens":
                 self._flops = 6.0 * sum(p.numel() for p in training.net.parameters())
                 self._peak = watching.peak_flops(training.run.device, training.run.threads, training.bf16)
+                self._peak *= training.team.size
             self._start = time.monotonic()
             return {}
         spent = max(1e-6, time.monotonic() - self._start)

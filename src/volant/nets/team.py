@@ -15,7 +15,6 @@ Shape legend: N matrices of one shape, R rows, r rows of this process, C columns
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -56,6 +55,9 @@ class Alone:
             last = min(first + each, start + rows)
             yield (batch.rows(first, last), 1.0) if first < last else (batch.rows(start, start + 1), 0.0)
 
+    def draw(self, seed: int, step: int) -> None:
+        """See that processes do not draw the same noise in a step, and draw it again where the step is made again."""
+
     def sums(self, *values: float) -> list[float]:
         """Each value summed over all processes, the same in each."""
         return list(values)
@@ -76,9 +78,13 @@ class Alone:
         """All of it; each process has to ask."""
         return tensor
 
+    def gathered(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """All of each, for the first process; each has to ask."""
+        return tensors
+
     def part(self, whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """A whole tensor in parts as `like` is."""
-        return whole.clone()
+        """A whole tensor in parts and on the device as `like` is."""
+        return whole.to(like.device, copy=True)
 
     def on_whole(self, part_NrC: torch.Tensor, rows: int, do: Stacked) -> torch.Tensor:
         """This process's rows of what `do` makes of each whole matrix of a stack; `rows` of a whole one."""
@@ -126,6 +132,11 @@ class Several(Alone):
                 tensor.copy_(self.whole(found[name]))
         net.to(self._device)
 
+    def draw(self, seed: int, step: int) -> None:
+        """The first process goes on as if it were alone, the others begin anew in each step."""
+        if self.rank:
+            torch.manual_seed((seed * 1_000_003 + step) * 1024 + self.rank)
+
     def sums(self, *values: float) -> list[float]:
         """Each value summed over all processes."""
         held = torch.tensor(values, dtype=torch.float64, device=self._device)
@@ -148,12 +159,21 @@ class Several(Alone):
         """All of it, gathered."""
         return tensor.full_tensor() if _parted(tensor) else tensor  # type: ignore[attr-defined]
 
+    def gathered(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """One after the other into main memory; the others hold none of them whole for longer than that."""
+        found = {}
+        for name, tensor in tensors.items():
+            whole = self.whole(tensor)
+            if self.rank == 0:
+                found[name] = whole.to("cpu")
+        return found
+
     def part(self, whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """This process's part of what all of them have whole."""
         from torch.distributed.tensor import distribute_tensor
 
         if not _parted(like) or whole.shape != like.shape:
-            return whole.clone()
+            return super().part(whole, like)
         there: Any = like
         return distribute_tensor(whole.to(self._device), there.device_mesh, there.placements, src_data_rank=None)
 
@@ -191,8 +211,6 @@ def team(run: Run) -> Iterator[Alone]:
         return
     import torch.distributed as dist
 
-    if run.device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if run.device == "cuda" else "gloo", timeout=_WAIT)
     try:
         yield Several(run.device)

@@ -34,6 +34,7 @@ from volant.core.outside import Snapshot
 from volant.core.run import Run
 from volant.project.fingerprint import Code, inputs_key, key_parts
 from volant.project.watching import RecordingWatcher
+from volant.runners.local import Local
 from volant.runners.local import runner as local
 from volant.runners.torchrun import Torchrun
 from volant.store.disk import room
@@ -161,9 +162,11 @@ def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
         with _recorded(project, call, parents) as log, room(project.store.root, f"running {call.step}"):
             run = _as_run(project, call, out, work, log.watcher, spec_steps)
             _say_left_out(run)
-            processes = project.processes(call.method)
-            runner = local if processes == 1 else Torchrun(processes)
-            made = runner.submit(call.method.call, run, Bound(inputs, call.bound.settings)).result()
+            made = (
+                runner_of(project.processes(call.method))
+                .submit(call.method.call, run, Bound(inputs, call.bound.settings))
+                .result()
+            )
             log.artifact = _seal(call, project, log, made, out, parents)
             _index(project, log.artifact)
     finally:
@@ -171,6 +174,11 @@ def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
     shutil.rmtree(work, ignore_errors=True)
     assert log.artifact is not None
     return Done(log.artifact, fresh=False, older_code=False, run=log.run_id, seconds=log.seconds)
+
+
+def runner_of(processes: int) -> Local | Torchrun:
+    """Where the work of so many processes happens: one is this one."""
+    return local if processes == 1 else Torchrun(processes)
 
 
 def _say_left_out(run: Run) -> None:
@@ -306,12 +314,12 @@ def _seal(
         scores=log.watcher.scores,
         run=log.run_id,
         versions=_versions(),
-        recipe=_recipe(call),
+        recipe=_recipe(call, project.processes(call.method)),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _recipe(call: Call) -> dict[str, Any]:
+def _recipe(call: Call, processes: int) -> dict[str, Any]:
     """What the inputs key hashes and the card does not hold already, with the files behind each outside digest."""
     rest = {name: value for name, value in call.parts.items() if name not in ("method", "settings", "inputs", "seed")}
     rest["outside"] = {
@@ -322,7 +330,7 @@ def _recipe(call: Call) -> dict[str, Any]:
         }
         for name, snapshot in sorted(call.outside.items())
     }
-    return {**rest, "code": call.code.digest}
+    return {**rest, "code": call.code.digest} | ({"processes": processes} if processes > 1 else {})
 
 
 def _index(project: Project, artifact: Artifact) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
@@ -29,6 +29,7 @@ class StepState:
         why: for `stale`, what changed; for `failed`, the error.
         score: the step's own headline figure; `target` is the goal's bar for it, if it has one.
         seconds, estimated_seconds: what it took, and what `plan.sizing` expected (None: not said).
+        bits, estimated_bits: the loss in bits per byte that it came to, and what was expected, lowest and highest.
     """
 
     step: str
@@ -41,6 +42,8 @@ class StepState:
     met: bool | None = None
     seconds: float | None = None
     estimated_seconds: float | None = None
+    bits: float | None = None
+    estimated_bits: tuple[float, float, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The row for `--json`."""
@@ -80,7 +83,8 @@ def status(project: Project) -> list[StepState]:
             rows.append(_stale(project, step, "", call))
             continue
         artifacts[step.name] = done.artifact
-        score = headline(project.records.scores(done.run), project.goal)
+        scores = project.records.scores(done.run)
+        score = headline(scores, project.goal)
         target = project.goal.targets.get(score.name) if score else None
         rows.append(
             StepState(
@@ -92,6 +96,7 @@ def status(project: Project) -> list[StepState]:
                 target=str(target or ""),
                 met=target.met_by(score.value) if target and score else None,
                 seconds=done.seconds,
+                bits=next((s.value for s in scores if s.name == "bits_per_byte" and s.of == "model"), None),
             )
         )
     project.save_caches()
@@ -144,13 +149,17 @@ def what_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 def _with_estimates(rows: list[StepState], artifacts: Mapping[str, Artifact]) -> list[StepState]:
     """Put what `plan.sizing` expected beside what each step took."""
-    expected: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    bits: dict[str, tuple[float, float, float]] = {}
     for artifact in artifacts.values():
         if isinstance(artifact, Plan) and (artifact.path / "plan.json").is_file():
             for entry in artifact.read_json("plan.json").get("steps", []):
                 if isinstance(entry, dict) and "seconds" in entry:
-                    expected[str(entry["step"])] = float(entry["seconds"])
-    return [StepState(**{**vars(row), "estimated_seconds": expected.get(row.step)}) for row in rows]
+                    seconds[str(entry["step"])] = float(entry["seconds"])
+                    loss = entry.get("loss")
+                    if loss:
+                        bits[str(entry["step"])] = (loss["bits"], loss["low"], loss["high"])
+    return [replace(row, estimated_seconds=seconds.get(row.step), estimated_bits=bits.get(row.step)) for row in rows]
 
 
 def difference(project: Project, left: str, right: str) -> Difference:

@@ -23,7 +23,7 @@ from volant.core.method import method_named
 from volant.core.outside import Snapshot
 from volant.core.run import Run
 from volant.core.spec import Goal
-from volant.project.execute import SEES_TEST
+from volant.project.execute import SEES_TEST, runner_of
 
 if TYPE_CHECKING:
     from volant.project.project import Project
@@ -155,7 +155,8 @@ def _made_again(project: Project, card: Card, made: Mapping[str, Artifact], out:
         records=project.records.reader(), outside=_outside(project, card), forgotten=project.forgotten,
         spec_steps=card.recipe.get("steps", []), stop=project.stop,
     )  # fmt: skip
-    return method.call(run, bound)
+    again: Artifact = runner_of(card.recipe.get("processes", 1)).submit(method.call, run, bound).result()
+    return again
 
 
 def _outside(project: Project, card: Card) -> dict[str, Snapshot]:

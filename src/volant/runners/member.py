@@ -61,6 +61,10 @@ def main(address: str) -> int:
     line.send(rank)
     fields, call, arguments = line.recv()
     run = Run(**fields, watcher=_Teller(line) if rank == 0 else Silent())
+    if run.device == "cuda":
+        import torch
+
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     threading.Thread(target=_listen, args=(line, run.stop), daemon=True).start()
     try:
         made = call(run, *arguments)

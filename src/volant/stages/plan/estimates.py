@@ -7,7 +7,8 @@ are the usual ones; the speeds are measured on two cores of a server processor a
 |-------------------|--------------------------------------------------------------------------------|
 | parameters N      | the family's own formula (`nets.transformer.size_of`)                          |
 | training flops    | 6 N per token; with adapters 4 N (no gradient of the frozen weights)           |
-| training seconds  | tokens x (flops / rate + a fixed cost), rate = cores x flops a core (x bf16)   |
+| training seconds  | tokens x flops / rate + a fixed cost, rate = cores x flops a core (x bf16)     |
+| loss              | of a transformer on text: a fitted law (`scaling.py`)                          |
 | training memory   | 4 B a weight, 20 B a trained one (gradient, two moments, best so far, a copy)  |
 | activations       | 4 B x batch tokens x (34 x depth x width + 3 x vocabulary, in pieces)          |
 | generating        | 2 N flops a token of prompt and text, and a fixed cost of each step            |
@@ -22,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from volant.stages.plan.scaling import Expected, expected
 
 # Rates of small networks on one core of a 2020s server processor, flop/s; measured at 1-4 million
 # parameters, where overheads count: larger networks do better, so the guess errs on the long side.
@@ -74,6 +77,7 @@ class Estimate:
         seconds: wall time.
         disk_bytes: what it leaves in the store, checkpoints while it runs included.
         basis: what the figures were derived from, in a few words.
+        loss: what a transformer of text comes to; None for all else.
     """
 
     step: str
@@ -83,10 +87,14 @@ class Estimate:
     seconds: float
     disk_bytes: int
     basis: str
+    loss: Expected | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The row of `plan.json`; seconds to two digits, as they are no better than that."""
-        return {**asdict(self), "seconds": float(f"{self.seconds:.2g}")}
+        said: dict[str, Any] = {**asdict(self), "seconds": float(f"{self.seconds:.2g}")}
+        if self.loss is not None:
+            said["loss"] = {n: round(v, 3) if isinstance(v, float) else v for n, v in asdict(self.loss).items()}
+        return said
 
 
 def rates(facts: Mapping[str, Any], *, threads: int, device: str = "cpu", factor: float = 1.0) -> Rates:
@@ -110,9 +118,17 @@ def sketch(settings: Mapping[str, Any], base: Sketch | None) -> Sketch:
 
 
 def training(
-    step: str, method: str, model: Sketch, tokens: float, speed: Rates, *, trained: float = 1.0, passes: float = 1.0
+    step: str,
+    method: str,
+    model: Sketch,
+    tokens: float,
+    speed: Rates,
+    *,
+    trained: float = 1.0,
+    passes: float = 1.0,
+    text: bool = True,
 ) -> Estimate:
-    """Cost of training.
+    """Cost of training, and what it comes to.
 
     Args:
         step: its name.
@@ -122,6 +138,7 @@ def training(
         speed: of the machine.
         trained: share of the weights that get a gradient (adapters: a few hundredths).
         passes: forward and backward passes for each token (preferences need the reference's too).
+        text: what is learnt is text or code.
     """
     flops = (6.0 if trained > 0.5 else 4.0) * model.parameters * tokens * passes
     logits = min(3 * model.batch_tokens * model.vocab, _LOGITS)
@@ -129,7 +146,9 @@ def training(
     memory = BASE_BYTES + 4 * (model.parameters * (1 + 5 * trained) + activations)
     disk = 4 * model.parameters * (1 + 4 * trained)
     seconds = speed.factor * (flops / speed.flops) + FIXED_SECONDS
-    return Estimate(step, method, model.parameters, int(memory), seconds, int(disk), f"{tokens:,.0f} tokens")
+    loss = expected(model.parameters, tokens) if method == "pretrain.transformer" and text else None
+    basis = f"{tokens:,.0f} tokens"
+    return Estimate(step, method, model.parameters, int(memory), seconds, int(disk), basis, loss)
 
 
 def generating(step: str, method: str, model: Sketch | None, outputs: int, tokens: int, speed: Rates) -> Estimate:
@@ -174,8 +193,8 @@ def beside(plan: Mapping[str, Any], past: Iterable[Mapping[str, Any]]) -> list[d
         past: runs of the records, newest first, as `step, status, seconds, peak_bytes`.
 
     Returns:
-        For each step `step, method, seconds, took_seconds, ratio, memory_bytes, took_bytes`; what has not
-        run yet has None in place of what it took.
+        For each step `step, method, seconds, took_seconds, ratio, memory_bytes, took_bytes, loss, became`; what has
+        not run yet has None in place of what it took and became.
     """
     latest: dict[str, Mapping[str, Any]] = {}
     for run in past:
@@ -194,6 +213,13 @@ def beside(plan: Mapping[str, Any], past: Iterable[Mapping[str, Any]]) -> list[d
                 "ratio": took / row["seconds"] if took is not None and row["seconds"] else None,
                 "memory_bytes": row["memory_bytes"],
                 "took_bytes": int(real["peak_bytes"]) if real else None,
+                "loss": row.get("loss"),
+                "became": became(real.get("scores", ())) if real else None,
             }
         )
     return rows
+
+
+def became(scores: Iterable[Any]) -> float | None:
+    """The bits per byte of a run's own model, where it measured them."""
+    return next((s.value for s in scores if s.name == "bits_per_byte" and s.of == "model"), None)

@@ -16,9 +16,12 @@ from pydantic import Field
 
 from volant.core import Machine, Plan, Records, Run
 from volant.core.errors import MachineError, PathError
+from volant.core.method import method_named
 
 if TYPE_CHECKING:
     from volant.stages.plan.estimates import Estimate, Rates, Sketch
+
+_PAST = ("took_seconds", "became")
 
 
 def sizing(
@@ -30,7 +33,7 @@ def sizing(
     hours: Annotated[float, Field(ge=0)] = 0.0,
     past: Records = "",
 ) -> Plan:
-    """Estimate parameters, memory, time and disk of each coming step; refuse what this machine cannot do.
+    """Estimate size, memory, time, disk and loss of each coming step; refuse what this machine cannot do.
 
     Args:
         run: brings the coming steps.
@@ -38,8 +41,9 @@ def sizing(
         corpus_mb: text that is expected to be collected, in MB; time of reading and of unlimited training follow it.
         pairs: task examples expected; the time of fine-tuning follows it.
         hours: the longest that the whole may take, in hours; more is refused. 0 sets no limit.
-        past: `*` scales the guesses by what past runs of the same steps really took; the plan then differs
-            from machine to machine. Empty: the table alone, so that equal machines give equal plans.
+        past: `*` scales the guesses by what past runs of the same steps really took, and shows what these took and
+            came to; the plan then differs from machine to machine. Empty: the table alone, so that equal machines
+            give equal plans.
 
     Raises:
         MachineError: a step needs more memory or disk than there is, or all of them more time than `hours`.
@@ -50,8 +54,10 @@ def sizing(
     speed = estimates.rates(facts, threads=run.threads, device=run.device)
     amounts = {"corpus_bytes": corpus_mb * 1e6, "pairs": float(pairs)}
     rows = _rows(run, amounts, speed)
+    runs: list[dict[str, Any]] = []
     if past and run.records is not None:
-        factor = _factor(rows, list(run.records.runs()))
+        runs = list(run.records.runs())
+        factor = _factor(rows, runs)
         speed = estimates.rates(facts, threads=run.threads, device=run.device, factor=factor)
         rows = _rows(run, amounts, speed)
         run.say(f"past runs took {factor:.2g} times what the table says; the guesses are scaled by it")
@@ -59,6 +65,10 @@ def sizing(
         run.say("no step is named yet, so there is nothing to size")
     seconds = sum(row.seconds for row in rows)
     peak, disk = max((row.memory_bytes for row in rows), default=0), sum(row.disk_bytes for row in rows)
+    steps = [row.as_json() for row in rows]
+    if runs:
+        both = zip(steps, estimates.beside({"steps": steps}, runs), strict=True)
+        steps = [{**row, **{name: real[name] for name in _PAST}} for row, real in both]
     body: dict[str, Any] = {
         "kind": "sizing",
         # Free memory and free disk change by the minute; they are checked and not stored.
@@ -69,7 +79,7 @@ def sizing(
             "device": run.device,
             "threads": run.threads,
         },
-        "steps": [row.as_json() for row in rows],
+        "steps": steps,
         "seconds": float(f"{seconds:.2g}"),
         "memory_bytes": peak,
         "disk_bytes": disk,
@@ -122,13 +132,17 @@ def _row(
         if not model.parameters:
             run.say(f"the size of {name} is not known before it is here; what uses it is not sized")
         return estimates.loading(name, method, model), model
+    if stage == "pretrain":
+        settings = {**_defaults(method), **settings}
     if stage in ("pretrain", "finetune") or method in ("align.dpo", "align.reward"):
         model = estimates.sketch(settings, base)
         tokens = _tokens(stage, settings, model.batch_tokens, amounts)
         trained = 0.05 if verb == "lora" or settings.get("rank") else 1.0
         # Preferences read two answers; DPO reads both with the reference, too.
         passes = {"align.dpo": 2.7, "align.reward": 2.0}.get(method, 1.0)
-        return estimates.training(name, method, model, tokens, speed, trained=trained, passes=passes), model
+        text = run.modality in ("text", "code")
+        row = estimates.training(name, method, model, tokens, speed, trained=trained, passes=passes, text=text)
+        return row, model
     if method == "deploy.container" and base is not None:
         return estimates.loading(name, method, base), None
     writes = stage in ("prompt", "evaluate", "deliver", "compress", "deploy") or method == "align.preferences"
@@ -138,6 +152,12 @@ def _row(
         return row, base if stage == "compress" else None
     corpus = int(amounts["corpus_bytes"]) if stage == "collect" else 1 << 20
     return estimates.reading(name, method, corpus, speed), None
+
+
+def _defaults(method: str) -> dict[str, Any]:
+    """What the method's signature gives the settings that the project file leaves out."""
+    fields = method_named(method).fields
+    return {name: info.default for name, (_, info) in fields.items() if not info.is_required()}
 
 
 def _outputs(stage: str, settings: Mapping[str, Any]) -> tuple[int, int]:
@@ -219,6 +239,7 @@ def _page(body: dict[str, Any]) -> str:
     """The estimates for people."""
     from volant.store.page import page, paragraph, section, table, tiles
 
+    past = any("became" in row for row in body["steps"])
     rows = [
         (
             row["step"],
@@ -227,10 +248,14 @@ def _page(body: dict[str, Any]) -> str:
             f"{row['memory_bytes'] / 2**30:.2f} GiB",
             duration(row["seconds"]),
             f"{row['disk_bytes'] / 2**20:,.0f} MiB",
+            _loss(row.get("loss")),
+            *([duration(row["took_seconds"]) if row["took_seconds"] else "", _bits(row["became"])] if past else []),
             row["basis"],
         )
         for row in body["steps"]
     ]
+    became = ["it took", "it became"] if past else []
+    columns = ["step", "method", "parameters", "memory", "time", "disk", "loss", *became, "from"]
     machine = body["machine"]
     memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB" if machine["memory_bytes"] else "unknown memory"
     bf16 = ", bf16" if machine["bf16"] else ""
@@ -241,9 +266,26 @@ def _page(body: dict[str, Any]) -> str:
             ("disk", f"{body['disk_bytes'] / 2**20:,.0f} MiB"),
             ("machine", f"{machine['cores'] or '?'} cores, {memory}{bf16}"),
         ]),
-        section("Step by step", table(["step", "method", "parameters", "memory", "time", "disk", "from"], rows,
-                                      numeric=(2, 3, 4, 5))),
+        section("Step by step", table(columns, rows, numeric=tuple(range(2, len(columns) - 1)))),
         paragraph("Times are guesses within a factor of three. `volant status` shows what each step really took.",
                   kind="note"),
+        paragraph(_LOSS, kind="note") if any(row.get("loss") for row in body["steps"]) else "",
     ]  # fmt: skip
     return page("What it will take", "\n".join(parts), eyebrow="Plan")
+
+
+_LOSS = (
+    "Losses are in bits per byte of held-out text, with the interval that holds nine of ten. They were fitted on "
+    "Python's own sources; other text is easier or harder by an amount of its own, and answers mixed in change it."
+)
+
+
+def _loss(loss: Mapping[str, Any] | None) -> str:
+    """An expected loss as `1.93 (1.85 to 2.01)`."""
+    from volant.stages.plan.scaling import Expected
+
+    return str(Expected(**loss)) if loss else ""
+
+
+def _bits(became: float | None) -> str:
+    return "" if became is None else f"{became:.2f}"
