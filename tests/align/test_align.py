@@ -215,3 +215,15 @@ def test_every_setting_is_documented(function: Any) -> None:
     assert set(method.fields) <= set(method.setting_docs)
     json.dumps(method.json_schema())
     torch.set_num_threads(1)
+
+
+def test_the_likeliest_answer_may_be_among_those_that_are_ranked(tmp_path):
+    from volant.stages.align.preferences import _requests
+
+    run, asked = run_in(tmp_path), samples()[:3]
+    heats = {
+        wanted: [made.temperature for made in _requests(run, asked, 4, wanted, 8, {}).values()]
+        for wanted in (True, False)
+    }
+    assert heats[True] == [0.0, 0.9, 0.9, 0.9] * 3
+    assert heats[False] == [0.9] * 12

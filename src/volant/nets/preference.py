@@ -30,7 +30,7 @@ from volant.nets.nearness import Start
 from volant.nets.opened import unconverted
 
 # Architectures whose logits are `lm_head(hidden)` and nothing else: only answer positions need the head there.
-_PLAIN_HEADS = ("qwen3", "qwen2", "llama", "mistral")
+PLAIN_HEADS = ("qwen3", "qwen2", "llama", "mistral")
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def answer_logp(net: Any, batch: Batch) -> torch.Tensor:
     counted_BL = batch.mask[:, 1:]
     targets_N = batch.ids[:, 1:][counted_BL]
     attention = None if batch.real is None else batch.real.long()
-    if getattr(net.config, "model_type", "") in _PLAIN_HEADS:
+    if getattr(net.config, "model_type", "") in PLAIN_HEADS:
         reply = net.model(input_ids=batch.ids, attention_mask=attention, use_cache=False)
         logits_NV = net.lm_head(reply.last_hidden_state[:, :-1][counted_BL])
     else:

@@ -4,7 +4,7 @@ What enters: a causal language model and prompts as ids. What leaves: for each p
 padded batch, whose every token came from a generator that depends on the seed, the step, the prompt and the place in
 its group alone, so that a run that is resumed draws the same ones.
 
-Shape legend: R answers (prompts x group), L length in tokens, V vocabulary.
+Shape legend: R answers (prompts x group), L length in tokens, N sampled places, V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from volant.nets.preference import PLAIN_HEADS
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,11 @@ def roll(
     was, device = net.training, next(net.parameters()).device
     net.eval()
     longest = max(len(p) for p in prompts)
-    ids_RL = torch.full((len(prompts), longest), pad, dtype=torch.int64)
-    real_RL = torch.zeros(len(prompts), longest, dtype=torch.bool)
-    for row, prompt in enumerate(prompts):
+    once = list(dict.fromkeys(tuple(p) for p in prompts))  # a group shares its prompt, which is read once
+    place_R = torch.tensor([once.index(tuple(p)) for p in prompts])
+    ids_RL = torch.full((len(once), longest), pad, dtype=torch.int64)
+    real_RL = torch.zeros(len(once), longest, dtype=torch.bool)
+    for row, prompt in enumerate(once):
         ids_RL[row, longest - len(prompt) :] = torch.tensor(list(prompt))
         real_RL[row, longest - len(prompt) :] = True
     generators = [torch.Generator().manual_seed(int(s) % 2**63) for s in seeds]
@@ -79,9 +83,13 @@ def roll(
         places = (seen_RL.long().cumsum(1) - 1).clamp(min=0)[:, -feed_RL.size(1) :]
         reply = net(
             input_ids=feed_RL.to(device), attention_mask=seen_RL.long().to(device), position_ids=places.to(device),
-            past_key_values=cache, use_cache=True,
+            past_key_values=cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
-        cache, logits_RV = reply.past_key_values, reply.logits[:, -1].float().cpu()
+        logits_RV = reply.logits[:, -1].float().cpu()
+        if cache is None:
+            logits_RV, seen_RL = logits_RV[place_R], seen_RL[place_R]
+            reply.past_key_values.batch_select_indices(place_R.to(device))
+        cache = reply.past_key_values
         if heat:
             chances_RV = (logits_RV / heat).softmax(-1)
             chosen_R = torch.stack(
@@ -117,17 +125,25 @@ def _joined(prompts: Sequence[Sequence[int]], drawn_RL: torch.Tensor, pad: int, 
 def token_logp(net: Any, rollout: Rollout, *, heat: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability in nats of each next id [R, L-1], and the entropy of the distribution that it came from.
 
+    Both are 0 outside the answers: where the head is plain, only their places go through it.
+
     Args:
         net: a causal language model.
         rollout: on any device.
         heat: the temperature that the answers were drawn with.
     """
     device = next(net.parameters()).device
-    ids_RL = rollout.ids.to(device)
-    reply = net(input_ids=ids_RL, attention_mask=rollout.real.long().to(device), use_cache=False)
-    logits_RLV = reply.logits[:, :-1].float() / (heat or 1.0)
-    logp_RL: torch.Tensor = -F.cross_entropy(logits_RLV.transpose(1, 2), ids_RL[:, 1:], reduction="none")
+    ids_RL, mask_RL = rollout.ids.to(device), rollout.answers[:, 1:].to(device)
+    attention_RL = rollout.real.long().to(device)
+    if getattr(net.config, "model_type", "") in PLAIN_HEADS:
+        reply = net.model(input_ids=ids_RL, attention_mask=attention_RL, use_cache=False)
+        logits_NV = net.lm_head(reply.last_hidden_state[:, :-1][mask_RL])
+    else:
+        logits_NV = net(input_ids=ids_RL, attention_mask=attention_RL, use_cache=False).logits[:, :-1][mask_RL]
+    logits_NV = logits_NV.float() / (heat or 1.0)
+    nothing_RL = logits_NV.new_zeros(mask_RL.shape)
+    logp_N = -F.cross_entropy(logits_NV, ids_RL[:, 1:][mask_RL], reduction="none")
     with torch.no_grad():
-        all_RLV = logits_RLV.log_softmax(-1)
-        entropy_RL = -(all_RLV.exp() * all_RLV).sum(-1)
-    return logp_RL, entropy_RL
+        all_NV = logits_NV.log_softmax(-1)
+        entropy_RL = nothing_RL.masked_scatter(mask_RL, -(all_NV.exp() * all_NV).sum(-1))
+    return nothing_RL.masked_scatter(mask_RL, logp_N), entropy_RL

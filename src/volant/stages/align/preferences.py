@@ -33,6 +33,7 @@ def preferences(
     scorers: Scorers = [],  # noqa: B006 - only read; the default is part of the schema
     prompts: Annotated[int, Field(ge=0, le=1_000_000)] = 256,
     answers: Annotated[int, Field(ge=2, le=64)] = 4,
+    likeliest: bool = False,
     margin: Annotated[float, Field(ge=0, le=1)] = 0.03,
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 32,
     controls: dict[str, float] | None = None,
@@ -52,6 +53,8 @@ def preferences(
             Each costs `answers` generations; 0 uses people's ratings alone.
         answers: sampled for each prompt; the best and the worst become the pair. More give clearer pairs and take
             longer.
+        likeliest: the first of the answers is the likeliest one, which users see where nothing is sampled; for text.
+            Without it DPO learns from sampled answers alone, and the likeliest one need not gain.
         margin: how far apart the two have to be, in the scorers' unit; pairs nearer than that are ties and dropped.
         max_tokens: the longest answer; for text.
         controls: how pictures and rows are drawn (`{guidance: 1.0}`); the model's own by default.
@@ -66,7 +69,7 @@ def preferences(
     rated = {pair.condition or "" for pair in people}
     asked = _asked(run, train, held, prompts, rated)
     judges = _judges(run, scorers, judge, train) if asked else {}
-    texts = _sampled(run, model, asked, answers, max_tokens, controls or {}) if judges else []
+    texts = _answered(run, model, asked, answers, likeliest, max_tokens, controls or {}) if judges else []
     scored = _scored(run, asked, texts, judges, margin)
     pairs = [*people, *scored]
     counts = {split: sum(p.split == split for p in pairs) for split in ("train", "validation")}
@@ -223,15 +226,16 @@ def _pair(sample: Sample, chosen: str, rejected: str, best: float, worst: float,
     )
 
 
-def _sampled(
-    run: Run, model: Model, asked: list[Sample], count: int, max_tokens: int, controls: dict[str, float]
-) -> list[list[Output]]:
-    """Sampled answers to each prompt, `count` or what the model gives of them."""
+def _answered(
+    run: Run, model: Model, asked: list[Sample], count: int, likeliest: bool, max_tokens: int,
+    controls: dict[str, float],
+) -> list[list[Output]]:  # fmt: skip
+    """Answers to each prompt, `count` or what the model gives of them."""
     from volant.engines import open_model
     from volant.modalities import open_modality
     from volant.scorers.measure import CONTENT_BATCH
 
-    requests = _requests(run, asked, count, max_tokens, controls)
+    requests = _requests(run, asked, count, likeliest, max_tokens, controls)
     media_type = open_modality(model.about.modality).media_type
     batch = CONTENT_BATCH if asked[0].shape in CONTENT_SHAPES else 16
     session = open_model(model, threads=run.threads, device=run.device)
@@ -242,7 +246,9 @@ def _sampled(
     return [[made[id] for n in range(count) if (id := f"{i}/{n}") in made] for i in range(len(asked))]
 
 
-def _requests(run: Run, asked: list[Sample], count: int, max_tokens: int, controls: dict[str, float]) -> dict[str, Any]:
+def _requests(
+    run: Run, asked: list[Sample], count: int, likeliest: bool, max_tokens: int, controls: dict[str, float]
+) -> dict[str, Any]:
     """What the model is asked, by id: the prompt's number and the answer's."""
     from dataclasses import replace
 
@@ -253,5 +259,7 @@ def _requests(run: Run, asked: list[Sample], count: int, max_tokens: int, contro
         for turn in range(count):
             seed = ((run.seed * 1_000_003 + number) * 64 + turn) % 2**31
             plain = request_of(sample, max_tokens=max_tokens, id=f"{number}/{turn}")
-            found[plain.id] = replace(plain, temperature=TEMPERATURE, seed=seed, controls=controls)
+            greedy = likeliest and not turn and sample.shape not in CONTENT_SHAPES
+            heat = 0.0 if greedy else TEMPERATURE
+            found[plain.id] = replace(plain, temperature=heat, seed=seed, controls=controls)
     return found
