@@ -2,7 +2,7 @@
 
     python bench/resume.py [--kills 20] [--only grpo,ppo] [--seed 0] [--out bench/resume.json]
 
-Each method first runs undisturbed, in a process of its own. Then runs of the same call are killed at up to five places
+Each method first runs undisturbed, in a process of its own. Then runs of the same call are killed at up to ten places
 drawn at random, each next process carries on in the same project, and the digest of the Model that comes of it is held
 against the undisturbed one's. Of seven kills about two lie inside a save (before or after one of its syncs, or with
 half of the tensors written) and one in the measuring after the training; the rest lie between the gradient and the
@@ -48,7 +48,7 @@ CALLS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 }  # fmt: skip
 """What is run, by the name in the table: the method, its inputs, its settings."""
 
-IN_A_RUN = 5
+IN_A_RUN = 10
 PLACES = ("step",) * 4 + ("sync", "half", "measuring")
 
 
