@@ -67,7 +67,8 @@ class Torchrun:
     def _command(self, address: Path) -> list[str]:
         start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(self.processes)]
         place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
-        return [*start, *place, "--monitor-interval", "0.2", "-m", "volant.runners.member", str(address)]
+        logs = ["--log-dir", str(address.with_name("logs"))]  # by default it leaves a folder behind
+        return [*start, *place, *logs, "--monitor-interval", "0.2", "-m", "volant.runners.member", str(address)]
 
     def _environment(self, run: Run) -> dict[str, str]:
         threads = str(max(1, run.threads // self.processes))
