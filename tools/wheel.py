@@ -134,8 +134,8 @@ def from_demo(found: dict[str, Any]) -> dict[str, Any]:
         stages["improve"] = [f"{second['harvested']:,} corrections", "harvested from use, with consent"]
     return {
         "title": "volant",
-        "before": "second turn",
-        "after": f"{second['metric'].replace('_', ' ')}: gain {second['gain']:.3f}",
+        "before": f"second turn, {second['metric'].replace('_', ' ')}",
+        "after": f"gain {second['gain']:.3f}",
         "caption": [second["outcome"], f"p = {second['p']:.2g}, needed below {second['needed_p']:.2g}"],
         "stages": stages,
     }

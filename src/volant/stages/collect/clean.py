@@ -195,8 +195,8 @@ def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence
         for one in inputs:
             for table in dropped_tables(one):
                 out.write_table(table)
-        report(run, sets)
         _report(run, counted, kept)
+        report(run, sets)
     return facts
 
 
