@@ -24,6 +24,7 @@ from volant.cli.interrupt import stops
 from volant.cli.place import FILE
 from volant.cli.service import address
 from volant.cli.terminal import duration, watcher
+from volant.core.errors import SettingError
 
 if TYPE_CHECKING:
     import httpx
@@ -52,6 +53,7 @@ def demo(folder: Path, *, from_scratch: bool = False) -> None:
     if not (folder / FILE).exists():
         init.fill("docstrings", folder, from_scratch=from_scratch)
     opened = Project(folder, watcher=watcher())
+    scratch = _trains_a_base(opened, folder, wanted=from_scratch)
     with stops(opened.stop):
         present.say(f"First turn: from an empty folder to a model in use ({folder / FILE}).")
         first = turn(opened)
@@ -59,13 +61,30 @@ def demo(folder: Path, *, from_scratch: bool = False) -> None:
             present.say(f"No champion: {'; '.join(first.reasons)}")
             return
         with _server(opened) as url:
-            asked = ask(opened, url, QUESTIONS_FROM_SCRATCH if from_scratch else QUESTIONS)
+            asked = ask(opened, url, QUESTIONS_FROM_SCRATCH if scratch else QUESTIONS)
             with _background_load(url, asked) as load:
                 present.say("\nSecond turn: what use taught goes back in; the server goes on answering meanwhile.")
                 second = turn(opened)
                 _wait_for(load, opened)
             shown = _answers(url, asked[:SHOWN])
     _tell(opened, folder, [first, second], load, shown, time.monotonic() - started)
+
+
+def _trains_a_base(opened: Project, folder: Path, *, wanted: bool) -> bool:
+    """Whether this example trains its own base.
+
+    Raises:
+        SettingError: it is another project, or it starts from the base in the box where its own one is wanted.
+    """
+    steps = opened.need_spec().steps
+    if "functions" not in steps:
+        what = f"{folder / FILE} is another project than the docstrings example."
+        raise SettingError(what, fix="Name another folder: `volant demo FOLDER`.")
+    scratch = "library" in steps
+    if wanted and not scratch:
+        what = f"the example in {folder / FILE} starts from the base in the box."
+        raise SettingError(what, fix="Name another folder: `volant demo FOLDER --from-scratch`.")
+    return scratch
 
 
 @contextmanager

@@ -247,10 +247,12 @@ class _Training:
 
     def _check_start(self) -> None:
         """Refuse a network that was broken before its first step: no rate mends that."""
-        for name, weight in self.net.named_parameters():
-            if weight.is_floating_point() and not bool(weight.isfinite().all()):
-                what = f"the weights that training starts from are not all numbers: {name!r} holds NaN or infinity."
-                raise ArtifactError(what, where=self.run.step, fix="Take another base; this one is damaged.")
+        weights = [(n, self.team.own(w)) for n, w in self.net.named_parameters() if w.is_floating_point()]
+        broken = next((name for name, weight in weights if not bool(weight.isfinite().all())), "")
+        if self.team.any(bool(broken)):
+            which = repr(broken) if broken else "one in another process's part"
+            what = f"the weights that training starts from are not all numbers: {which} holds NaN or infinity."
+            raise ArtifactError(what, where=self.run.step, fix="Take another base; this one is damaged.")
 
     # --- going on -----------------------------------------------------------------------------
 

@@ -63,14 +63,20 @@ def ways(net: Any, *, tokens: int, counted: int, rank: int = 8) -> dict[str, int
     return {"full": own, "lora": lora, "qlora": lora - freed}
 
 
-def check_ways(net: Any, *, tokens: int, counted: int, device: str, where: str, rank: int = 8) -> str:
+def check_ways(run: Run, net: Any, *, tokens: int, counted: int, rank: int = 8) -> str:
     """The plan of a fine-tuning's memory, in a sentence.
+
+    Args:
+        run: gives the device, and the processes that share the way that is about to be taken.
+        net, tokens, counted, rank: as `ways`.
 
     Raises:
         MachineError: it does not fit; the message names the way that does.
     """
-    needed, free = ways(net, tokens=tokens, counted=counted, rank=rank), free_bytes(device)
+    needed, free = ways(net, tokens=tokens, counted=counted, rank=rank), free_bytes(run.device)
     (own, bytes_), *others = needed.items()
+    if run.processes > 1:
+        bytes_ = _of_all(run, net, tokens, counted)
     others = [(name, max(n, _REST_BYTES // 4)) for name, n in others]
     told = ", ".join(f"finetune.{name} about {n / 2**30:.2g}" for name, n in others)
     beside = f" ({told})" if told else ""
@@ -79,7 +85,7 @@ def check_ways(net: Any, *, tokens: int, counted: int, device: str, where: str, 
     what = f"training needs about {bytes_ / 2**30:.2g} GiB of memory and {free / 2**30:.2g} GiB are free{beside}."
     fits = next((name for name, n in others if n <= free), "")
     fix = f"Use `finetune.{fits}`, which fits." if fits else "Nothing fits: take a smaller `batch`, `context` or base."
-    raise MachineError(what, where=where, fix=fix)
+    raise MachineError(what, where=run.step, fix=fix)
 
 
 def free_bytes(device: str) -> int:

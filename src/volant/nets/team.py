@@ -135,7 +135,7 @@ class Several(Alone):
     def draw(self, seed: int, step: int) -> None:
         """The first process goes on as if it were alone, the others begin anew in each step."""
         if self.rank:
-            torch.manual_seed((seed * 1_000_003 + step) * 1024 + self.rank)
+            torch.manual_seed(((seed * 1_000_003 + step) * 1024 + self.rank) % 2**63)
 
     def sums(self, *values: float) -> list[float]:
         """Each value summed over all processes."""

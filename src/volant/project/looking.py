@@ -157,7 +157,7 @@ def _with_estimates(rows: list[StepState], artifacts: Mapping[str, Artifact]) ->
                 if isinstance(entry, dict) and "seconds" in entry:
                     seconds[str(entry["step"])] = float(entry["seconds"])
                     loss = entry.get("loss")
-                    if loss:
+                    if loss and loss["inside"]:  # beyond what was fitted the interval holds nothing
                         bits[str(entry["step"])] = (loss["bits"], loss["low"], loss["high"])
     return [replace(row, estimated_seconds=seconds.get(row.step), estimated_bits=bits.get(row.step)) for row in rows]
 

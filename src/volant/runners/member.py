@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import sys
 import threading
 import traceback
@@ -59,14 +60,14 @@ def main(address: str) -> int:
     rank = int(os.environ["RANK"])
     line = Client(address, "AF_UNIX")
     line.send(rank)
-    fields, call, arguments = line.recv()
-    run = Run(**fields, watcher=_Teller(line) if rank == 0 else Silent())
-    if run.device == "cuda":
-        import torch
-
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    threading.Thread(target=_listen, args=(line, run.stop), daemon=True).start()
     try:
+        fields, call, arguments = line.recv()
+        run = Run(**fields, watcher=_Teller(line) if rank == 0 else Silent())
+        if run.device == "cuda":
+            import torch
+
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        threading.Thread(target=_listen, args=(line, run.stop), daemon=True).start()
         made = call(run, *arguments)
     except BaseException as error:
         _tell(line, error)
@@ -90,9 +91,10 @@ def _tell(line: Connection, error: BaseException) -> None:
     error.add_note(said)
     error.__cause__ = error.__context__ = None
     try:
-        line.send(("error", error))
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - bytes of this very line
     except Exception:  # one that does not survive pickling, whatever its class
-        line.send(("error", RuntimeError(said)))
+        error = RuntimeError(said)
+    line.send(("error", error))
 
 
 if __name__ == "__main__":

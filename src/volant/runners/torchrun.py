@@ -18,9 +18,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from volant.core.errors import MachineError, VolantError
@@ -47,7 +49,7 @@ class Torchrun:
         """Have `call(run, *arguments)` made by all processes and keep what came of it."""
         with tempfile.TemporaryDirectory(prefix="volant-") as name, socket.socket(socket.AF_UNIX) as server:
             folder = Path(name)
-            server.bind(str(folder / "team"))
+            _bind(server, folder / "team", run.step)
             server.listen(self.processes)
             with (folder / "log").open("wb") as log:
                 process = subprocess.Popen(
@@ -66,7 +68,10 @@ class Torchrun:
 
     def _command(self, address: Path) -> list[str]:
         start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(self.processes)]
-        place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+        # They meet through a file that only this user can read: the meeting point is pickled, and a port of
+        # torchrun's own would be open to every host that reaches this machine.
+        file = ["--rdzv-endpoint", str(address.with_name("meeting")), "--rdzv-conf", "store_type=file"]
+        place = ["--rdzv-backend", "c10d", *file, "--rdzv-id", token_hex(8), "--local-addr", "127.0.0.1"]
         logs = ["--log-dir", str(address.with_name("logs"))]  # by default it leaves a folder behind
         return [*start, *place, *logs, "--monitor-interval", "0.2", "-m", "volant.runners.member", str(address)]
 
@@ -109,11 +114,12 @@ class _Listener:
 
     def _welcome(self) -> None:
         connection = Connection(self.server.accept()[0].detach())
-        rank: int = connection.recv()
-        out = self.run.out if rank == 0 else self.folder / f"out-{rank}"
-        out.mkdir(exist_ok=True)
-        connection.send((_sendable(self.run, rank, self.processes, out), *self.work))
-        self.ranks[connection] = rank
+        with suppress(EOFError, OSError):  # one that has died meanwhile ends torchrun
+            rank: int = connection.recv()
+            out = self.run.out if rank == 0 else self.folder / f"out-{rank}"
+            out.mkdir(exist_ok=True)
+            self.ranks[connection] = rank
+            connection.send((_sendable(self.run, rank, self.processes, out), *self.work))
 
     def _hear(self, connection: Connection) -> None:
         rank = self.ranks[connection]
@@ -141,7 +147,8 @@ class _Listener:
         for connection, rank in self.ranks.items():
             if rank not in self.told:
                 self.told.add(rank)
-                connection.send("stop")
+                with suppress(OSError):  # it has just ended
+                    connection.send("stop")
 
     def _outcome(self) -> Done:
         """What rank 0 returned, the first error, or that one was killed."""
@@ -176,6 +183,14 @@ def _sendable(run: Run, rank: int, processes: int, out: Path) -> dict[str, Any]:
     kept = ("step", "work", "seed", "device", "modality", "goal", "resolver", "outside", "forgotten", "spec_steps")
     own = {"out": out, "threads": max(1, run.threads // processes), "processes": processes, "rank": rank}
     return {**{name: getattr(run, name) for name in kept}, **own}
+
+
+def _bind(server: socket.socket, address: Path, step: str) -> None:
+    try:
+        server.bind(str(address))
+    except OSError as error:
+        what = f"no socket can be made in {str(address.parent)!r}: {error}."
+        raise MachineError(what, where=step, fix="Set TMPDIR to a folder with a shorter name.") from error
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

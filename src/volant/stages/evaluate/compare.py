@@ -49,6 +49,7 @@ def compare(
         max_tokens: the longest answer, in tokens.
         bias_pairs: how many prompts are asked in two demographic forms; 0 leaves that gate out.
     """
+    from volant.core.errors import SettingError
     from volant.modalities import open_modality
     from volant.scorers.compare import paired
     from volant.stages.evaluate.figures import BITS, guards_of, scorers_for, task_samples, training_samples
@@ -59,6 +60,10 @@ def compare(
     names = [*open_modality(modality).gates(), *watched]
     built = scorers_for(names, metric, training_samples(data, None, run), judge)
     own, other = _measure_both(run, model, champion, prompt, data, samples, built, max_tokens, bias_pairs)
+    for name, side in (("the model", own), ("the champion" if champion else "the goal's baseline", other)):
+        if metric not in side.values:
+            what = f"{name} gives no {metric} for these samples, so the two cannot be compared on it."
+            raise SettingError(what, where=run.step, fix="Compare on another metric, or with a champion that gives it.")
     score = own.score(metric)
     assert score is not None, metric
     tested = paired(

@@ -59,7 +59,7 @@ def full(
         adapting.refuse(run, "text", retain=retain, context=context, weight_decay=weight_decay, pack=pack)
         if run.rank:
             return Model(run.out)
-        run = replace(run, processes=1)  # one process does all: such networks are small
+        run = replace(run, processes=1, threads=run.threads * run.processes)  # one does all: such networks are small
         return _content(run, model, data, judge, replay, epochs, steps, batch, lr, patience)
     adapting.refuse(run, "images or tables", replay=replay)
     net, codec = tuning.opened(run, model)

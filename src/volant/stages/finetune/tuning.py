@@ -217,7 +217,7 @@ def tune(tuning: Tuning, net: Any) -> Outcome:
         checkpoint_every=max(10, min(200, steps // 5)),
     )
     piece = min(2 * tokens, recipe.piece_tokens)
-    run.say(check_ways(net, tokens=piece, counted=piece, device=run.device, where=run.step))
+    run.say(check_ways(run, net, tokens=piece, counted=piece))
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     run.say(f"{trained:,} weights are trained, {steps} steps of {budget.rows} examples, rate {budget.lr:.2g}")
     return train(run, net, batches, recipe, validation=tuning.looks, title="fine-tuning")
