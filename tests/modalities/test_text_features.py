@@ -101,6 +101,16 @@ def test_slices_nulls_and_nothing():
     assert len(likeness(strings([])).words) == 0
 
 
+def test_a_thread_whose_first_texts_are_tiny_has_the_room_that_the_loop_begins_with():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from volant.modalities.text_reading import desk_for
+
+    with ThreadPoolExecutor(1) as fresh:
+        desk = fresh.submit(desk_for, np.frombuffer(b"a z", np.uint8), np.array([0, 3])).result()
+    assert len(desk.keys) == len(desk.marks) >= 16
+
+
 def test_broken_bytes_are_survived():
     raw = b"ab \xff\xc3 \xe2\x80 \xf0\x9f\x98 cd \xf7\xbf\xbf\xbf \x80"
     array = pa.Array.from_buffers(

@@ -118,7 +118,7 @@ def desk_for(data: Bytes, begin_N: Counts) -> Desk:
     if held and len(held.copy) >= longest and len(held.feed_L) >= most and held.turn[0] < _TURNS:
         return held
     words = longest // 2 + 1
-    slots = 1 << (2 * max(words, most + 2)).bit_length()
+    slots = max(16, 1 << (2 * max(words, most + 2)).bit_length())  # 16 is the least that the loop begins with
     desk = Desk(
         np.empty(words, np.uint64), np.empty(words, np.int32), np.empty(words, np.uint64),
         np.empty((most, 6), np.int64), np.empty(most, np.int64), np.empty(longest, np.uint8),

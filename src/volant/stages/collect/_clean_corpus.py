@@ -22,6 +22,7 @@ def corpus_of(run: Run, datasets: Sequence[Dataset], rules: Sequence[Any]) -> An
     import numpy as np
 
     from volant.modalities.text_corpus import VERSION, Corpus, bits, lower_first, shared_lines, spoken
+    from volant.modalities.text_corpus_kernel import KINDS
     from volant.modalities.text_rules import LINE_RECORDS, SHARED_LINES, SURPRISE
     from volant.store.dataset import parts
 
@@ -43,7 +44,7 @@ def corpus_of(run: Run, datasets: Sequence[Dataset], rules: Sequence[Any]) -> An
         return number
 
     counted: Counter[str] = Counter()
-    count_T: Any = 0
+    count_T: Any = np.zeros(KINDS**3, np.int64)
     found: list[Any] = []
     with run.progress("looking at the whole", max(1, int(begin_P[-1])), "records") as bar:
         for number in in_order(run, looked, range(len(pieces))):

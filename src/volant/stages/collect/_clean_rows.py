@@ -51,7 +51,10 @@ class Rows:
         self.parts = [part for _, own in homes for part in own]
         self.begin_P = np.concatenate([[0], np.cumsum([part.rows for part in self.parts])]).astype(np.int64)
         self.folder = run.work / f"rows-{sha256(about.encode()).hexdigest()[:16]}"
-        there = [(home, f"{part.file.stem}.{part.group:06}") if home else None for home, own in homes for part in own]
+        # Which record keeps a shared line is said by its number among all, so the place of a row group counts there.
+        place = [f"-{first}" if how.corpus else "" for first in self.begin_P.tolist()]
+        found = [(home, f"{part.file.stem}.{part.group:06}") for home, own in homes for part in own]
+        there = [(home, stem + at) if home else None for (home, stem), at in zip(found, place, strict=False)]
         self.files = Kept(self.folder, there)
         self.drop: dict[int, str] = {}
         self.clients: dict[int, str] = {}
