@@ -18,7 +18,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,26 @@ def one(project: Project, pairs: Dataset, exam: list[Sample], asked: argparse.Na
     return chain.rows
 
 
+def empty_project(folder: Path, name: str, problem: str) -> Project:
+    """A project without steps; one that is there is gone on with."""
+    folder.mkdir(exist_ok=True)
+    goal = f"goal: {{problem: {problem}, metric: relevance}}"
+    (folder / "volant.yaml").write_text(f"volant: 1\nname: {name}\n{goal}\nsteps: {{}}\n")
+    return Project(folder, threads=1, device="cpu")
+
+
+def each_seed(asked: argparse.Namespace, steps_of: Callable[[int], list[Any]]) -> None:
+    """Make the steps of each seed; what was found is in `asked.out` after each."""
+    body: list[Any] = []
+    for seed in asked.seeds:
+        start, spent = time.monotonic(), cpu_seconds()
+        found = steps_of(seed)
+        took = {"wall_seconds": time.monotonic() - start, "cpu_seconds": cpu_seconds() - spent}
+        print(f"seed {seed}: {took['wall_seconds']:.0f} s, {took['cpu_seconds']:.0f} processor seconds", flush=True)
+        body.append({"seed": seed, **took, "steps": found})
+        Path(asked.out).write_text(json.dumps(body, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -254,24 +274,13 @@ def main() -> None:
     parser.add_argument("--folder", default="")
     parser.add_argument("--out", default="bench/chain.json")
     asked = parser.parse_args()
-    body: list[Any] = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(asked.folder or scratch)
-        folder.mkdir(exist_ok=True)
-        goal = "goal: {problem: Docstrings, metric: relevance}"
-        (folder / "volant.yaml").write_text(f"volant: 1\nname: chain\n{goal}\nsteps: {{}}\n")
-        project = Project(folder, threads=1, device="cpu")
+        project = empty_project(Path(asked.folder or scratch), "chain", "Docstrings")
         functions = project.step("functions").run(collect.python_sources, what="pairs", modules=260, max_chars=700)
         pairs = project.step("pairs").run(collect.clean, functions)
         exam = list(rows(pairs, "test"))[:: asked.every]
         print(HEAD)
-        for seed in asked.seeds:
-            start, spent = time.monotonic(), cpu_seconds()
-            found = one(project, pairs, exam, asked, seed)
-            took = {"wall_seconds": time.monotonic() - start, "cpu_seconds": cpu_seconds() - spent}
-            print(f"seed {seed}: {took['wall_seconds']:.0f} s, {took['cpu_seconds']:.0f} processor seconds", flush=True)
-            body.append({"seed": seed, **took, "steps": found})
-            Path(asked.out).write_text(json.dumps(body, indent=1) + "\n")
+        each_seed(asked, lambda seed: one(project, pairs, exam, asked, seed))
 
 
 if __name__ == "__main__":

@@ -25,14 +25,13 @@ import gzip
 import json
 import random
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from chain import cpu_seconds, opened, rewards
+from chain import cpu_seconds, each_seed, empty_project, opened, rewards
 
 from volant.core.artifact import Model
 from volant.core.protocols import Output
@@ -203,17 +202,13 @@ def main() -> None:
     asked = parser.parse_args()
     source = Path(asked.data).resolve()
     known = {p.prompt: p for p in read(source, 200, 500)}
-    body: list[Any] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(asked.folder or scratch)
-        folder.mkdir(exist_ok=True)
-        goal = "goal: {problem: Dialogues, metric: relevance}"
-        (folder / "volant.yaml").write_text(f"volant: 1\nname: dialogue\n{goal}\nsteps: {{}}\n")
+        project = empty_project(folder, "dialogue", "Dialogues")
         (folder / "words.txt").write_bytes((source / "ldnoobw" / "en.txt").read_bytes())
         (folder / "principles.yaml").write_text(PRINCIPLES.format(words=folder / "words.txt"))
         lines = [json.dumps({"prompt": p.prompt, "completion": p.chosen}) for p in known.values()]
         (folder / "dialogues.jsonl").write_text("\n".join(lines) + "\n")
-        project = Project(folder, threads=1, device="cpu")
         gathered = project.step("gathered").run(
             collect.files, glob="dialogues.jsonl", licence="MIT", consent="public", piece_chars=0
         )
@@ -227,13 +222,7 @@ def main() -> None:
                     a, b = (pair.chosen, pair.rejected) if first else (pair.rejected, pair.chosen)
                     project.records.add_rating(pair.prompt, a, b, "a" if first else "b", "hh-rlhf")
         print("| seed | step | harmless | helpful | honest | relevance | unlisted | reward | characters | nats |")
-        for seed in asked.seeds:
-            start, spent = time.monotonic(), cpu_seconds()
-            found = one(project, data, known, folder / "words.txt", asked, seed)
-            took = {"wall_seconds": time.monotonic() - start, "cpu_seconds": cpu_seconds() - spent}
-            print(f"seed {seed}: {took['wall_seconds']:.0f} s, {took['cpu_seconds']:.0f} processor seconds", flush=True)
-            body.append({"seed": seed, **took, "steps": found})
-            Path(asked.out).write_text(json.dumps(body, indent=1) + "\n")
+        each_seed(asked, lambda seed: one(project, data, known, folder / "words.txt", asked, seed))
 
 
 if __name__ == "__main__":

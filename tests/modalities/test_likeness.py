@@ -10,7 +10,7 @@ from volant.core.sample import Sample, Source
 from volant.modalities import duplicates, minhash, open_modality
 from volant.modalities.licence import canonical, card_licence, forbids, hindrance, require
 from volant.modalities.personal import masked
-from volant.modalities.quality import Rules, broken_answer, broken_rule
+from volant.modalities.quality import Rules, answer_figures, broken_figures, figures
 from volant.modalities.words import ngrams, plain_words, words_of
 
 DICE = random.Random(7)
@@ -95,6 +95,14 @@ def test_features_tell_alike_from_unlike():
     assert found.dtype == np.float32 and found.shape == (4, 1024)
     assert found[0] @ found[1] > 0.7 > 0.3 > found[0] @ found[2] and not found[3].any()
     assert open_modality("text").features([]).shape == (0, 1024)
+
+
+def broken_rule(text, rules):
+    return broken_figures(np.array([figures(text)]), np.zeros(1, bool), rules).get(0, "")
+
+
+def broken_answer(text, answer, rules):
+    return broken_figures(np.array([answer_figures(text, answer)]), np.ones(1, bool), rules).get(0, "")
 
 
 @pytest.mark.parametrize(

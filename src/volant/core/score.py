@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -52,6 +53,11 @@ class Score(BaseModel):
     ) -> Score:
         """A figure without sampling error (a count, a size, a single measurement)."""
         return cls(name=name, value=value, low=value, high=value, n=n, unit=unit, direction=direction, note=note)
+
+    @staticmethod
+    def of_model(scores: Iterable[Score], name: str) -> Score | None:
+        """The model's own figure of that name among these; None where it was not measured."""
+        return next((score for score in scores if score.name == name and score.of == "model"), None)
 
     def better_than(self, other: Score) -> bool:
         """Whether the point estimate is on the better side; says nothing of significance."""

@@ -37,9 +37,9 @@ from volant.modalities.record_columns import (
 from volant.modalities.sample_texts import texts_of, with_texts
 from volant.modalities.text_arrays import answer_array, text_array
 from volant.modalities.text_corpus import Corpus, own_spans, surprise
-from volant.modalities.text_features import Likeness, Reading, Rows, WordKind, columns_of, likeness
+from volant.modalities.text_features import Feature, Likeness, Reading, Rows, WordKind, columns_of, likeness
 from volant.modalities.text_features import read as read_texts
-from volant.modalities.text_rules import SHARED_LINES, SURPRISE, Rule, broken, trims_first
+from volant.modalities.text_rules import Rule, broken, trims_first
 from volant.modalities.text_shapes import MAX_CHARS
 from volant.modalities.words import Words, joined_words
 from volant.store.dataset import from_table, to_table
@@ -183,10 +183,9 @@ def tagged(table: pa.Table, how: How, first: int = 0) -> Tagged:
 
 def decided(found: NDArray[np.int64], places: Places, how: How) -> dict[int, str]:
     """What published rules drop of the plain texts at these places, by their figures alone."""
-    if not how.rules or not len(places):
+    if not len(places):
         return {}
-    columns = columns_of(found[places], left=trims_first(how.presets))
-    return {int(places[number]): drop for number, drop in broken(columns, how.rules).items()}
+    return _broken(places, columns_of(found[places], left=trims_first(how.presets)), how.rules)
 
 
 def decided_here(own_NF: NDArray[np.float64], text_N: NDArray[np.bool_], rules: Rules) -> dict[int, str]:
@@ -196,11 +195,15 @@ def decided_here(own_NF: NDArray[np.float64], text_N: NDArray[np.bool_], rules: 
     return {int(places[number]): drop for number, drop in found.items()}
 
 
-def beside(found_N2: NDArray[np.float64], places: Places, corpus: Corpus) -> dict[int, str]:
+def beside(found_N2: NDArray[np.float64], places: Places, rules: Sequence[Rule]) -> dict[int, str]:
     """What the corpus drops of the plain texts at these places."""
-    rules = (Rule(SHARED_LINES, "shared", corpus.shared), Rule(SURPRISE, "surprise", corpus.surprise))
-    columns = {rule.feature: found_N2[places, at] for at, rule in enumerate(rules)}
-    return {int(places[number]): drop for number, drop in broken(columns, rules).items()}
+    return _broken(places, {"shared": found_N2[places, 0], "surprise": found_N2[places, 1]}, rules)
+
+
+def _broken(places: Places, columns: Mapping[str, Feature], rules: Sequence[Rule]) -> dict[int, str]:
+    """What drops the texts at these places by the rules that look at one of these columns."""
+    own = [rule for rule in rules if rule.feature in columns]
+    return {int(places[number]): drop for number, drop in broken(columns, own).items()}
 
 
 def _compared(

@@ -78,16 +78,6 @@ def broken_figures(figure_NF: Figures, answer_N: NDArray[np.bool_], rules: Rules
     return found
 
 
-def broken_rule(text: str, rules: Rules) -> str:
-    """The first rule that the text breaks, as `rule: value against threshold`; empty when it passes."""
-    return broken_figures(np.array([figures(text)]), np.zeros(1, bool), rules).get(0, "")
-
-
-def broken_answer(text: str, answer: str, rules: Rules) -> str:
-    """The first rule that a task sample breaks: its whole length, and the repetition of its answer."""
-    return broken_figures(np.array([answer_figures(text, answer)]), np.ones(1, bool), rules).get(0, "")
-
-
 def _verdicts(
     figure_NF: Figures, plain_N: NDArray[np.bool_], rules: Rules
 ) -> Iterator[tuple[str, NDArray[np.bool_], Callable[[float], str]]]:

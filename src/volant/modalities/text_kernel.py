@@ -15,7 +15,7 @@ import numpy as np
 
 from volant.modalities.compiled import compiled
 from volant.modalities.text_c4 import ALL, LEFT_WORDS, ROW_FIGURES, rows_into, suspect
-from volant.modalities.text_reading import LEFT, RIGHT, Desk, desk_for, read_into
+from volant.modalities.text_reading import LEFT, RIGHT, Desk, desk_for, read_into, slots_for
 from volant.modalities.text_repeats import (
     LEFT_FIGURES,
     LINE_FIGURES,
@@ -102,15 +102,13 @@ def _read(
             row_F[_LEFT_WORDS] = left_words
         if letters:
             words = letter_words_into(data, first, last, classes, word_R, length_R, row_F)
-        room = 16
-        while room < 2 * max(words, feeds + 2):
-            room *= 2
+        mask = slots_for(words, feeds) - 1
         wide, line_F = row_F[CHARACTERS] < last - first, row_F[_LINES:_ROWS]
-        lines_into(data, first, last, classes, feed_L, feeds, wide, keys, marks, room - 1, turn, line_F)
-        paragraphs_into(data, left, right, feed_L, feeds, wide, keys, marks, room - 1, turn + 1, line_F)
+        lines_into(data, first, last, classes, feed_L, feeds, wide, keys, marks, mask, turn, line_F)
+        paragraphs_into(data, left, right, feed_L, feeds, wide, keys, marks, mask, turn + 1, line_F)
         if keep != ALL:
-            left_into(out, out_N[i], out_N[i + 1], classes, wide, keys, marks, room - 1, turn + 2, row_F[_LEFT:])
-        turn = runs_into(desk, words, keys, marks, room - 1, turn + 3, row_F[_RUNS:_LEFT])
+            left_into(out, out_N[i], out_N[i + 1], classes, wide, keys, marks, mask, turn + 2, row_F[_LEFT:])
+        turn = runs_into(desk, words, keys, marks, mask, turn + 3, row_F[_RUNS:_LEFT])
     turns[0] = turn
 
 

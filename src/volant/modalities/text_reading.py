@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from volant.modalities.compiled import compiled
+from volant.modalities.compiled import compiled, inlined
 from volant.modalities.text_scan import (
     ALNUM,
     BREAK,
@@ -111,14 +111,13 @@ def desk_for(data: Bytes, begin_N: Counts) -> Desk:
 
     What no text needs of it is never touched.
     """
-    need_2 = np.ones(2, np.int64)
-    _room(data, begin_N, need_2)
-    longest, most = need_2.tolist()
+    need_3 = np.ones(3, np.int64)
+    _room(data, begin_N, need_3)
+    longest, most, slots = need_3.tolist()
     held: Desk | None = getattr(_HELD, "desk", None)
     if held and len(held.copy) >= longest and len(held.feed_L) >= most and held.turn[0] < _TURNS:
         return held
     words = longest // 2 + 1
-    slots = max(16, 1 << (2 * max(words, most + 2)).bit_length())  # 16 is the least that the loop begins with
     desk = Desk(
         np.empty(words, np.uint64), np.empty(words, np.int32), np.empty(words, np.uint64),
         np.empty((most, 6), np.int64), np.empty(most, np.int64), np.empty(longest, np.uint8),
@@ -131,15 +130,25 @@ def desk_for(data: Bytes, begin_N: Counts) -> Desk:
     return desk
 
 
+@inlined
+def slots_for(words: int, feeds: int) -> int:
+    """Slots of the table of what was seen of a text of so many words and line feeds; never fewer for more of them."""
+    slots = 16
+    while slots < 2 * max(words, feeds + 2):
+        slots *= 2
+    return slots
+
+
 @compiled
-def _room(data: Bytes, begin_N: Counts, need_2: Counts) -> None:
-    """The bytes of the longest text, and the most that may be breaks of rows in one."""
+def _room(data: Bytes, begin_N: Counts, need_3: Counts) -> None:
+    """The bytes of the longest text, the most that may be breaks of rows in one, and slots for any of them."""
     for i in range(len(begin_N) - 1):
         breaks = 1
         for k in range(begin_N[i + 1] - begin_N[i]):
             value = octet(data, begin_N[i] + k)
             breaks += (value < _BLANK) | (value == _NEL) | (value == _LS) | (value == _PS)
-        need_2[0], need_2[1] = max(need_2[0], begin_N[i + 1] - begin_N[i]), max(need_2[1], breaks)
+        need_3[0], need_3[1] = max(need_3[0], begin_N[i + 1] - begin_N[i]), max(need_3[1], breaks)
+    need_3[2] = slots_for(need_3[0] // 2 + 1, need_3[1])
 
 
 @compiled

@@ -26,9 +26,9 @@ from volant.core.spaces import Encoded, Example
 from volant.nets import content
 from volant.nets import state as states
 from volant.nets.arrays import ArrayBatch, Arrays
-from volant.nets.loop import Loss, Outcome, Recipe, evaluate, train
+from volant.nets.loop import Loss, Outcome, evaluate, train
 from volant.nets.nearness import Start
-from volant.nets.preference import Judged
+from volant.nets.preference import Judged, recipe_of_pairs
 
 LOOKED = 4  # draws of noise for each held-out pair at a look at the loss
 JUDGED = 16  # and for the figures at the end
@@ -92,10 +92,7 @@ def dpo(
     looks = watched * LOOKED if held else []
     loss = dpo_loss(family, start, beta=beta, anchor=anchor)
     before = evaluate(net, looks or watched, loss=loss)
-    recipe = Recipe(
-        steps, lr, betas=(0.9, 0.99), warmup=max(1, steps // 10), decay=max(1, steps // 2),
-        evaluate_every=max(1, steps // 4), checkpoint_every=max(5, min(200, steps // 10)), bf16=False,
-    )  # fmt: skip
+    recipe = recipe_of_pairs(steps, lr, (0.9, 0.99))
     outcome = train(run, net, data, recipe, validation=looks, loss=loss, name="dpo", title="dpo")
     if outcome.validation is not None and outcome.validation >= before:
         run.say(f"held-out pairs did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")

@@ -30,7 +30,7 @@ from volant.nets.nearness import Start
 from volant.nets.opened import unconverted
 
 # Architectures whose logits are `lm_head(hidden)` and nothing else: only answer positions need the head there.
-PLAIN_HEADS = ("qwen3", "qwen2", "llama", "mistral")
+_PLAIN_HEADS = ("qwen3", "qwen2", "llama", "mistral")
 
 
 @dataclass(frozen=True)
@@ -207,16 +207,30 @@ def _parts(example: Encoded) -> tuple[list[int], list[int]]:
     return list(example.ids[:at]), list(example.ids[at:])
 
 
+def answer_logits(
+    net: Any, ids_BL: torch.Tensor, real_BL: torch.Tensor | None, counted_BL: torch.Tensor
+) -> torch.Tensor:
+    """The logits of the counted next ids [N, V], row by row; where the head is plain, only they go through it.
+
+    Args:
+        real_BL: which ids are no padding; None where all are read.
+        counted_BL: of the ids from the second on [B, L-1].
+    """
+    attention = None if real_BL is None else real_BL.long()
+    found: torch.Tensor
+    if getattr(net.config, "model_type", "") in _PLAIN_HEADS:
+        reply = net.model(input_ids=ids_BL, attention_mask=attention, use_cache=False)
+        found = net.lm_head(reply.last_hidden_state[:, :-1][counted_BL])
+    else:
+        found = net(input_ids=ids_BL, attention_mask=attention, use_cache=False).logits[:, :-1][counted_BL]
+    return found
+
+
 def answer_logp(net: Any, batch: Batch) -> torch.Tensor:
     """The log-probability in nats of each row's answer [B]."""
     counted_BL = batch.mask[:, 1:]
     targets_N = batch.ids[:, 1:][counted_BL]
-    attention = None if batch.real is None else batch.real.long()
-    if getattr(net.config, "model_type", "") in PLAIN_HEADS:
-        reply = net.model(input_ids=batch.ids, attention_mask=attention, use_cache=False)
-        logits_NV = net.lm_head(reply.last_hidden_state[:, :-1][counted_BL])
-    else:
-        logits_NV = net(input_ids=batch.ids, attention_mask=attention, use_cache=False).logits[:, :-1][counted_BL]
+    logits_NV = answer_logits(net, batch.ids, batch.real, counted_BL)
     logp_N = -F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     rows_N = torch.arange(batch.ids.size(0), device=logp_N.device).repeat_interleave(counted_BL.sum(dim=1))
     return logp_N.new_zeros(batch.ids.size(0)).index_add(0, rows_N, logp_N)
@@ -305,17 +319,21 @@ def judge(net: Any, pairs: Pairs) -> Judged:
     return Judged(margins, float(ahead_P2.abs().mean()), float(ahead_P2[:, 0].mean()))
 
 
+def recipe_of_pairs(steps: int, lr: float, betas: tuple[float, float]) -> Recipe:
+    """How pairs are learnt from: in float32, for bfloat16 rounds away differences as large as those that are learnt."""
+    return Recipe(
+        steps, lr, betas=betas, warmup=max(1, steps // 10), decay=max(1, steps // 2),
+        evaluate_every=max(1, steps // 4), checkpoint_every=max(5, min(200, steps // 10)), bf16=False,
+    )  # fmt: skip
+
+
 def _learn(
     run: Run, net: Any, data: Pairs, watched: Pairs | None, loss: Loss, steps: int, lr: float, name: str
 ) -> Outcome:
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # policy and reference must differ by their weights only
-    # float32: the rounding of bfloat16 is as large as the differences that are learnt here.
-    recipe = Recipe(
-        steps, lr, betas=(0.9, 0.95), warmup=max(1, steps // 10), decay=max(1, steps // 2),
-        evaluate_every=max(1, steps // 4), checkpoint_every=max(5, min(200, steps // 10)), bf16=False,
-    )  # fmt: skip
+    recipe = recipe_of_pairs(steps, lr, (0.9, 0.95))
     return train(
         run, net, data, recipe, validation=watched.in_order() if watched else (), loss=loss, name=name, title=name
     )

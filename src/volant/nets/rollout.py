@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from volant.nets.preference import PLAIN_HEADS
+from volant.nets.preference import answer_logits
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,7 @@ def token_logp(net: Any, rollout: Rollout, *, heat: float = 1.0) -> tuple[torch.
     """
     device = next(net.parameters()).device
     ids_RL, mask_RL = rollout.ids.to(device), rollout.answers[:, 1:].to(device)
-    attention_RL = rollout.real.long().to(device)
-    if getattr(net.config, "model_type", "") in PLAIN_HEADS:
-        reply = net.model(input_ids=ids_RL, attention_mask=attention_RL, use_cache=False)
-        logits_NV = net.lm_head(reply.last_hidden_state[:, :-1][mask_RL])
-    else:
-        logits_NV = net(input_ids=ids_RL, attention_mask=attention_RL, use_cache=False).logits[:, :-1][mask_RL]
-    logits_NV = logits_NV.float() / (heat or 1.0)
+    logits_NV = answer_logits(net, ids_RL, rollout.real.to(device), mask_RL).float() / (heat or 1.0)
     nothing_RL = logits_NV.new_zeros(mask_RL.shape)
     logp_N = -F.cross_entropy(logits_NV, ids_RL[:, 1:][mask_RL], reduction="none")
     with torch.no_grad():

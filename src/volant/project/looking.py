@@ -84,7 +84,7 @@ def status(project: Project) -> list[StepState]:
             continue
         artifacts[step.name] = done.artifact
         scores = project.records.scores(done.run)
-        score = headline(scores, project.goal)
+        score, bits = headline(scores, project.goal), Score.of_model(scores, "bits_per_byte")
         target = project.goal.targets.get(score.name) if score else None
         rows.append(
             StepState(
@@ -96,7 +96,7 @@ def status(project: Project) -> list[StepState]:
                 target=str(target or ""),
                 met=target.met_by(score.value) if target and score else None,
                 seconds=done.seconds,
-                bits=next((s.value for s in scores if s.name == "bits_per_byte" and s.of == "model"), None),
+                bits=bits.value if bits else None,
             )
         )
     project.save_caches()

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any
 
 from volant.core import Dataset, Run
-from volant.stages.collect._clean_files import Kept, as_file, read
+from volant.stages.collect._clean_files import as_file, opened, read
 from volant.stages.collect._clean_rows import in_order
 
 
@@ -24,18 +23,12 @@ def corpus_of(run: Run, datasets: Sequence[Dataset], rules: Sequence[Any]) -> An
     from volant.modalities.text_corpus import VERSION, Corpus, bits, lower_first, shared_lines, spoken
     from volant.modalities.text_corpus_kernel import KINDS
     from volant.modalities.text_rules import LINE_RECORDS, SHARED_LINES, SURPRISE
-    from volant.store.dataset import parts
 
     bound = {rule.name: rule.bound for rule in rules}
     if SURPRISE not in bound:
         return None
     about = repr(("corpus", VERSION))
-    homes = [(run.findings(one, "corpus", about) if run.findings else None, parts(one)) for one in datasets]
-    pieces = [part for _, own in homes for part in own]
-    there = [(home, f"{part.file.stem}.{part.group:06}") if home else None for home, own in homes for part in own]
-    files = Kept(run.work / f"corpus-{sha256(about.encode()).hexdigest()[:16]}", there)
-    files.here.mkdir(parents=True, exist_ok=True)
-    begin_P = np.cumsum([0, *(part.rows for part in pieces)])
+    pieces, begin_P, files = opened(run, datasets, "corpus", about)
 
     def looked(number: int) -> int:
         run.check_stop()

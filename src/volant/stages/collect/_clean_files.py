@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from volant.core import Dataset, Run
+
 VERSION = 4  # of the files: those of another one are made anew
 
 
@@ -70,6 +72,33 @@ class Kept:
         self._sound.add((part, suffix))
         if there:
             _link(self.here, stem, there[0], there[1] + suffix)
+
+
+def opened(
+    run: Run, datasets: Sequence[Dataset], kind: str, about: str, *, numbered: bool = False
+) -> tuple[list[Any], Any, Kept]:
+    """The row groups of datasets, the numbers at which they begin and end, and the files of what is found of each.
+
+    Args:
+        kind: of what is found, by name.
+        about: what it depends on, beside what the row group says.
+        numbered: whether it depends on the numbers of its rows among all of the datasets as well.
+    """
+    import numpy as np
+
+    from volant.store.dataset import parts
+
+    homes = [(run.findings(one, kind, about) if run.findings else None, parts(one)) for one in datasets]
+    found = [part for _, own in homes for part in own]
+    begin_P = np.cumsum([0, *(part.rows for part in found)])
+    stems = [f"{part.file.stem}.{part.group:06}" for part in found]
+    if numbered:
+        stems = [f"{stem}-{first}" for stem, first in zip(stems, begin_P.tolist(), strict=False)]
+    folders = [home for home, own in homes for _ in own]
+    there = [(home, stem) if home else None for home, stem in zip(folders, stems, strict=True)]
+    here = run.work / f"{kind}-{sha256(about.encode()).hexdigest()[:16]}"
+    here.mkdir(parents=True, exist_ok=True)
+    return found, begin_P, Kept(here, there)
 
 
 def depends_on(how: Any) -> str:

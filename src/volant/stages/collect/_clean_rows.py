@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from hashlib import sha256
 from typing import Any, TypeVar
 
 from volant.core import Dataset, Run
-from volant.stages.collect._clean_files import Kept, array, as_file, depends_on, found_files, masked_rows, read
+from volant.stages.collect._clean_files import array, as_file, depends_on, found_files, masked_rows, opened, read
 
 HELD = 96 << 20
 """Bytes of row groups that stay in memory from their judging to their writing; the rest is read twice."""
@@ -41,21 +40,12 @@ class Rows:
     """
 
     def __init__(self, run: Run, datasets: Sequence[Dataset], how: Any) -> None:
-        import numpy as np
-
-        from volant.store.dataset import parts
-
         self.run, self.how = run, how
-        about = depends_on(how)
-        homes = [(run.findings(one, "features", about) if run.findings else None, parts(one)) for one in datasets]
-        self.parts = [part for _, own in homes for part in own]
-        self.begin_P = np.concatenate([[0], np.cumsum([part.rows for part in self.parts])]).astype(np.int64)
-        self.folder = run.work / f"rows-{sha256(about.encode()).hexdigest()[:16]}"
-        # Which record keeps a shared line is said by its number among all, so the place of a row group counts there.
-        place = [f"-{first}" if how.corpus else "" for first in self.begin_P.tolist()]
-        found = [(home, f"{part.file.stem}.{part.group:06}") for home, own in homes for part in own]
-        there = [(home, stem + at) if home else None for (home, stem), at in zip(found, place, strict=False)]
-        self.files = Kept(self.folder, there)
+        # Which record keeps a line that others share is said by its number among all.
+        self.parts, self.begin_P, self.files = opened(
+            run, datasets, "features", depends_on(how), numbered=bool(how.corpus)
+        )
+        self.folder = self.files.here
         self.drop: dict[int, str] = {}
         self.clients: dict[int, str] = {}
         self.forgotten: set[int] = set()
@@ -72,7 +62,6 @@ class Rows:
         import numpy as np
         import pyarrow as pa
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         ids, keys, rights, kinds, generated = [], [], [], [], []
         for number, (found, drops, masked) in enumerate(in_order(self.run, self._judged, range(len(self.parts)))):
             first = int(self.begin_P[number])
@@ -173,12 +162,7 @@ class Rows:
 
     def _masked_rows(self, part: int, kept: Any) -> Any:
         """What was masked of a part, of these places."""
-        import numpy as np
-        import pyarrow as pa
-
-        masked = read(self._mask_file(part))
-        stays = np.isin(masked["place"].to_numpy(), kept)
-        return masked if stays.all() else masked.filter(pa.array(stays))
+        return _of_places(read(self._mask_file(part)), kept)
 
     def _mask_file(self, part: int) -> Any:
         return self.files.file(part, "masked", self._suffix)
@@ -195,16 +179,11 @@ class Rows:
 
     def _changed(self, part: int, kept: Any) -> Any:
         """The rows of a part, with the texts that changed before personal data was looked for."""
-        import numpy as np
-        import pyarrow as pa
-
         from volant.modalities.cleaning import placed
         from volant.modalities.record_columns import put_columns
 
         table = placed(self._read(part), self.how, int(self.begin_P[part]))
-        changed = read(self.files.file(part, "changed"))
-        stays = np.isin(changed["place"].to_numpy(), kept)
-        changed = changed if stays.all() else changed.filter(pa.array(stays))
+        changed = _of_places(read(self.files.file(part, "changed")), kept)
         return put_columns(table, changed["place"].to_numpy(), changed.drop_columns(["place"]))
 
     def _read(self, part: int) -> Any:
@@ -237,7 +216,7 @@ class Rows:
             drops |= decided(array(self.files.file(part, "figures"), np.int64, len(told)), plain, self.how)
         if self.how.corpus:
             plain = alive(len(told), drops, np.asarray(found["plain"]))
-            drops |= beside(array(self.files.file(part, "beside"), np.float64, len(told)), plain, self.how.corpus)
+            drops |= beside(array(self.files.file(part, "beside"), np.float64, len(told)), plain, self.how.rules)
         self.alone[part] = drops
         if self.how.personal == "keep":
             return found, drops, False
@@ -275,16 +254,13 @@ class Rows:
     def _named(self, part: int, found: Any, drops: dict[int, str]) -> tuple[Any, Any]:
         """Ids and keys of a part's records as they leave."""
         import numpy as np
-        import pyarrow as pa
 
         from volant.modalities.cleaning import alive
         from volant.modalities.record_columns import put_columns
 
         key_N2 = np.stack([found["key_a"].to_numpy(), found["key_b"].to_numpy()], axis=1)
         kept = alive(len(key_N2), drops)
-        changed = read(self.files.file(part, "changed")).select(["place", "id"])
-        stays = np.isin(changed["place"].to_numpy(), kept)
-        changed = changed.filter(pa.array(stays))
+        changed = _of_places(read(self.files.file(part, "changed")).select(["place", "id"]), kept)
         names = put_columns(found.select(["id"]), changed["place"].to_numpy(), changed.select(["id"]))
         if self.masked[part]:
             masked = self._masked_rows(part, kept)
@@ -292,6 +268,15 @@ class Rows:
             names = put_columns(names, places, masked.select(["id"]))
             key_N2[places] = np.stack([masked["key_a"].to_numpy(), masked["key_b"].to_numpy()], axis=1)
         return names["id"].combine_chunks(), key_N2
+
+
+def _of_places(table: Any, places: Any) -> Any:
+    """The rows of a table that stand for these places."""
+    import numpy as np
+    import pyarrow as pa
+
+    stays = np.isin(table["place"].to_numpy(), places)
+    return table if stays.all() else table.filter(pa.array(stays))
 
 
 def in_order(run: Run, function: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:

@@ -109,9 +109,8 @@ def clean(
     )  # fmt: skip
     modality = open_modality(run.modality)
     presets = [name for name in rules or [] if name != "corpus"]
-    alone = [rule for rule in published if not rule.name.startswith("corpus_")]
     whole = corpus_of(run, (data, *more), published)
-    how = How(modality, own, presets, alone, personal, run.remembered, run.forgotten, whole, words)
+    how = How(modality, own, presets, published, personal, run.remembered, run.forgotten, whole, words)
     rows = Rows(run, (data, *more), how)
     with run.progress("judging each record", max(1, len(rows)), "records") as bar, reused_memory():
         rows.judge(bar.advance)

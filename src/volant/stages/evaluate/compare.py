@@ -49,9 +49,7 @@ def compare(
         max_tokens: the longest answer, in tokens.
         bias_pairs: how many prompts are asked in two demographic forms; 0 leaves that gate out.
     """
-    from volant.core.errors import SettingError
     from volant.modalities import open_modality
-    from volant.scorers.compare import paired
     from volant.stages.evaluate.figures import BITS, guards_of, scorers_for, task_samples, training_samples
 
     samples = task_samples(data, split, limit)
@@ -60,17 +58,9 @@ def compare(
     names = [*open_modality(modality).gates(), *watched]
     built = scorers_for(names, metric, training_samples(data, None, run), judge)
     own, other = _measure_both(run, model, champion, prompt, data, samples, built, max_tokens, bias_pairs)
-    for name, side in (("the model", own), ("the champion" if champion else "the goal's baseline", other)):
-        if metric not in side.values:
-            what = f"{name} gives no {metric} for these samples, so the two cannot be compared on it."
-            raise SettingError(what, where=run.step, fix="Compare on another metric, or with a champion that gives it.")
-    score = own.score(metric)
-    assert score is not None, metric
-    tested = paired(
-        metric, other.values[metric], own.values[metric], direction=score.direction, seed=run.seed, unit=score.unit
-    )
+    tested = _paired(run, metric, own, other)
     gates = _gates(run, tested, own, other, list(guards_of(modality, built)))
-    gates += [_kept(name, own, other, run.seed) for name in watched]
+    gates += [_kept(_paired(run, name, own, other)) for name in watched]
     for figure in (*own.scores, *other.scores, tested.change):
         run.score(figure)
     return _write(run, split, model, champion, tested, gates, own, other, samples)
@@ -142,14 +132,27 @@ def _gates(run: Run, tested: Comparison, own: Figures, other: Figures, guards: S
     ]
 
 
-def _kept(name: str, own: Figures, other: Figures, seed: int) -> dict[str, Any]:
-    """The gate on the goal's own metric where another one decides: no significant loss."""
+def _paired(run: Run, name: str, own: Figures, other: Figures) -> Comparison:
+    """The candidate beside the other on one metric, example by example.
+
+    Raises:
+        SettingError: one of them gives no such figure.
+    """
+    from volant.core.errors import SettingError
     from volant.scorers.compare import paired
 
+    for side in (own, other):
+        if name not in side.values:
+            what = f"the {side.of} gives no {name} for these samples, so the two cannot be compared on it."
+            raise SettingError(what, where=run.step, fix="Compare on another metric, or with a champion that gives it.")
     score = own.score(name)
     assert score is not None, name
-    told = paired(name, other.values[name], own.values[name], direction=score.direction, seed=seed, unit=score.unit)
-    found = {"name": name, "passed": told.verdict != "worse", "value": told.gain, "bar": 0.0}
+    return paired(name, other.values[name], own.values[name], direction=score.direction, seed=run.seed, unit=score.unit)
+
+
+def _kept(told: Comparison) -> dict[str, Any]:
+    """The gate on the goal's own metric where another one decides: no significant loss."""
+    found = {"name": told.name, "passed": told.verdict != "worse", "value": told.gain, "bar": 0.0}
     return {**found, "asked": "no significant loss", "kind": "guard", "counts": True, "why": str(told)}
 
 

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from volant.core import Score
 from volant.stages.plan.scaling import Expected, expected
 
 # Rates of small networks on one core of a 2020s server processor, flop/s; measured at 1-4 million
@@ -204,6 +205,7 @@ def beside(plan: Mapping[str, Any], past: Iterable[Mapping[str, Any]]) -> list[d
     for row in plan.get("steps", []):
         real = latest.get(row["step"])
         took = float(real["seconds"]) if real else None
+        bits = Score.of_model(real.get("scores", ()), "bits_per_byte") if real else None
         rows.append(
             {
                 "step": row["step"],
@@ -214,12 +216,7 @@ def beside(plan: Mapping[str, Any], past: Iterable[Mapping[str, Any]]) -> list[d
                 "memory_bytes": row["memory_bytes"],
                 "took_bytes": int(real["peak_bytes"]) if real else None,
                 "loss": row.get("loss"),
-                "became": became(real.get("scores", ())) if real else None,
+                "became": bits.value if bits else None,
             }
         )
     return rows
-
-
-def became(scores: Iterable[Any]) -> float | None:
-    """The bits per byte of a run's own model, where it measured them."""
-    return next((s.value for s in scores if s.name == "bits_per_byte" and s.of == "model"), None)
