@@ -61,6 +61,24 @@ def test_misread_letters_are_dropped_and_a_language_of_its_own_is_not(tmp_path):
     assert cleaned(tmp_path, samples, "off", personal="keep")[0] == {}
 
 
+def test_a_forgotten_record_says_nothing_of_the_others(tmp_path):
+    samples = [sample("\n".join([*MENU, *prose(i)]), split) for i, split in enumerate(SPLITS)]
+    samples.append(sample("\n".join([*MENU, *prose(40)])))
+    data = run_in(tmp_path, "data")
+    with store.writer(data.out) as out:
+        out.write_all(samples)
+    left = {}
+    for step, gone in (("all", ()), ("gone", [samples[-1].id]), ("never", ())):
+        if step == "never":
+            data = run_in(tmp_path, "less")
+            with store.writer(data.out) as out:
+                out.write_all(samples[:-1])
+        run = run_in(tmp_path, step, forgotten=frozenset(gone))
+        collect.clean(run, Dataset(data.out), rules=["corpus"], thresholds={"corpus_line_records": len(SPLITS)})
+        left[step] = sorted(s.text for s in store.rows(Dataset(run.out)))
+    assert left["gone"] == left["never"] != left["all"] and all(text.startswith("Home") for text in left["gone"])
+
+
 def test_row_groups_threads_and_a_second_run_change_nothing(tmp_path):
     samples = [sample("\n".join([*MENU, *prose(i)]), split) for i, split in enumerate(SPLITS * 3)]
     found = []

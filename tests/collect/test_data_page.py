@@ -12,6 +12,8 @@ from volant.stages import collect
 from volant.stages.collect._data_page import data_page
 from volant.stages.collect._facts import _words_of, facts_of
 
+NESTED = {"language": "en", "of": {"language": "la"}}
+
 
 def text(content, split="train", uri="data/a.txt:7", drop="", **more):
     source = Source(uri=uri, **{"licence": "MIT", "consent": "public", **more.pop("source", {})})
@@ -32,7 +34,7 @@ def seen(page):
 
 
 def test_what_is_there_is_counted(tmp_path):
-    kept = [text(f"word number {i} of it", uri=f"data/a.jsonl:{i}", attrs={"language": "en"}) for i in range(5)]
+    kept = [text(f"word number {i} of it", uri=f"data/a.jsonl:{i}", attrs=NESTED) for i in range(5)]
     kept += [
         text("ein Satz", "validation", "https://site.org/a/b", attrs={"language": "de"}, source={"licence": "CC0-1.0"})
     ]

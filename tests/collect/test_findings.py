@@ -123,7 +123,9 @@ def test_a_project_reuses_findings_and_collects_those_that_are_over(tmp_path, mo
     Project(tmp_path).go(settings={"clean.rules": ["gopher"], "clean.thresholds": LOOSE_OF_GOPHER})
     (home,) = (tmp_path / ".volant" / "findings").iterdir()
     assert len(list(home.iterdir())) == 2
+    for stray in (home, home.parent):  # as a file manager leaves them
+        (stray / ".DS_Store").write_bytes(b"x")
     dry = keeping.collect_garbage(Project(tmp_path), dry=True)
     freed = keeping.collect_garbage(Project(tmp_path))
-    assert dry.findings == freed.findings > 0 and len(list(home.iterdir())) == 1
+    assert dry.findings == freed.findings > 0 and len(list(home.iterdir())) == 2
     assert Findings(home.parent).collect(set()) > 0 and not home.exists()

@@ -14,6 +14,7 @@ from volant.core.spec import Goal
 from volant.stages import collect
 from volant.stages.collect._agreement import agreed
 from volant.stages.collect._evolution import malformed, taken
+from volant.stages.collect._generated import _binding
 from volant.store.dataset import dropped, rows
 
 TERMS = "LicenseRef-stand-in"
@@ -225,3 +226,15 @@ def test_what_is_taken_out_of_what_a_model_says():
     assert taken("Name a bird: any.") == "Name a bird: any."
     assert malformed("name a BIRD", ["Name a bird."]).startswith("malformed: what it was shown")
     assert malformed("", []) and malformed("I cannot do that.", []) and not malformed("Name a fish.", ["Name a bird."])
+
+
+@pytest.mark.parametrize(
+    ("licence", "parts"),
+    [
+        ("(MIT AND (ISC OR Zlib)) AND CC0-1.0", ["MIT", "(ISC OR Zlib)", "CC0-1.0"]),
+        ("MIT OR ISC", ["(MIT OR ISC)"]),
+        ("((MIT OR ISC))", ["(MIT OR ISC)"]),
+    ],
+)
+def test_what_of_an_expression_binds(licence, parts):
+    assert _binding(licence) == parts

@@ -40,6 +40,13 @@ def test_damaged_machine_code_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert door._read("loop", b"k" * 32) is None
 
 
+def test_who_has_no_home_has_one_place_for_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    two = door._folders()
+    monkeypatch.setattr(door.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert door._folders() == two[:1]
+
+
 def test_no_text_and_no_words() -> None:
     none, begin_N = np.zeros(0, np.uint64), np.zeros(1, np.int64)
     assert sketches(none, begin_N, 5).shape == (0, LENGTH)

@@ -140,7 +140,7 @@ def _flat(given: tuple[Any, ...]) -> list[Any]:
     flat: list[Any] = []
     for value in given:
         if isinstance(value, np.ndarray):
-            assert value.flags.c_contiguous, value.strides
+            assert value.flags.c_contiguous and value.dtype.isnative, (value.strides, value.dtype)
             place = value.__array_interface__["data"][0]
             flat += (0, 0, value.size, value.itemsize, place, *value.shape, *value.strides)
         else:
@@ -205,8 +205,11 @@ def _stamp(module: str) -> str:
 
 def _folders() -> tuple[Path, ...]:
     """Where machine code is kept: the first one of these that can be written in."""
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(__file__).parent / "__pycache__", user / "volant" / "loops"
+    own = Path(__file__).parent / "__pycache__"
+    with suppress(RuntimeError):  # who has no home has no second place
+        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return own, user / "volant" / "loops"
+    return (own,)
 
 
 def _read(name: str, key: bytes) -> bytes | None:

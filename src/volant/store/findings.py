@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -40,11 +41,22 @@ class Findings:
         A run that uses a finding has links of its own to the files, so nothing goes away under it.
         """
         freed = 0
-        for home in self.root.iterdir() if self.root.is_dir() else ():
-            found = sorted(home.iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+        for home in _folders(self.root):
+            found = _folders(home)
             last = {folder.name.rsplit("-", 1)[0]: folder for folder in found}.values()
             for folder in [folder for folder in found if folder not in last] if home.name in keep else [home]:
                 freed += tree_bytes(folder)
                 if not dry:
                     shutil.rmtree(folder, ignore_errors=True)
         return freed
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders in one, the one that was asked for last at the end; whatever else lies there is not ours."""
+    times: dict[Path, int] = {}
+    with suppress(FileNotFoundError):
+        for folder in root.iterdir():
+            with suppress(FileNotFoundError):
+                if folder.is_dir():
+                    times[folder] = folder.stat().st_mtime_ns
+    return sorted(times, key=times.__getitem__)

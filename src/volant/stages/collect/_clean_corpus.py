@@ -8,11 +8,11 @@ sixteenth of them; a run that was killed, or comes after one that looked at the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from volant.core import Dataset, Run
-from volant.stages.collect._clean_files import as_file, opened, read
+from volant.stages.collect._clean_files import as_file, known, opened, read
 from volant.stages.collect._clean_rows import in_order
 
 
@@ -20,20 +20,20 @@ def corpus_of(run: Run, datasets: Sequence[Dataset], rules: Sequence[Any]) -> An
     """What the records of these datasets say by these rules; None where none of them asks."""
     import numpy as np
 
-    from volant.modalities.text_corpus import VERSION, Corpus, bits, lower_first, shared_lines, spoken
+    from volant.modalities.text_corpus import Corpus, bits, lower_first, shared_lines, spoken, versions
     from volant.modalities.text_corpus_kernel import KINDS
     from volant.modalities.text_rules import LINE_RECORDS, SHARED_LINES, SURPRISE
 
     bound = {rule.name: rule.bound for rule in rules}
     if SURPRISE not in bound:
         return None
-    about = repr(("corpus", VERSION))
+    about = repr((versions(), known(run.forgotten)))
     pieces, begin_P, files = opened(run, datasets, "corpus", about)
 
     def looked(number: int) -> int:
         run.check_stop()
         if not files.has(number):
-            files.put(number, _seen(pieces[number].read()))
+            files.put(number, _seen(pieces[number].read(), run.forgotten))
         return number
 
     counted: Counter[str] = Counter()
@@ -58,8 +58,8 @@ def corpus_of(run: Run, datasets: Sequence[Dataset], rules: Sequence[Any]) -> An
 _RIGHT = 40
 
 
-def _seen(table: Any) -> dict[str, Any]:
-    """The lines, runs of characters and languages of the plain texts of a row group, as files."""
+def _seen(table: Any, forgotten: Collection[str]) -> dict[str, Any]:
+    """Lines, runs of characters and languages of a row group's plain texts, as files; forgotten ones say nothing."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -67,7 +67,9 @@ def _seen(table: Any) -> dict[str, Any]:
     from volant.modalities.record_columns import at, plain_texts, rights, strings
     from volant.modalities.text_corpus import languages_of, line_hashes, triples
 
-    places = np.flatnonzero(plain_texts(table) & np.asarray(pc.equal(table["drop"], "")))
+    gone = pc.is_in(table["id"], pa.array(sorted(forgotten), pa.string()))
+    speaks = pc.and_not(pc.equal(table["drop"], ""), gone)
+    places = np.flatnonzero(plain_texts(table) & np.asarray(speaks))
     texts = at(strings(table["content"]), places)
     hash_L, place_L = line_hashes(texts)
     place_L = places[place_L]

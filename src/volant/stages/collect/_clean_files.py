@@ -12,12 +12,12 @@ group, for the next run. Nothing is ever written into a file that exists.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 from zlib import crc32
 
 from volant.core import Dataset, Run
@@ -101,17 +101,22 @@ def opened(
     return found, begin_P, Kept(here, there)
 
 
+def known(ids: Collection[str]) -> str:
+    """A name for a set of ids."""
+    return sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
 def depends_on(how: Any) -> str:
-    """What the files of a row group depend on, beside what it says: no threshold is among it."""
+    """What the files of a row group depend on, beside what it says: of thresholds those of the whole corpus alone."""
     import unicodedata
 
     from volant.modalities import text_features
 
     rows = sorted({"c4", "c4_loose"} & set(how.presets))[:1]
-    forgotten = sha256("\n".join(sorted(how.forgotten)).encode()).hexdigest()
     words = (text_features.VERSION, how.words, unicodedata.unidata_version)
     whole = (how.corpus.digest,) if how.corpus else ()
-    return repr((VERSION, words, how.modality.name, how.modality.version, bool(how.presets), rows, forgotten, *whole))
+    modality = (how.modality.name, how.modality.version)
+    return repr((VERSION, words, *modality, bool(how.presets), rows, known(how.forgotten), *whole))
 
 
 def found_files(found: Any) -> dict[str, Any]:
@@ -241,11 +246,12 @@ def _link(folder: Path, stem: str, to: Path, name: str) -> None:
     """Give the files of a set further names, the seal last; a file system without links gets copies."""
     for part in [*_seal(folder, stem), "seal"]:
         source, target = folder / f"{stem}.{part}", to / f"{name}.{part}"
-        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+        partial = target.with_name(f"{target.name}.{uuid4().hex}.part")
         try:
-            partial.unlink(missing_ok=True)
             try:
                 partial.hardlink_to(source)
+            except FileNotFoundError:
+                raise
             except OSError:
                 shutil.copyfile(source, partial)
             partial.rename(target)

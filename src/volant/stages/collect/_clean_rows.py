@@ -2,8 +2,9 @@
 
 In go the row groups of datasets; each is judged alone (`volant.modalities.cleaning`), by several threads where the run
 has them, and what was found is kept (`_clean_files`): features, keys, sketches and words, and the texts that change. A
-run that was killed goes on with the parts that are missing, one with other thresholds looks at no more than what was
-found, and neither reads a text again until it writes. In memory stay each record's id, key and kind.
+run that was killed goes on with the parts that are missing, one with other thresholds (but for those of the whole
+corpus) looks at no more than what was found, and neither reads a text again until it writes. In memory stay each
+record's id, key and kind.
 
 Legend: N records of all parts.
 """

@@ -259,11 +259,10 @@ def _words_of(texts: Any) -> Any:
 def _count_attrs(found: Facts, attrs: Any) -> None:
     import pyarrow.compute as pc
 
-    told = attrs.filter(pc.match_substring(attrs, '"language": "'))  # hardly ever any, and a regex takes its time
-    languages = pc.struct_field(pc.extract_regex(told, r'"language": "(?P<code>[^"]*)"'), "code")
-    found.languages.update(code or "none" for code in languages.to_pylist() if code is not None)
-    marked = pc.match_substring_regex(attrs, r'"(?:flags|masked|repaired)": ')
+    marked = pc.match_substring_regex(attrs, r'"(?:language|flags|masked|repaired)": ')
     for own in map(json.loads, attrs.filter(marked).to_pylist()):
+        if isinstance(code := own.get("language"), str):
+            found.languages[code or "none"] += 1
         found.flags.update(own.get("flags", {}).keys())
         found.masked.update(own.get("masked", {}))
         found.changed.update(name for name in ("repaired", "masked") if own.get(name))

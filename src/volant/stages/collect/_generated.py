@@ -82,9 +82,23 @@ def _binding(licence: str) -> list[str]:
 
     >>> _binding("(MIT OR ISC) AND CC0-1.0"), _binding("MIT OR ISC")
     (['(MIT OR ISC)', 'CC0-1.0'], ['(MIT OR ISC)'])
+    >>> _binding("(MIT AND (ISC OR Zlib)) AND CC0-1.0")
+    (['MIT', '(ISC OR Zlib)', 'CC0-1.0'])
     """
-    choice = " OR " in re.sub(r"\([^()]*\)", "", licence)
-    return [f"({licence})"] if choice else re.split(r" AND (?![^()]*\))", licence)
+    parts, joined, depth = [""], {""}, 0
+    for word in re.split(r"( AND | OR |[()])", licence.strip()):
+        depth += (word == "(") - (word == ")")
+        if depth == 0 and word in (" AND ", " OR "):
+            joined.add(word)
+            parts.append("")
+        else:
+            parts[-1] += word
+    if " OR " in joined:
+        return [f"({licence})"]
+    if len(parts) > 1:
+        return [own for part in parts for own in _binding(part)]
+    inner = _binding(licence[1:-1]) if licence.startswith("(") else []
+    return inner or parts
 
 
 def room_for(run: Run, others: int, there: int) -> int | None:

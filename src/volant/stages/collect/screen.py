@@ -190,7 +190,7 @@ def _report(run: Run, look: _Look, splits: Mapping[str, int]) -> None:
         "changed": dict(sorted(look.changed.items())),
         "dropped": dict(sorted(look.dropped.items())),
         "versions": {
-            "language": language.VERSION, "lists": word_lists.VERSION, "names": personal_names.VERSION,
+            "language": language.version(), "lists": word_lists.VERSION, "names": personal_names.VERSION,
             "repair": look.repair, "toxic": TOXIC_VERSION,
         },
     }  # fmt: skip
