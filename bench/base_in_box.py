@@ -73,7 +73,7 @@ def bits(model: Model, data: Dataset, limit: int) -> float:
 
 def goal(project: Project, pairs: Dataset, functions: Dataset, seeds: int, limit: int) -> list[dict[str, float]]:
     library = project.step("library").run(collect.python_sources, what="text", modules=150)
-    text = project.step("text").run(collect.clean, library, guard=functions)
+    text = project.step("text").run(collect.clean, library, guard=[functions])
     found, goals = [], []
     for seed in range(seeds):
         base, first = timed(project, "scratch", seed, pretrain.transformer, text, tokens=600_000)

@@ -250,7 +250,7 @@ def gathered(folder: Path, data: Path) -> tuple[dict[str, Dataset], dict[str, li
     guard = written(folder, "gsm8k", [sample("test", at, text, "test") for at, text in enumerate(tests)])
     raw = written(folder, "raw", [*(sample(kind, at, text) for at, (kind, text) in enumerate(made)), *rest])
     rules: Any = ["gopher", "corpus"]
-    clean = collect.clean(run_in(folder, "clean"), raw, guard=guard, rules=rules, thresholds=LETTERS)
+    clean = collect.clean(run_in(folder, "clean"), raw, guard=[guard], rules=rules, thresholds=LETTERS)
     own = [sample(kind, at, bare(text)) for at, (kind, text) in enumerate(made) if kind == "text"]
     return {"raw": raw, "clean": clean, "alone": written(folder, "alone", [*own, *rest])}, held
 

@@ -48,7 +48,7 @@ def main() -> None:
         functions = project.step("functions").run(collect.python_sources, what="pairs", modules=40)
         pairs = project.step("pairs").run(collect.clean, functions)
         library = project.step("library").run(collect.python_sources, what="text", modules=150)
-        text = project.step("text").run(collect.clean, library, guard=functions)
+        text = project.step("text").run(collect.clean, library, guard=[functions])
         base = project.step("base").run(pretrain.transformer, text, depth=asked.depth, tokens=asked.tokens)
         held = list(rows(pairs, "validation"))
         before = bits_per_byte(open_model(base), held)

@@ -393,15 +393,23 @@ def test_another_dataset_guards_without_adding_records(tmp_path):
     text = " ".join(f"word{i}" for i in range(30))
     held = pair(text, "the answer", "test")
     data, guard = made(tmp_path, base([pair("copied: " + text, "other")]), "d"), made(tmp_path, [held], "g")
-    result = collect.clean(run_in(tmp_path, "clean"), data, guard=guard)
+    result = collect.clean(run_in(tmp_path, "clean"), data, guard=[guard])
     assert [s.drop.split(":")[0] for s in store.dropped(result)] == ["leakage"]
     assert held.id not in {s.id for s in store.rows(result)}
     empty = made(tmp_path, [held.model_copy(update={"split": "train"})], "nothing-held-out")
     run = run_in(tmp_path, "said")
-    result = collect.clean(run, data, guard=empty)
+    result = collect.clean(run, data, guard=[empty])
     assert any("1 training records are not guarded" in line for line in run.watcher.lines)
     sets = json.loads((result.path / "leakage.json").read_text())["sets"]
     assert [(one["name"], one["items"] > 0) for one in sets] == [("test", True), ("validation", True), ("guard", False)]
+
+
+def test_several_benchmarks_guard_in_one_pass(tmp_path):
+    texts = [" ".join(f"{name}{i}" for i in range(30)) for name in ("maths", "code")]
+    guards = [made(tmp_path, [pair(text, "the answer", "test")], f"g{n}") for n, text in enumerate(texts)]
+    data = made(tmp_path, base([pair(f"copied: {text}", "other") for text in texts]), "d")
+    result = collect.clean(run_in(tmp_path, "clean"), data, guard=guards)
+    assert [s.drop.split(":")[0] for s in store.dropped(result)] == ["leakage"] * 2
 
 
 def test_cleaning_is_deterministic_and_leaves_its_input_alone(tmp_path):

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Annotated
 
 import pytest
@@ -63,15 +64,22 @@ def test_bind_fills_defaults_and_call_puts_everything_in_its_place(tmp_path):
     assert bound.settings == {"rank": 2, "lr": 2e-4, "glob": ""}
     seen = {}
 
-    def spy(run: Run, model: Model, data: Dataset, *more: Dataset, rank: int = 8, reward: Model | None = None) -> Model:
+    def spy(
+        run: Run, model: Model, data: Dataset, *more: Dataset, rank: int = 8, reward: Model | None = None,
+        guard: Sequence[Dataset] = (),
+    ) -> Model:  # fmt: skip
         """Spy."""
-        seen.update(model=model, more=more, rank=rank, reward=reward)
+        seen.update(model=model, more=more, rank=rank, reward=reward, guard=guard)
         return Model(run.out)
 
     spied = method_of(spy)
     run = Run("s", tmp_path, tmp_path)
     spied.call(run, spied.bind({"model": model, "data": data, "more": [data], "reward": reward, "rank": 3}))
-    assert seen == {"model": model, "more": (data,), "rank": 3, "reward": reward}
+    assert seen == {"model": model, "more": (data,), "rank": 3, "reward": reward, "guard": ()}
+    assert [i.name for i in spied.inputs if i.many] == ["more", "guard"]
+    assert [i.name for i in spied.inputs if i.rest] == ["more"]
+    spied.call(run, spied.bind({"model": model, "data": data, "guard": [data, data]}))
+    assert seen["guard"] == (data, data)
     spied.call(run, spied.bind({"model": model, "data": data}))
     assert seen["reward"] is None and seen["more"] == ()
 

@@ -16,7 +16,7 @@ import pkgutil
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, get_args, get_origin
@@ -50,12 +50,19 @@ def by_team(function: F) -> F:
 
 @dataclass(frozen=True)
 class Input:
-    """One artifact parameter: `data: Dataset`, `reward: Model | None = None`, or `*more: Dataset`."""
+    """One artifact parameter: `data: Dataset`, `reward: Model | None = None`, `guard: Sequence[Dataset] = ()`, or
+    `*more: Dataset`.
+
+    Attributes:
+        many: any number of them.
+        rest: any number, as `*more` takes them.
+    """
 
     name: str
     kind: type[Artifact]
     optional: bool = False
     many: bool = False
+    rest: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,12 +188,13 @@ class Method:
         parameters = inspect.signature(self.function).parameters
         for parameter in self.inputs:
             values = bound.inputs[parameter.name]
-            if parameter.many:
+            value = tuple(values) if parameter.many else values[0] if values else None
+            if parameter.rest:
                 positional.extend(values)
             elif parameters[parameter.name].kind is inspect.Parameter.KEYWORD_ONLY:
-                named[parameter.name] = values[0] if values else None
+                named[parameter.name] = value
             else:
-                positional.append(values[0] if values else None)
+                positional.append(value)
         return self.function(run, *positional, **named)
 
     def json_schema(self) -> dict[str, Any]:
@@ -222,10 +230,10 @@ def method_of(function: Callable[..., Artifact], name: str = "") -> Method:
     outside: dict[str, OutsideKind] = {}
     for parameter in parameters[1:]:
         hint = hints.get(parameter.name)
-        kind, optional = _artifact_kind(hint)
+        kind, optional, many = _artifact_kind(hint)
         if kind is not None:
-            many = parameter.kind is inspect.Parameter.VAR_POSITIONAL
-            inputs.append(Input(parameter.name, kind, optional or many, many))
+            rest = parameter.kind is inspect.Parameter.VAR_POSITIONAL
+            inputs.append(Input(parameter.name, kind, optional or many or rest, many or rest, rest))
             continue
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or hint is None:
             raise SettingError(
@@ -248,16 +256,20 @@ def _name_of(function: Callable[..., Any]) -> str:
     return f"{module}:{function.__qualname__}"
 
 
-def _artifact_kind(hint: Any) -> tuple[type[Artifact] | None, bool]:
+def _artifact_kind(hint: Any) -> tuple[type[Artifact] | None, bool, bool]:
+    """The kind of artifact, whether it may be left out, and whether it may be several."""
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     if isinstance(hint, type) and issubclass(hint, Artifact):
-        return hint, False
+        return hint, False, False
+    if get_origin(hint) is Sequence:
+        kind, _, _ = _artifact_kind(get_args(hint)[0])
+        return kind, True, True
     if get_origin(hint) in (typing.Union, types.UnionType):
         kinds = [a for a in get_args(hint) if isinstance(a, type) and issubclass(a, Artifact)]
         if len(kinds) == 1 and type(None) in get_args(hint):
-            return kinds[0], True
-    return None, False
+            return kinds[0], True, False
+    return None, False, False
 
 
 def _args_section(doc: str) -> dict[str, str]:

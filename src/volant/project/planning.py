@@ -137,7 +137,7 @@ def _check_loop(spec: Spec, planned: Mapping[str, Planned]) -> None:
             raise SpecError(
                 f"there is no step {name!r}.", where=spec.where("loop", key), fix=did_you_mean(name, planned)
             )
-    if not any(p.many for p in planned[loop.into].method.inputs):
+    if not any(p.rest for p in planned[loop.into].method.inputs):
         what = f"{loop.into!r} takes no further datasets, so nothing can be fed back into it."
         raise SpecError(what, where=spec.where("loop", "into"), fix="Name a step such as one that uses collect.clean.")
     candidate_step(spec, list(planned.values()))

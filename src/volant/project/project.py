@@ -276,7 +276,7 @@ class Project:
         """A step of the file whose input artifacts are known, ready to be looked up or run."""
         loop = self.spec.loop if self.spec else None
         if loop and step.name == loop.into and extra:
-            many = next(p.name for p in step.method.inputs if p.many)
+            many = next(p.name for p in step.method.inputs if p.rest)
             artifacts = {**artifacts, many: [*artifacts.get(many, []), *extra]}
         bound = step.method.bind({**artifacts, **step.arguments}, where=step.where)
         return prepare(self, step.name, step.method, bound, step.seed, upcoming)
@@ -345,7 +345,7 @@ class StepCall:
         rest: list[Any] = list(args)
         arguments: dict[str, Any] = {}
         for parameter in read.inputs:
-            if parameter.many:
+            if parameter.rest:
                 arguments[parameter.name], rest = rest, []
             elif rest:
                 arguments[parameter.name] = rest.pop(0)

@@ -38,7 +38,7 @@ def clean(
     run: Run,
     data: Dataset,
     *more: Dataset,
-    guard: Dataset | None = None,
+    guard: Sequence[Dataset] = (),
     near: Annotated[float, Field(gt=0.3, le=1)] | None = None,
     min_words: Annotated[int, Field(ge=1)] = 5,
     max_words: Annotated[int, Field(ge=1)] = 100_000,
@@ -58,8 +58,8 @@ def clean(
     Quality rules look at plain texts and at answers; prompts are left as people write them.
 
     Args:
-        guard: a Dataset whose validation and test records are kept out of training too, and which adds no record
-            of its own: the task's data, when plain text for pre-training is cleaned.
+        guard: Datasets whose validation and test records are kept out of training too, and which add no record of
+            their own: the task's data, when plain text for pre-training is cleaned, and each benchmark.
         near: similarity (0.3 to 1) from which the later record is dropped: of text the exact Jaccard similarity of
             5-word shingles, of images the share of the perceptual hash; 1 drops equal ones only. Nothing takes what
             suits the modality (0.65 for text: up to 3 % of its words changed).
@@ -135,8 +135,8 @@ def clean(
     return made
 
 
-def _sets(rows: Rows, guard: Dataset | None) -> list[EvaluationSet]:
-    """The kept test and validation records, and those of another dataset."""
+def _sets(rows: Rows, guards: Sequence[Dataset]) -> list[EvaluationSet]:
+    """The kept test and validation records, and those of other datasets."""
     from volant.store.dataset import tables
 
     found = []
@@ -144,7 +144,7 @@ def _sets(rows: Rows, guard: Dataset | None) -> list[EvaluationSet]:
         numbers = rows.kept(rows.right_N == right)
         own = (part for part in range(len(rows.parts)) if len(rows.inside(part, numbers)))
         found.append(evaluation_set(split, (rows.table(part).take(rows.inside(part, numbers)) for part in own)))
-    if guard:
+    for guard in guards:
         held_out: tuple[Literal["validation", "test"], ...] = ("validation", "test")
         counts = guard.about["splits"]
         there = [s for s in held_out if counts.get(s) and any((guard.path / "data").glob(f"{s}-*.parquet"))]
