@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import pytest
 from pydantic import ValidationError
@@ -8,7 +9,7 @@ from volant.core.artifact import Artifact, Card, payload_digest
 from volant.core.errors import ArtifactError, Interrupted, SettingError, VolantError, did_you_mean
 from volant.core.outside import OutsideFile, Snapshot
 from volant.core.run import Run, Silent
-from volant.core.sample import Sample, Source, sample_id, split_of
+from volant.core.sample import Sample, Source, sample_id, split_of, spread
 from volant.core.spaces import Grid, Mixed, Tokens, space_json
 from volant.core.spec import Goal, Spec, Step, Target
 
@@ -158,3 +159,11 @@ def test_spaces_as_json():
     assert space_json(Tokens(10, 5)) == {"vocab": 10, "length": 5, "type": "tokens"}
     assert space_json(Grid(1, (8, 8)))["dims"] == (8, 8)
     assert space_json(Mixed({"age": "integer"}))["columns"] == {"age": "integer"}
+
+
+@pytest.mark.parametrize(("n", "most"), [(0, 4), (3, 4), (4, 4), (9, 4), (100, 4), (10_007, 64)])
+def test_what_is_spread_comes_evenly_from_the_whole_in_order(n, most):
+    found = spread(iter(range(n)), most)
+    assert len(found) == min(n, most) and found == sorted(set(found)) == spread(range(n), most)
+    gaps = [b - a for a, b in pairwise([*found, n])]
+    assert not found or (found[0] == 0 and max(gaps) <= 1.5 * n / len(found) + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,8 +158,99 @@ def test_a_nan_goes_back_to_the_last_good_checkpoint_with_half_the_rate(tmp_path
 
 
 def test_a_loss_that_stays_nan_ends_with_a_reason(tmp_path):
-    with pytest.raises(DataError, match="3 times back did not help"):
+    with pytest.raises(DataError, match=r"went wrong at 4 of 12 steps, last: the loss is nan. No step gave a number"):
         train(make_run(tmp_path), fresh(), batches(), RECIPE, loss=lambda n, b: (token_loss(n, b)[0] * math.nan, 1))
+
+
+def test_a_rate_that_no_half_of_it_mends_ends_with_a_reason(tmp_path):
+    with pytest.raises(DataError, match="3 times back did not help. Lower `lr`"):
+        train(make_run(tmp_path), fresh(), batches(), replace(RECIPE, lr=1e30, muon_lr=1e30, warmup=1))
+
+
+class Planted:
+    """Batches of which those of some steps are others: noise, or what gives no number."""
+
+    def __init__(self, steps, *, once=False, easy=()):
+        self.steps, self.bad, self.once, self.easy, self.asked = 70, steps, once, easy, []
+
+    def batch(self, step):
+        self.asked.append(step)
+        good = batches().batch(step)
+        if step in self.easy:
+            return replace(good, ids=torch.zeros_like(good.ids))
+        if step in self.bad and (not self.once or self.asked.count(step) == 1):
+            noise = torch.randint(0, 40, good.ids.shape, generator=torch.Generator().manual_seed(step))
+            return replace(good, ids=noise)
+        return good
+
+
+def test_a_spike_among_the_first_steps_is_found_and_the_rate_is_lowered(tmp_path):
+    run, net, high = make_run(tmp_path), fresh(), []
+
+    def spiky(net, batch):
+        total, n = token_loss(net, batch)
+        high.append(net.training and len(high) in range(2, 5))  # steps 1, 2 and 3, once
+        return total * (90 if high[-1] else 1), n
+
+    outcome = train(run, net, batches(), replace(RECIPE, piece_tokens=4096), loss=spiky)
+    assert outcome.roll_backs == 1 and outcome.steps == 12 and outcome.reason == "all 12 steps are done"
+    told = next(line for line in run.watcher.lines if "the loss jumped" in line)
+    assert told.startswith("step 4:") and "back to step 0 with 0.5 times the rate" in told
+
+
+def test_batches_that_give_no_number_are_skipped_and_said_and_a_resumed_run_ends_the_same(tmp_path):
+    class Broken(Planted):
+        def batch(self, step):
+            good = batches().batch(step)
+            mark = torch.where(torch.arange(good.ids.size(1)) == 0, 41, good.ids)
+            return replace(good, ids=mark) if step in self.bad else good
+
+    def loss(net, batch):
+        marked = int(batch.ids[0, 0]) == 41
+        total, n = token_loss(net, replace(batch, ids=batch.ids.clamp(max=39)))
+        return total * (math.nan if marked else 1), n
+
+    run, net = make_run(tmp_path), fresh()
+    outcome = train(run, net, Broken([2, 6, 9]), replace(RECIPE, checkpoint_every=3), loss=loss)
+    assert outcome.reason == "all 12 steps are done; 3 of them were skipped, since their batches are broken"
+    assert sum("its batch is to blame, also with good weights, and skipped" in line for line in run.watcher.lines) == 3
+    rates = [value for name, value, _ in run.watcher.metrics if name == "rate"]
+    assert max(rates) == pytest.approx(0.02)
+    for folder in (tmp_path / "work" / "train").glob("000000012"):
+        shutil.rmtree(folder)
+    again = fresh()
+    assert (
+        train(make_run(tmp_path), again, Broken([2, 6, 9]), replace(RECIPE, checkpoint_every=3), loss=loss) == outcome
+    )
+    assert digest(again) == digest(net)
+
+
+def test_a_stretch_of_noise_in_the_data_is_skipped_and_the_rate_stays(tmp_path):
+    run = make_run(tmp_path)
+    recipe = replace(RECIPE, steps=70, checkpoint_every=10, decay=30)
+    outcome = train(run, fresh(), Planted(range(52, 55)), recipe)
+    assert outcome.roll_backs == 1 and "3 of them were skipped" in outcome.reason and outcome.loss < 1.5
+    told = next(line for line in run.watcher.lines if "the loss jumped" in line)
+    assert "the batches of steps 52 to 54 are to blame" in told
+
+
+def test_an_odd_batch_is_said_and_an_easy_beginning_is_no_spike(tmp_path):
+    run = make_run(tmp_path)
+    outcome = train(run, fresh(), Planted([52], easy=(0, 1, 2)), replace(RECIPE, steps=70, checkpoint_every=0))
+    assert outcome.steps == 70 and outcome.loss < 2
+    assert any(line.startswith("step 52: the loss was") and "is back" in line for line in run.watcher.lines)
+    assert sum("harder than those before, and taken as they are" in line for line in run.watcher.lines) <= 1
+
+
+def test_where_the_start_counts_its_weights_are_kept_when_no_look_is_better(tmp_path):
+    other = Packed([Encoded([7, 9, 11, 30] * 40, [True] * 160)], length=16, rows=4, seed=0)
+    net = fresh()
+    train(make_run(tmp_path / "base"), net, other, replace(RECIPE, steps=40))
+    before, run = digest(net), make_run(tmp_path / "tuned")
+    recipe = replace(RECIPE, evaluate_every=3, start_counts=True)
+    outcome = train(run, net, batches(), recipe, validation=[other.batch(0)])
+    assert outcome.stayed and digest(net) == before
+    assert "no look was better than the start" in outcome.reason and outcome.reason in run.watcher.lines[-1]
 
 
 def test_a_network_that_is_broken_before_its_first_step_is_named(tmp_path):
@@ -276,19 +368,7 @@ def test_planted_batches_that_drive_the_loss_up_are_survived_within_five_steps(t
     run, net = make_run(tmp_path), fresh()
     recipe = replace(RECIPE, steps=70, checkpoint_every=10, decay=30)
 
-    class Planted:
-        steps, asked = 70, []
-
-        def batch(self, step):
-            self.asked.append(step)
-            good = batches().batch(step)
-            if step in range(52, 56) and self.asked.count(step) == 1:  # noise, once: what reads it again is well
-                noise = torch.randint(0, 40, good.ids.shape, generator=torch.Generator().manual_seed(step))
-                return replace(good, ids=noise)
-            return good
-
-    data = Planted()
-    outcome = train(run, net, data, recipe)
+    outcome = train(run, net, Planted(range(52, 56), once=True), recipe)  # what reads it again is well
     told = next(line for line in run.watcher.lines if "the loss jumped" in line)
     found = int(told.split(":")[0].removeprefix("step "))
     assert 52 <= found < 57 and "back to step 50 with 0.5 times the rate" in told

@@ -10,7 +10,6 @@ import getpass
 import random
 import uuid
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
@@ -21,7 +20,7 @@ from volant.cli.talk import Controls, Heat, Most, Name, controls_of, open_sessio
 from volant.core.artifact import Dataset
 from volant.core.errors import DataError
 from volant.core.protocols import Request, Session
-from volant.core.sample import content_text
+from volant.core.sample import content_text, spread
 
 if TYPE_CHECKING:
     from volant.project import Project
@@ -125,7 +124,7 @@ def _prompts(opened: Project, count: int) -> list[str]:
 
     data = place.newest(opened, Dataset)
     tasks = (s for s in rows(data, "validation") if s.shape in ("completion", "messages", "preference"))
-    found = [sample.messages[0]["content"] for sample in islice(tasks, count)]
+    found = [sample.messages[0]["content"] for sample in spread(tasks, count)]
     if not found:
         raise DataError("there is no prompt to answer.", fix="Give a file: volant rate --prompts prompts.txt")
     return found

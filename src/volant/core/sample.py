@@ -25,7 +25,8 @@ import binascii
 import hashlib
 import json
 import re
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,6 +37,8 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Shape = Literal["text", "completion", "messages", "preference", "media", "row"]
 CONTENT_SHAPES: tuple[Shape, ...] = ("media", "row")  # what is made whole, for a condition, and is no text
 Origin = Literal["human", "generated", "feedback"]
+T = TypeVar("T")
+_ROOM = 4  # times as many as are wanted are held while they are spread
 _RECORD = re.compile(r"(?:#[^#/]*|:\d+|\[\d+\])+$")
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
 
@@ -163,3 +166,18 @@ def split_of(group: str, *, test: int = 1, validation: int = 1, parts: int = 10)
     if residue < test:
         return "test"
     return "validation" if residue < test + validation else "train"
+
+
+def spread(found: Iterable[T], most: int) -> list[T]:
+    """At most `most` of them, evenly from the first to the last, in their order; a split is sorted by its sources.
+
+    Whatever their number, only a few times `most` are held at once; then gaps differ by a quarter.
+    """
+    kept: list[T] = []
+    every = 1
+    for place, one in enumerate(found):
+        if place % every == 0:
+            kept.append(one)
+        if len(kept) > 2 * _ROOM * most:
+            kept, every = kept[::2], 2 * every
+    return kept if len(kept) <= most else [kept[i * len(kept) // most] for i in range(most)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -24,7 +24,7 @@ from volant.core.errors import ArtifactError, DataError, VolantError
 from volant.core.run import Bar, Run
 from volant.nets import compiling, state, watching
 from volant.nets.batches import Batches, Step
-from volant.nets.guard import Guard
+from volant.nets.guard import Guard, odd
 from volant.nets.optim import Optimisers, bf16_here, trainable, wsd
 from volant.nets.recipe import Outcome as Outcome
 from volant.nets.recipe import Recipe as Recipe
@@ -34,8 +34,10 @@ from volant.nets.transformer import token_loss
 Loss: TypeAlias = Callable[[Any, Any], tuple[torch.Tensor, int]]
 """(network, batch) to (summed loss, count), so that pieces of a batch add up to the whole."""
 
-_ROLL_BACKS = 3
-_BATCHES = 4  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
+_ROLL_BACKS = 3  # to one checkpoint
+_SKIPPED = 20  # of so many batches one may be skipped, and three in any case
+_TOLD = 5  # odd batches that are said one by one
+_BATCHES = 5  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
 
 
 def train(
@@ -64,14 +66,16 @@ def train(
 
     Raises:
         Interrupted: the user stopped it; a checkpoint was made.
-        DataError: the guard went back several times and training went wrong again.
+        DataError: the guard went back several times and training went wrong again, or too many batches are broken.
         ArtifactError: the network was broken before the first step.
     """
     torch.set_num_threads(run.threads)
     assert loss is token_loss or not recipe.compiled, "the compiled loss is token_loss"
     chosen_loss = compiling.compiled(net) if recipe.compiled else nullcontext(loss)
     with team(run) as together, chosen_loss as chosen:
-        training = _Training(run, net, batches, recipe, validation, chosen, run.work / name, together)
+        size = getattr(getattr(net, "config", None), "vocab_size", 0) if loss is token_loss else 0
+        ceiling = math.log(size) if size else math.inf
+        training = _Training(run, net, batches, recipe, validation, chosen, run.work / name, together, ceiling)
         training.resume()
         with run.progress(title, recipe.steps) as bar:
             try:
@@ -132,12 +136,13 @@ class _Training:
         loss: Loss,
         folder: Path,
         together: Alone = ALONE,
+        ceiling: float = math.inf,
     ) -> None:
         self.run, self.given, self.batches, self.recipe = run, net, batches, recipe
         self.team, (self.net, self.loss_of) = together, together.joined(net, loss)
         self.validation, self.folder = validation, folder
         self.bf16 = recipe.bf16 and bf16_here(run.device)
-        self.guard = Guard()
+        self.guard, self.ceiling = Guard(ceiling=ceiling), ceiling
         self.optimiser = Optimisers(
             self.net,
             lr=recipe.lr,
@@ -148,6 +153,11 @@ class _Training:
             together=together,
         )
         self.step, self.tokens, self.rate, self.roll_backs = 0, 0, 1.0, 0
+        self.back_to = (-1, 0)  # the checkpoint of the last time back, and how often to it
+        self.skipped: list[int] = []  # steps whose batches are broken
+        self.known: list[int] = []  # steps whose batches are harder than those before
+        self.told = 0
+        self.start: float | None = None  # the validation loss before the first step, where it counts
         self.losses: list[float] = []
         self.best, self.stale, self.reason = float("inf"), 0, ""
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -173,6 +183,9 @@ class _Training:
             state.clear(self.folder)
         # Dropout and the like draw from torch's own generator.
         torch.manual_seed(self.run.seed)
+        if self.recipe.start_counts and self.validation:
+            self._look()
+            self.start, self.stale = self.best, 0
         self.save()
 
     def save(self) -> None:
@@ -187,7 +200,11 @@ class _Training:
             "tokens": self.tokens,
             "rate": self.rate,
             "roll_backs": self.roll_backs,
+            "back_to": self.back_to,
+            "skipped": self.skipped,
+            "known": self.known,
             "losses": self.losses,
+            "start": self.start,
             "best": None if self.best == float("inf") else self.best,
             "stale": self.stale,
             "reason": self.reason,
@@ -214,6 +231,8 @@ class _Training:
         facts = checkpoint.facts
         self.step, self.tokens, self.losses = checkpoint.step, int(facts["tokens"]), list(facts["losses"])
         self.rate, self.roll_backs = float(facts["rate"]), int(facts["roll_backs"])
+        self.back_to, self.skipped, self.known = tuple(facts["back_to"]), list(facts["skipped"]), list(facts["known"])
+        self.start = facts["start"]
         self.best = float("inf") if facts["best"] is None else float(facts["best"])
         self.stale, self.reason = int(facts["stale"]), str(facts["reason"])
         self.guard.load(facts["guard"])
@@ -232,18 +251,56 @@ class _Training:
         ]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
-    def _roll_back(self, why: str) -> None:
+    def _go_back(self, why: str) -> None:
+        """To the last checkpoint: past the batches where they are to blame, else with a lower rate."""
         if not self.step:
             self._check_start()
+        failed, steps = self.step, range(self.step - self.guard.high + 1, self.step + 1)
+        young, rate, backs, back_to = self.guard.young, self.rate, self.roll_backs + 1, self.back_to
+        skipped, known = self.skipped, self.known
         found = state.latest(self.folder)
-        if found is None or self.roll_backs >= _ROLL_BACKS:
-            what = f"training went wrong at step {self.step}: {why}; {self.roll_backs} times back did not help"
-            raise DataError(what, where=self.run.step, fix="Lower `lr`, or look for broken samples in the data.")
-        backs, rate = self.roll_backs + 1, self.rate / 2
-        failed = self.step
+        if found is None:
+            raise DataError(
+                f"training went wrong at step {failed}: {why}, and no checkpoint reads back.", where=self.run.step
+            )
+        self._load(found)
+        blamed = odd(steps, self._tried, self.ceiling)
         self._load(found)
         self.roll_backs, self.rate = backs, rate
-        self.run.say(f"step {failed}: {why}; back to step {self.step} with {rate:g} times the rate")
+        self.back_to = (found.step, back_to[1] if back_to[0] == found.step else 0)
+        self.skipped, self.known = skipped, known
+        here = f"back to step {self.step}"
+        which = f"the batches of steps {steps[0]} to {failed} are" if len(steps) > 1 else "its batch is"
+        if blamed and young and len(steps) > 1:
+            self.known = [*known, *steps]
+            self.run.say(f"step {failed}: {why}; {here}: {which} harder than those before, and taken as they are")
+        elif blamed:
+            self.skipped = [*skipped, *steps]
+            self._check_skipped(why)
+            self.run.say(f"step {failed}: {why}; {here}: {which} to blame, also with good weights, and skipped")
+        else:
+            self.rate /= 2
+            self.back_to = (found.step, self.back_to[1] + 1)
+            if self.back_to[1] > _ROLL_BACKS:
+                what = f"training went wrong at step {failed}: {why}; {_ROLL_BACKS} times back did not help"
+                raise DataError(what, where=self.run.step, fix="Lower `lr`, or look for broken samples in the data.")
+            self.run.say(f"step {failed}: {why}; {here} with {self.rate:g} times the rate")
+
+    def _check_skipped(self, why: str) -> None:
+        most = max(3, self.recipe.steps // _SKIPPED)
+        if len(self.skipped) > most:
+            what = f"training went wrong at {len(self.skipped)} of {self.recipe.steps} steps, last: {why}"
+            fix = "Their batches are to blame, also with good weights: look for broken samples in the data."
+            if not self.losses:
+                fix = "No step gave a number: look for broken samples in the data, or take another base."
+            raise DataError(f"{what}.", where=self.run.step, fix=fix)
+
+    def _tried(self, step: int) -> tuple[float, float]:
+        """Loss and gradient's norm of that step's batch with the weights as they are, which stay."""
+        self.team.draw(self.run.seed, step)
+        found = self._gradients(self.batches.batch(step)), self._norm()
+        self.optimiser.zero()
+        return found
 
     def _check_start(self) -> None:
         """Refuse a network that was broken before its first step: no rate mends that."""
@@ -258,7 +315,7 @@ class _Training:
 
     def go(self, bar: Bar) -> Outcome:
         """All steps that are left, then the best weights."""
-        clock = _Clock(self.step, self.recipe.steps)
+        clock = watching.Clock(self.step, self.recipe.steps)
         bar.advance(self.step)
         self.net.train()
         while not self.reason and self.step < self.recipe.steps:
@@ -275,16 +332,30 @@ class _Training:
         return self._finish()
 
     def _one_step(self) -> None:
+        if self.step in self.skipped:
+            self.step += 1
+        elif not self._learnt():
+            return
+        last = self.step == self.recipe.steps
+        if self.validation and (last or (self.recipe.evaluate_every and self.step % self.recipe.evaluate_every == 0)):
+            self._look()
+        due = bool(self.recipe.checkpoint_every) and self.step % self.recipe.checkpoint_every == 0
+        if last or self.reason or (due and self.guard.calm):
+            self.save()
+
+    def _learnt(self) -> bool:
+        """Learn from the batch of this step; False where that went wrong and training went back."""
         batch = self.batches.batch(self.step)
         self.team.draw(self.run.seed, self.step)
-        value = self._gradients(batch)
-        weights = [p for p in trainable(self.net).values() if p.grad is not None]
-        norm = self.team.clip(weights, self.recipe.clip)
-        why = self.guard.check(value, norm)
+        value, norm = self._gradients(batch), self._norm()
+        was, usual = self.guard.high, self.guard.usual
+        why = self.guard.check(value, norm, known=self.step in self.known)
         if why:
             self.optimiser.zero()
-            self._roll_back(why)
-            return
+            self._go_back(why)
+            return False
+        if was and self.guard.calm:
+            self._tell_odd(was, usual)
         recipe = self.recipe
         factor = self.rate * wsd(self.step, recipe.steps, warmup=recipe.warmup, decay=recipe.decay)
         self.optimiser.step(factor)
@@ -299,12 +370,21 @@ class _Training:
         self.norm = norm
         rates = [("loss", value), ("gradient_norm", norm), ("rate", factor * (recipe.muon_lr or recipe.lr))]
         self.points += [(name, figure, self.step) for name, figure in rates]
-        last = self.step == recipe.steps
-        if self.validation and (last or (recipe.evaluate_every and self.step % recipe.evaluate_every == 0)):
-            self._look()
-        due = bool(recipe.checkpoint_every) and self.step % recipe.checkpoint_every == 0
-        if last or self.reason or (due and self.guard.calm):
-            self.save()
+        return True
+
+    def _tell_odd(self, many: int, usual: float) -> None:
+        """Say that the loss was high for a step or two and is back by itself."""
+        self.told += 1
+        if self.told <= _TOLD:
+            more = "; further ones are not said" if self.told == _TOLD else ""
+            figure = max(self.losses[-many:])
+            at = self.step - many
+            self.run.say(f"step {at}: the loss was {figure:.2f} where about {usual:.2f} is usual, and is back{more}")
+
+    def _norm(self) -> float:
+        """The gradient's norm, which is cut."""
+        weights = [p for p in trainable(self.net).values() if p.grad is not None]
+        return self.team.clip(weights, self.recipe.clip)
 
     def _gradients(self, batch: Step) -> float:
         """Leave the gradient of the batch's mean loss in the weights; returns that loss."""
@@ -335,6 +415,11 @@ class _Training:
     def _finish(self) -> Outcome:
         self._flush()
         reason = self.reason or f"all {self.recipe.steps} steps are done"
+        if self.skipped:
+            reason += f"; {len(self.skipped)} of them were skipped, since their batches are broken"
+        stayed = self.start is not None and not self.best < self.start
+        if stayed:
+            reason += f"; no look was better than the start ({self.best:.3f}), whose weights are kept"
         if self.best_weights:
             with torch.no_grad():
                 for name, tensor in _learnt(self.net).items():
@@ -344,7 +429,7 @@ class _Training:
         loss = sum(self.losses) / len(self.losses) if self.losses else float("nan")
         best = self.best if self.best_weights else None
         self.run.say(f"training ended at step {self.step}: {reason}")
-        return Outcome(self.step, self.tokens, loss, best, reason, self.roll_backs)
+        return Outcome(self.step, self.tokens, loss, best, reason, self.roll_backs, stayed)
 
     def _flush(self) -> None:
         for name, value, at in self.points:
@@ -361,42 +446,3 @@ def _buffers(net: torch.nn.Module) -> dict[str, torch.Tensor]:
     """What is part of the network's state and no parameter: running averages, spectral norms."""
     kept = net.state_dict()
     return {name: kept[name] for name, _ in net.named_buffers() if name in kept}
-
-
-class _Clock:
-    """Speed, share of the machine's peak and memory: for the bar and the records, never for the artifact."""
-
-    def __init__(self, step: int, steps: int) -> None:
-        self._start, self._first, self._steps, self._tokens = time.monotonic(), step, steps, -1
-        self._flops = self._peak = 0.0
-
-    def fields(self, training: _Training) -> dict[str, float | str]:
-        """What the bar shows."""
-        if self._tokens < 0:
-            self._tokens, self._first = training.tokens, training.step
-            if training.unit == "tokens":
-                self._flops = 6.0 * sum(p.numel() for p in training.net.parameters())
-                self._peak = watching.peak_flops(training.run.device, training.run.threads, training.bf16)
-                self._peak *= training.team.size
-            self._start = time.monotonic()
-            return {}
-        spent = max(1e-6, time.monotonic() - self._start)
-        done = max(1, training.step - self._first)
-        left = round(spent / done * (self._steps - training.step))
-        shown: dict[str, float | str] = {f"{training.unit}_s": round(self._speed(training)), "norm": training.norm}
-        if self._peak:
-            shown["peak"] = f"{self._flops * self._speed(training) / self._peak:.0%}"
-        return {**shown, "left": f"{left // 60}:{left % 60:02d}"}
-
-    def points(self, training: _Training) -> list[tuple[str, float, int]]:
-        """What the records keep beside the loss."""
-        if self._tokens < 0 or training.step == self._first:
-            return []
-        speed = self._speed(training)
-        found = {f"{training.unit}_per_second": speed, "memory_bytes": watching.memory_bytes(training.run.device)}
-        if self._peak:
-            found["peak_share"] = self._flops * speed / self._peak
-        return [(name, value, training.step) for name, value in found.items()]
-
-    def _speed(self, training: _Training) -> float:
-        return (training.tokens - self._tokens) / max(1e-6, time.monotonic() - self._start)

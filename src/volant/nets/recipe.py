@@ -17,6 +17,7 @@ class Recipe:
         decay: the last steps, over which the rate falls to zero.
         clip: the gradient's norm is cut to this.
         evaluate_every: steps between looks at the validation loss; 0 for only at the end.
+        start_counts: the weights of the start are looked at as well, and kept where no look is better.
         patience: stop after this many looks without an improvement; 0 for never.
         checkpoint_every: steps between checkpoints; 0 for only when stopped and at the end.
         piece_tokens: larger batches are worked off in pieces of this many tokens, to bound memory.
@@ -33,6 +34,7 @@ class Recipe:
     decay: int = 0
     clip: float = 1.0
     evaluate_every: int = 0
+    start_counts: bool = False
     patience: int = 0
     checkpoint_every: int = 50
     piece_tokens: int = 8192
@@ -51,6 +53,7 @@ class Outcome:
         validation: the validation loss of the weights that were kept; None where there was no validation data.
         reason: why training ended, in words.
         roll_backs: how often the guard went back to a checkpoint.
+        stayed: no look was better than the start, whose weights were kept.
     """
 
     steps: int
@@ -59,3 +62,4 @@ class Outcome:
     validation: float | None
     reason: str
     roll_backs: int
+    stayed: bool = False

@@ -1,13 +1,14 @@
-"""What a training is measured against: the most that this machine computes, and how much memory is in use.
+"""How fast a training goes, and what it is measured against: the most that this machine computes, and its memory.
 
-What enters: a device, threads, and the kind of number. What leaves: flop/s of large matrix products, measured once a
-process, and bytes.
+What enters: a device, threads, and the kind of number, or a training. What leaves: flop/s of large matrix products,
+measured once a process, bytes, and a clock's figures.
 """
 
 from __future__ import annotations
 
 import time
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -42,3 +43,42 @@ def memory_bytes(device: str) -> float:
     if device == "cuda":
         return float(torch.cuda.memory_allocated())
     return float(psutil.Process().memory_info().rss)
+
+
+class Clock:
+    """Speed, share of the machine's peak and memory: for the bar and the records, never for the artifact."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        self._start, self._first, self._steps, self._tokens = time.monotonic(), step, steps, -1
+        self._flops = self._peak = 0.0
+
+    def fields(self, training: Any) -> dict[str, float | str]:
+        """What the bar shows."""
+        if self._tokens < 0:
+            self._tokens, self._first = training.tokens, training.step
+            if training.unit == "tokens":
+                self._flops = 6.0 * sum(p.numel() for p in training.net.parameters())
+                self._peak = peak_flops(training.run.device, training.run.threads, training.bf16)
+                self._peak *= training.team.size
+            self._start = time.monotonic()
+            return {}
+        spent = max(1e-6, time.monotonic() - self._start)
+        done = max(1, training.step - self._first)
+        left = round(spent / done * (self._steps - training.step))
+        shown: dict[str, float | str] = {f"{training.unit}_s": round(self._speed(training)), "norm": training.norm}
+        if self._peak:
+            shown["peak"] = f"{self._flops * self._speed(training) / self._peak:.0%}"
+        return {**shown, "left": f"{left // 60}:{left % 60:02d}"}
+
+    def points(self, training: Any) -> list[tuple[str, float, int]]:
+        """What the records keep beside the loss."""
+        if self._tokens < 0 or training.step == self._first:
+            return []
+        speed = self._speed(training)
+        found = {f"{training.unit}_per_second": speed, "memory_bytes": memory_bytes(training.run.device)}
+        if self._peak:
+            found["peak_share"] = self._flops * speed / self._peak
+        return [(name, value, training.step) for name, value in found.items()]
+
+    def _speed(self, training: Any) -> float:
+        return float(training.tokens - self._tokens) / max(1e-6, time.monotonic() - self._start)

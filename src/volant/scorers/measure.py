@@ -22,7 +22,7 @@ from volant.core.errors import DataError, RemoteError, SettingError
 from volant.core.protocols import Output, Request, Scorer, Session
 from volant.core.run import Run
 from volant.core.sample import CONTENT_SHAPES as CONTENT_SHAPES
-from volant.core.sample import Sample, Split
+from volant.core.sample import Sample, Split, spread
 from volant.core.score import Direction, Score
 from volant.scorers.compare import Comparison, paired, resampled_means
 
@@ -225,11 +225,11 @@ def mean_score(
 
 
 def task_samples(data: Dataset, split: Split, limit: int) -> list[Sample]:
-    """The first `limit` samples of a split that ask for an answer; empty where there is none."""
+    """At most `limit` samples of a split that ask for an answer, spread evenly over it; empty where there is none."""
     from volant.store.dataset import rows
 
     try:
-        return list(islice(filter(answered, rows(data, split)), limit))
+        return spread(filter(answered, rows(data, split)), limit)
     except DataError:
         return []
 
@@ -257,15 +257,15 @@ def check_task(
         before: the model that the step started from.
         before_session: the same, opened already; used where `before` holds no fitting `validation.json`.
         judge: a model that the metric asks, where it needs one.
-        limit: how many examples; 0: 64 of text, 256 of content, whose metrics are often those of a whole set.
+        limit: how many examples, spread over the split; 0: 64 of text, 256 of content, whose metrics are often those
+            of a whole set.
         max_tokens: the longest answer.
 
     Returns:
         The comparison, or None where nothing is before it or the data holds no task samples.
     """
-    samples = task_samples(data, "validation", limit or 256)
-    if not limit and samples and samples[0].shape not in CONTENT_SHAPES:
-        samples = samples[:64]
+    content = bool(set(CONTENT_SHAPES) & set(data.about["shapes"]))
+    samples = task_samples(data, "validation", limit or (256 if content else 64))
     if not samples:
         run.say(f"{run.goal.metric} was not measured: the validation split has no prompts with answers.")
         return None

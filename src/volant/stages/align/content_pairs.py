@@ -11,6 +11,7 @@ from typing import Any
 
 from volant.core import Dataset, Model, Run
 from volant.core.errors import DataError
+from volant.core.sample import spread
 from volant.stages.align.aligned import checked, held, pairs_of, state_distance, state_pairs
 
 RATE = 0.02  # of what the family trains from scratch with
@@ -42,7 +43,7 @@ def aligned(
     if not pairs:
         fix = "Run `align.preferences` with more `prompts`."
         raise DataError("there is no pair to learn from.", where=run.step, fix=fix)
-    real = content.encoded(codec, held(data)[:_MEASURED])
+    real = content.encoded(codec, spread(held(data), _MEASURED))
     before = content.losses(family, net, codec, real)
     steps = math.ceil(epochs * len(pairs) / min(rows, len(pairs)))
     rate = lr or RATE * float(family.recipe(codec.space, steps=steps, batch=rows)["lr"])

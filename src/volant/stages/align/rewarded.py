@@ -16,6 +16,7 @@ from volant.core import Dataset, Model, Run, Sample
 from volant.core.artifact import ModelAbout
 from volant.core.errors import DataError, SettingError
 from volant.core.method import Scorers
+from volant.core.sample import spread
 from volant.stages.align.aligned import lengths, state_lengths
 
 if TYPE_CHECKING:
@@ -69,11 +70,12 @@ def task_of(
     torch.set_num_threads(run.threads)
     check_trainable(model)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
-    train = [s for s in rows(data, "train") if s.condition][:limit]
+    train = spread((s for s in rows(data, "train") if s.condition), limit)
     if not train:
         fix = "Give samples with a prompt (`prompt` and `completion`), as collect.files reads them."
         raise DataError("the train split holds no prompt to answer.", where=run.step, fix=fix)
-    held = [s for s in rows(data, "validation") if s.condition][:_HELD] if count(data, "validation") else []
+    there = rows(data, "validation") if count(data, "validation") else ()
+    held = spread((s for s in there if s.condition), _HELD)
     judge = _by_model(reward) if reward is not None else _by_scorers(scorers)
     net = family.load(model.path).to(run.device)
     session = TorchSession(net, codec)

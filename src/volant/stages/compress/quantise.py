@@ -15,7 +15,7 @@ from pydantic import Field
 from volant.core import Dataset, Model, Run, Score
 from volant.core.artifact import ModelAbout
 from volant.core.errors import DataError, GateRefused, SettingError
-from volant.core.sample import Sample
+from volant.core.sample import Sample, spread
 
 
 def quantise(
@@ -96,14 +96,12 @@ def quantise(
 
 def _samples(data: Dataset, limit: int) -> list[Sample]:
     """Task samples where there are any, else plain texts."""
-    from itertools import islice
-
     from volant.scorers.measure import task_samples
     from volant.store.dataset import rows
 
     found = task_samples(data, "validation", limit)
     if not found:
-        found = list(islice((s for s in rows(data, "validation") if s.shape == "text" and s.content), limit))
+        found = spread((s for s in rows(data, "validation") if s.shape == "text" and s.content), limit)
     if not found:
         fix = "Add a collect.split step, or samples with answers."
         raise DataError("the validation split holds nothing to measure the loss on.", fix=fix)

@@ -101,7 +101,7 @@ def need_float(run: Run, model: Model) -> None:
 
 
 def held_out(run: Run, data: Dataset, limit: int) -> list[Sample]:
-    """The first `limit` samples of the validation split that are content.
+    """`limit` samples of the validation split that are content, spread over it.
 
     Raises:
         DataError: it holds none.

@@ -18,7 +18,7 @@ from volant.core.errors import DataError
 from volant.core.method import Scorers
 from volant.core.protocols import Output, Scorer, Session
 from volant.core.run import Run
-from volant.core.sample import Sample, Split
+from volant.core.sample import Sample, Split, spread
 from volant.core.score import Score
 from volant.scorers import build
 from volant.scorers.bias import counterfactuals
@@ -56,15 +56,13 @@ def task_samples(data: Dataset, split: Split, limit: int) -> list[Sample]:
     """
     from volant.store.dataset import rows
 
-    found = [s for s in rows(data, split) if answered(s)]
+    found = spread((s for s in rows(data, split) if answered(s)), limit)
     if not found:
         raise DataError(
             f"no sample of the {split} split has a prompt and an answer, or content.",
             fix="Evaluate on a dataset of prompt and completion pairs, messages, images or rows.",
         )
-    if len(found) <= limit:
-        return found
-    return [found[i * len(found) // limit] for i in range(limit)]
+    return found
 
 
 def training_samples(data: Dataset, corpus: Dataset | None, run: Run) -> list[Sample]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from volant.core import Dataset, Model, Prompt, Report, Run, Sample, Scorers
+from volant.core.sample import spread
 
 if TYPE_CHECKING:
     from volant.scorers.compare import Comparison
@@ -109,7 +110,7 @@ def _measure_everyone(
             )
         learnt = [s for s in training if answered(s)]
         if BITS in own.values and learnt:
-            known = bits_per_byte(session, learnt[:: max(1, len(learnt) // 64)][:64])
+            known = bits_per_byte(session, spread(learnt, 64))
             fit = (sum(known) / len(known), sum(own.values[BITS]) / len(samples))
     everyone = [own]
     if previous is not None:

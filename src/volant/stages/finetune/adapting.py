@@ -14,6 +14,7 @@ from typing import Any
 
 from volant.core import Dataset, Model, Run, Sample
 from volant.core.errors import ArtifactError, DataError, SettingError
+from volant.core.sample import spread
 from volant.nets import content
 from volant.nets.opened import Opened, to_train
 
@@ -69,7 +70,7 @@ def begun(run: Run, model: Model, data: Dataset, replay: float | None) -> Adapti
     elif old:
         run.say(f"{len(old)} samples of what the model knows are mixed in")
     examples = content.encoded(codec, [*train, *old])
-    held_out = content.encoded(codec, held[:_MEASURED])
+    held_out = content.encoded(codec, spread(held, _MEASURED))
     before = content.losses(family, net, codec, held_out)
     return Adapting(run, task, examples, held_out, fresh, before)
 

@@ -99,7 +99,9 @@ def _content(
     for table in net.tables() if task.fresh and hasattr(net, "tables") else []:
         table.requires_grad_(True)  # a new class needs an embedding of its own
     family, codec = opened.family, opened.codec
-    outcome = content.fit(run, family, net, codec, task.examples, task.held_out, spent, title="fine-tuning")
+    outcome = content.fit(
+        run, family, net, codec, task.examples, task.held_out, spent, title="fine-tuning", recipe={"start_counts": True}
+    )
     wanted = content.losses(family, net, codec, task.held_out[:64])
     lowrank.save(core, run.out / "adapter", rank=rank, alpha=alpha)
     lowrank.merge(core)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from volant.core import Dataset, Model, Run, Sample
 from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.protocols import Codec
+from volant.core.sample import spread
 from volant.core.spaces import Encoded
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
     looks = _looks(codec, held_out, length, budget.rows, pad)
     if not held_out:
         run.say("there is no validation split: no early stopping, and the last weights are kept")
-    told = [s for s in held_out if (s.messages or [{}])[-1].get("content")][:_MEASURED]
+    told = spread((s for s in held_out if (s.messages or [{}])[-1].get("content")), _MEASURED)
     measured = [] if run.rank else told  # of several processes the first one compares
     before = bits_per_byte(TorchSession(net, codec), measured) if measured else []
     known = ([], []) if retain is None or run.rank else _known(run, retain, TorchSession(net, codec))
@@ -184,8 +185,7 @@ def _known(run: Run, retain: Dataset, session: Any) -> tuple[list[Sample], list[
     if not samples:
         what = "`retain` holds no validation samples of text, so forgetting cannot be measured."
         raise DataError(what, where=run.step, fix="Name the dataset that the base was trained on, split.")
-    step = max(1, len(samples) // _MEASURED)
-    chosen = samples[::step][:_MEASURED]
+    chosen = spread(samples, _MEASURED)
     return chosen, bits_per_byte(session, chosen)
 
 
@@ -213,6 +213,7 @@ def tune(tuning: Tuning, net: Any) -> Outcome:
         warmup=max(1, min(steps // 10, 100)),
         decay=max(1, steps * 2 // 3),
         evaluate_every=max(1, steps // 5),
+        start_counts=True,
         patience=budget.patience,
         checkpoint_every=max(10, min(200, steps // 5)),
     )
@@ -249,6 +250,9 @@ def finish(
     body = json.dumps(about.model_dump(mode="json"), indent=2, sort_keys=True)
     (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")
     session = TorchSession(net, codec)
+    if outcome.stayed:
+        told = "no look at the validation loss was better than the base's, so the base's weights are kept"
+        run.say(f"WARNING: {told}: nothing was learnt. Lower `lr`, or give it data that are like the validation split.")
     if tuning.held_out:
         after = bits_per_byte(session, tuning.held_out)
         note = "validation answers"
@@ -283,7 +287,7 @@ def _tasks(data: Dataset, split: Any) -> list[Sample]:
 def _looks(codec: Codec, held_out: Sequence[Sample], length: int, rows: int, pad: int) -> list[Any]:
     from volant.nets.batches import Padded
 
-    encoded = [codec.encode(sample) for sample in held_out[:_LOOKED_AT]]
+    encoded = [codec.encode(sample) for sample in spread(held_out, _LOOKED_AT)]
     try:
         return Padded(encoded, length=length, rows=rows, seed=0, pad=pad).in_order()
     except DataError:

@@ -14,6 +14,7 @@ from volant.core import Dataset, Run, Sample
 from volant.core.artifact import ModelAbout
 from volant.core.errors import DataError
 from volant.core.protocols import Codec
+from volant.core.sample import spread
 from volant.core.spaces import Encoded, space_json
 
 if TYPE_CHECKING:
@@ -113,10 +114,10 @@ def _encoded(codec: Codec, samples: Sequence[Sample], budget: int, *, seed: int)
 
 
 def looks_at(codec: Codec, held_out: Sequence[Sample], context: int, rows: int) -> list[Batch]:
-    """A few validation batches: the first of both kinds, every token counted."""
+    """A few validation batches: some of both kinds, spread over the split, every token counted."""
     from volant.nets.batches import Padded
 
-    kinds = [[s for s in held_out if (s.shape == "text") is wanted][:8] for wanted in (True, False)]
+    kinds = [spread((s for s in held_out if (s.shape == "text") is wanted), 8) for wanted in (True, False)]
     found = [codec.encode(sample).ids for kind in kinds for sample in kind]
     whole = [Encoded(ids, [True] * len(ids)) for ids in found if len(ids) > 1]
     return Padded(whole, length=context, rows=rows, seed=0, pad=0).in_order() if whole else []

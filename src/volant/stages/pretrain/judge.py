@@ -14,6 +14,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Run
 from volant.core.artifact import ModelAbout
+from volant.core.sample import spread
 
 
 def judge(
@@ -33,8 +34,6 @@ def judge(
     Raises:
         DataError: the samples have fewer than two classes.
     """
-    from itertools import islice
-
     from volant.core.spaces import Grid, space_json
     from volant.nets import content
     from volant.nets.conv import family, fit_judge, open_judge
@@ -55,7 +54,7 @@ def judge(
     )
     made = Model(run.out)
     if count(data, "validation"):
-        held = [s for s in islice(rows(data, "validation"), 5_000) if s.condition]
+        held = spread((s for s in rows(data, "validation") if s.condition), 5_000)
         right = [float(said == s.condition) for said, s in zip(open_judge(made).classify(held), held, strict=True)]
         run.score(mean_score("judge_accuracy", right, binary=True, note="classes of the validation split"))
     return made

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Run, Sample, Score
 from volant.core.method import by_team
+from volant.core.sample import spread
 from volant.stages.pretrain._text import describe, gathered, looks_at, packed, recipe_of
 
 _HIDDEN = 0.15  # of the validation ids, when it is measured: BERT's share, so that figures compare
@@ -109,7 +110,7 @@ def _measure(run: Run, net: Any, codec: Any, known: Sequence[Sample], held_out: 
     draw = np.random.default_rng(0)
     found: list[float] = []
     trivial: list[float] = []
-    for sample in held_out[:64]:
+    for sample in spread(held_out, 64):
         ids = np.array(codec.encode(sample).ids[:context])
         hidden = draw.random(len(ids)) < _HIDDEN
         if not hidden.any():

@@ -17,6 +17,7 @@ from pydantic import Field
 from volant.core import Dataset, Model, Run, Sample, Score
 from volant.core.method import by_team
 from volant.core.protocols import Codec
+from volant.core.sample import spread
 from volant.stages.pretrain._text import TASKS, describe, gathered, looks_at, packed, recipe_of
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _measure(
     run.score(Score.exact("parameters", parameters, direction="lower"))
     run.score(Score.exact("training_tokens", outcome.tokens))
     session = TorchSession(net, codec)
-    texts = [s for s in held_out if s.shape == "text"][:64] or list(held_out[:64])
+    texts = spread((s for s in held_out if s.shape == "text"), 64) or spread(held_out, 64)
     if texts:
         note = "validation" if texts[0].shape == "text" else "validation answers"
         values = bits_per_byte(session, texts)
