@@ -9,8 +9,8 @@ from test_collect import gather, made, run_in
 
 from volant.core.sample import Label, Sample, Source, sample_id
 from volant.stages import collect
+from volant.stages.collect._counting import _words_of, facts_of
 from volant.stages.collect._data_page import data_page
-from volant.stages.collect._facts import _words_of, facts_of
 
 NESTED = {"language": "en", "of": {"language": "la"}}
 

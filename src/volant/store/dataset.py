@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,8 +34,8 @@ from volant.store.shards import Part, Shards, parts_of, unreadable
 class Writer:
     """Writes samples into a directory; use as a context manager, the metadata comes at its end."""
 
-    def __init__(self, folder: Path, modality: str, kept: Callable[[pa.Table], None] | None = None) -> None:
-        self.folder, self.modality, self._shown = folder, modality, kept
+    def __init__(self, folder: Path, modality: str) -> None:
+        self.folder, self.modality = folder, modality
         self._shards: dict[str, Shards] = {}
         self._kept: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
@@ -73,8 +73,9 @@ class Writer:
         place = pc.binary_join_element_wise(
             pc.if_else(pc.equal(table["drop"], ""), "data", "dropped"), table["split"], "/"
         )
-        for name in pc.unique(place).to_pylist():
-            part = table.filter(pc.equal(place, name)) if len(place) > 1 else table
+        names = pc.unique(place).to_pylist()
+        for name in names:
+            part = table.filter(pc.equal(place, name)) if len(names) > 1 else table
             folder, _, split = name.partition("/")
             if folder == "dropped":
                 _count(self._dropped, pc.list_element(pc.split_pattern(part["drop"], ":", max_splits=1), 0))
@@ -83,8 +84,6 @@ class Writer:
                 _count(self._licences, pc.struct_field(part["source"], "licence"))
                 _count(self._shapes, part["shape"])
                 _count(self._origins, pc.struct_field(part["source"], "origin"))
-                if self._shown:
-                    self._shown(part)
             self._shard(folder, split if folder == "data" else f"dropped-{split}").add(part)
 
     def write_all(self, samples: Iterable[Sample]) -> None:
@@ -134,14 +133,10 @@ class Writer:
         return self._shards[stem]
 
 
-def writer(folder: Path, *, modality: str = "text", kept: Callable[[pa.Table], None] | None = None) -> Writer:
-    """Open a directory for writing samples; `dataset.json`, the shards and the cards are there when it closes.
-
-    Args:
-        kept: is shown the kept rows of each table that is written.
-    """
+def writer(folder: Path, *, modality: str = "text") -> Writer:
+    """Open a directory for writing samples; `dataset.json`, the shards and the cards are there when it closes."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Writer(folder, modality, kept)
+    return Writer(folder, modality)
 
 
 def rows(data: Dataset, split: Split | None = None) -> Iterator[Sample]:

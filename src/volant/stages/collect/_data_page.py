@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from volant.core import Dataset, Run
 from volant.core.protocols import Refusal
 from volant.core.sample import SPLITS
-from volant.stages.collect._facts import Facts, Rule, facts_of, histogram, safe
+from volant.stages.collect._counting import facts_of, safe
+from volant.stages.collect._facts import Facts, Rule, histogram
 
 if TYPE_CHECKING:
     from volant.store.page import Html
@@ -39,7 +40,7 @@ def data_page(run: Run, data: Dataset, *, more: Sequence[str] = (), passed: Fact
     Args:
         data: what was written there.
         more: sections that stand after those on the data.
-        passed: what was counted of the kept records while they were written.
+        passed: what was counted of the records while they were written.
     """
     from volant.store.page import contents, page
     from volant.store.plots import STYLE
@@ -173,7 +174,7 @@ def _by_folder(sources: Counter[Place]) -> list[tuple[Place, int]]:
 
 
 def _depth(place: str) -> int:
-    return place.split("://")[-1].rstrip("/").count("/")
+    return place.split("://")[-1].rstrip("/").count("/") if "/" in place else 0
 
 
 def _counted(counts: Counter[str], name: str) -> str:

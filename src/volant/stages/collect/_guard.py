@@ -95,15 +95,22 @@ def look_at(sets: Sequence[EvaluationSet], words: Any, text_of: Callable[[int], 
     return found
 
 
-def told(sets: Sequence[EvaluationSet], ids: Sequence[str], found: Sequence[Shared]) -> dict[int, str]:
-    """Why each of these texts is dropped, by its place; the sets keep count, and evidence.
-
-    Args:
-        ids: of the texts that were looked at.
-    """
+def told(sets: Sequence[EvaluationSet], found: Sequence[Shared]) -> dict[int, str]:
+    """Why each of the texts that were looked at is dropped, by its place; changes nothing."""
     from volant.modalities.leakage import RUN, WIDTH
 
     drops: dict[int, str] = {}
+    for shared in found:
+        one, leak = sets[shared.number], shared.leak
+        if leak.text not in drops:
+            bar = RUN if leak.longest >= RUN else min(WIDTH, leak.longest)
+            where = f'{one.name} {one.ids[leak.guarded]} at word {leak.at} ("{shared.words}")'
+            drops[leak.text] = f"leakage: {leak.longest} words shared with {where} against {bar}"
+    return drops
+
+
+def noted(sets: Sequence[EvaluationSet], ids: Sequence[str], found: Sequence[Shared]) -> None:
+    """The sets keep count of what was found, and evidence: of one table after another, in their order."""
     known: set[tuple[int, int]] = set()
     for shared in found:
         one, leak = sets[shared.number], shared.leak
@@ -112,15 +119,10 @@ def told(sets: Sequence[EvaluationSet], ids: Sequence[str], found: Sequence[Shar
             continue
         known.add((shared.number, leak.text))
         one.records += 1
-        record, item = ids[leak.text], one.ids[leak.guarded]
         if len(one.evidence) < SHOWN:
-            case = {"item": item, "record": record, "words": leak.longest, "share": round(leak.share, 3)}
-            one.evidence.append({**case, "at": leak.at, "item_at": leak.guarded_at, "text": shared.words})
-        bar = RUN if leak.longest >= RUN else min(WIDTH, leak.longest)
-        where = f'at word {leak.at} ("{shared.words}")'
-        drop = f"leakage: {leak.longest} words shared with {one.name} {item} {where} against {bar}"
-        drops.setdefault(leak.text, drop)
-    return drops
+            case = {"item": one.ids[leak.guarded], "record": ids[leak.text], "words": leak.longest}
+            case |= {"share": round(leak.share, 3), "at": leak.at, "item_at": leak.guarded_at, "text": shared.words}
+            one.evidence.append(case)
 
 
 def report(run: Run, sets: Sequence[EvaluationSet]) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -27,10 +27,11 @@ from volant.core.errors import DataError
 from volant.core.sample import SPLITS
 from volant.stages.collect._clean_alike import drop_equal, drop_near
 from volant.stages.collect._clean_corpus import corpus_of
-from volant.stages.collect._clean_rows import Rows, in_order
+from volant.stages.collect._clean_out import drop_leaks, write
+from volant.stages.collect._clean_rows import Rows
 from volant.stages.collect._data_page import data_page
-from volant.stages.collect._facts import Facts, count_kept, twins_in
-from volant.stages.collect._guard import EvaluationSet, Shared, evaluation_set, look_at, report, told
+from volant.stages.collect._facts import Facts
+from volant.stages.collect._guard import EvaluationSet, evaluation_set, report
 from volant.stages.collect._sketched import keep_sketches
 
 
@@ -94,6 +95,8 @@ def clean(
         DataError: a split is empty before or after cleaning.
         SettingError: `thresholds` names no rule of `rules`.
     """
+    import numpy as np
+
     from volant.modalities import open_modality
     from volant.modalities.cleaning import How
     from volant.modalities.minhash import NEAR
@@ -128,8 +131,8 @@ def clean(
         bar.advance(1)
     facts = _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
     capped = ("client_cap:", "generated_cap:")  # nothing like these stays, so later data may bring them again
-    stays = [not rows.drop.get(number, "").startswith(capped) for number in compared.tolist()]
-    keep_sketches(run, rows, compared[stays])
+    gone = [number for number, drop in rows.drop.items() if drop.startswith(capped)]
+    keep_sketches(run, rows, np.setdiff1d(compared, gone, assume_unique=True))
     made = Dataset(run.out)
     data_page(run, made, passed=facts)
     return made
@@ -156,91 +159,19 @@ def _sets(rows: Rows, guards: Sequence[Dataset]) -> list[EvaluationSet]:
 
 
 def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence[Dataset], client_cap: float) -> Facts:
-    """Hold the training records against the sets, and write all records, each with what drops it; counts the kept."""
+    """Hold the training records against the sets, cap what is capped, and write; what the page says of the records."""
     from volant.modalities.record_columns import TEXT, TRAIN
-    from volant.store.arrow_memory import reused_memory
-    from volant.store.dataset import dropped_tables, writer
 
     training = rows.kept((rows.right_N >= TRAIN) & (rows.kind_N == TEXT))
-    counted: Counter[str] = Counter()
-    kept: Counter[str] = Counter()
-    forgotten: list[Any] = []
-
-    def looked(part: int) -> tuple[Any, Any, list[Shared]]:
-        run.check_stop()
-        return _looked(rows, part, sets, rows.inside(part, training))
-
     if rows.clients or rows.generated_N.any():  # how many of these stay depends on what the gate leaves of the others
-        for part, (table, places, found) in enumerate(in_order(run, looked, range(len(rows.parts)))):
-            _drop_leaks(rows, part, table, places, sets, found)
+        drop_leaks(run, rows, sets, training)
         _cap_clients(rows, client_cap)
         _cap_generated(run, rows)
         training = training[:0]
-    facts, often = Facts(run.modality), twins_in(rows.drop.values())
-    with (
-        writer(run.out, modality=run.modality, kept=lambda table: count_kept(facts, table, often)) as out,
-        run.progress("leakage gate and writing", len(rows), "records") as bar,
-        reused_memory(),
-    ):
-        for part, (table, places, found) in enumerate(in_order(run, looked, range(len(rows.parts)))):
-            _drop_leaks(rows, part, table, places, sets, found)
-            table, gone = _told(rows, part, table, counted, kept)
-            if gone.num_rows:  # an empty slice would hold all texts of its table in memory
-                forgotten.append(gone)
-            out.write_table(table)
-            bar.advance(rows.parts[part].rows)
-        for table in forgotten:
-            out.write_table(table)
-        for one in inputs:
-            for table in dropped_tables(one):
-                out.write_table(table)
-        _report(run, counted, kept)
-        report(run, sets)
+    counted, kept, facts = write(run, rows, sets, inputs, training)
+    _report(run, counted, kept)
+    report(run, sets)
     return facts
-
-
-def _looked(rows: Rows, part: int, sets: Sequence[EvaluationSet], places: Any) -> tuple[Any, Any, list[Shared]]:
-    """The rows of a part, and what those at these places share with the sets."""
-    from volant.modalities.text_arrays import text_array
-
-    table = rows.table(part)
-    if not sets or not len(places):
-        return table, places, []
-
-    def text_of(number: int) -> str:
-        return str(text_array(table.slice(int(places[number]), 1))[0])
-
-    return table, places, look_at(sets, rows.words(part, places), text_of)
-
-
-def _drop_leaks(
-    rows: Rows, part: int, table: Any, places: Any, sets: Sequence[EvaluationSet], found: Sequence[Shared]
-) -> None:
-    if found:
-        first = int(rows.begin_P[part])
-        drops = told(sets, table["id"].take(places).to_pylist(), found)
-        rows.drop |= {first + int(places[at]): drop for at, drop in drops.items()}
-
-
-def _told(rows: Rows, part: int, table: Any, counted: Counter[str], kept: Counter[str]) -> tuple[Any, Any]:
-    """The rows of a part with what drops them; those that were to be forgotten by themselves, uncounted."""
-    import pyarrow as pa
-
-    numbers = range(int(rows.begin_P[part]), int(rows.begin_P[part + 1]))
-    drops = [rows.drop.get(number, "") for number in numbers]
-    at = table.schema.get_field_index("drop")
-    table = table.set_column(at, table.schema.field(at), pa.array(drops, pa.string()))
-    stays = pa.array([number not in rows.forgotten for number in numbers])
-    table, gone = (table, table.slice(0, 0)) if not rows.forgotten else (table.filter(stays), _without(table, stays))
-    for drop, split in zip(table["drop"].to_pylist(), table["split"].to_pylist(), strict=True):
-        (counted if drop else kept)[drop.split(":")[0] if drop else split] += 1
-    return table, gone
-
-
-def _without(table: Any, stays: Any) -> Any:
-    import pyarrow.compute as pc
-
-    return table.filter(pc.invert(stays))
 
 
 def _cap_clients(rows: Rows, cap: float) -> None:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Run, Sample, Score
 from volant.stages.collect._data_page import data_page
-from volant.stages.collect._guard import EvaluationSet, evaluation_set, look, report, told
+from volant.stages.collect._guard import EvaluationSet, evaluation_set, look, noted, report, told
 
 if TYPE_CHECKING:
     from volant.modalities.sketch_columns import Sketches
@@ -241,7 +241,8 @@ def _dropping(table: Any, drops: dict[str, str], sets: Sequence[EvaluationSet]) 
     places = [at for at in np.flatnonzero(training).tolist() if not why[at]]
     if places and any(one.ids for one in sets):
         found = look(sets, text_array(table.take(pa.array(places))))
-        for at, drop in told(sets, [ids[place] for place in places], found).items():
+        noted(sets, [ids[place] for place in places], found)
+        for at, drop in told(sets, found).items():
             why[places[at]] = drop
     column = table.schema.get_field_index("drop")
     return table.set_column(column, table.schema.field(column), pa.array(why, pa.string()))
