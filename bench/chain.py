@@ -4,8 +4,8 @@
 
 It starts from the base in the box. Each step is measured on functions of the test modules, which no step was trained on
 and none chose its weights by: tuning by bits a byte of the authors' first lines; the reward model by pairs of drawn
-answers that it orders as the scorers do (against chance); DPO by those scorers; GRPO by the rules that it is rewarded
-for, which can be checked; PPO by the reward model; the constitution by its principles. Tuning starts from the base,
+answers that it orders as the scorers do (against chance); DPO and GRPO by those scorers, which have relevance among
+them; PPO by the reward model; the constitution by its principles. Tuning starts from the base,
 DPO, GRPO and PPO each from the tuned model, the constitution from DPO's. Beside each stand relevance, the task metric
 (`worse` where a paired test says so: a reward that was hacked), characters an answer, and nats from the start. Answers
 are greedy. Paired permutation tests; processor seconds with children counted, one thread.
@@ -34,14 +34,18 @@ from volant.scorers.texts import similarity
 from volant.stages import align, collect, finetune, pretrain
 from volant.store.dataset import rows
 
-TOKENS = 24
-WORDS = {"least": 5, "most": 12}
+TOKENS, HEAT = 24, 0.5
+WORDS = {"least": 6, "most": 12}
 STOP, ONCE = "docstring_rules:full_stop", "docstring_rules:unrepeated"
-TASTE: dict[str, dict[str, Any]] = {"relevance": {}, ONCE: {}}  # what ranks answers for the pairs
-RULES: dict[str, dict[str, Any]] = {"word_count": WORDS, STOP: {}, ONCE: {}}  # what GRPO is rewarded for
+TASTE: dict[str, dict[str, Any]] = {
+    "relevance": {},
+    "word_count": WORDS,
+    ONCE: {},
+}  # what ranks, and what GRPO is paid for
 PRINCIPLES = f"""\
 principles:
-  - {{name: short, says: The line has five to twelve words., scorer: word_count, settings: {{least: 5, most: 12}}}}
+  - {{name: apt, says: The line says what the author says of the function., scorer: relevance}}
+  - {{name: short, says: The line has six to twelve words., scorer: word_count, settings: {{least: 6, most: 12}}}}
   - {{name: closed, says: The line is one sentence and ends with a full stop., scorer: "{STOP}"}}
   - {{name: fresh, says: The line says no word twice., scorer: "{ONCE}"}}
 """
@@ -77,7 +81,7 @@ class Chain:
     def stand(self, model: Model, bits: bool = False) -> Stand:
         """Measured once a model: a project that is used again remembers."""
         assert model.card is not None
-        kept = self.project.root / f"{model.card.digest[:16]}-{len(self.exam)}.json"
+        kept = self.project.root / f"{model.card.digest[:16]}-{self.exam[0].split}-{len(self.exam)}.json"
         if not kept.exists():
             session = opened(model)
             said = [o.text for o in answers(session, self.exam, max_tokens=TOKENS)]
@@ -129,7 +133,7 @@ def drawn_pairs(model: Model, exam: Sequence[Sample], seed: int, draws: int, mar
     """Pairs as `align.preferences` makes them, of prompts that it never sees."""
     asked = {
         f"{n}/{turn}": (sample, replace(
-            request_of(sample, max_tokens=TOKENS, id=f"{n}/{turn}"), temperature=0.9 if turn else 0.0,
+            request_of(sample, max_tokens=TOKENS, id=f"{n}/{turn}"), temperature=HEAT if turn else 0.0,
             seed=(seed * 1009 + n) * 64 + turn,
         )) for n, sample in enumerate(exam) for turn in range(draws)
     }  # fmt: skip
@@ -153,8 +157,8 @@ def rewards(judge: Model, samples: Sequence[Sample], texts: Sequence[str]) -> li
 
     from volant.modalities import open_modality
     from volant.nets import judge as judges
+    from volant.nets.answers import answer_rewards
     from volant.nets.batches import Padded, fit
-    from volant.nets.preference import answer_rewards
 
     net, codec = judges.load(judge.path), open_modality("text").open_codec(judge.path)
     found: list[float] = []
@@ -180,7 +184,7 @@ def one(project: Project, pairs: Dataset, exam: list[Sample], asked: argparse.Na
 
     choices, drawing = chain.run(
         "choices", align.preferences, tuned, pairs, scorers=TASTE, prompts=asked.prompts, max_tokens=TOKENS,
-        margin=asked.margin, likeliest=True,
+        margin=asked.margin, likeliest=True, temperature=HEAT,
     )  # fmt: skip
     judge, seconds = chain.run("taste", align.reward, tuned, choices, epochs=asked.reward_epochs, rows=16)
     held = drawn_pairs(tuned, exam, seed, 4, asked.margin)
@@ -188,6 +192,9 @@ def one(project: Project, pairs: Dataset, exam: list[Sample], asked: argparse.Na
     right = [float(a > b) for a, b in zip(*sides, strict=True)]
     chain.state("reward", paired("accuracy", [0.5] * len(right), right, seed=seed), seconds + drawing, judge, ())
     chain.rows[-1]["longer"] = sum(len(s.target or "") > len(s.rejected or "") for s in held) / len(held)
+
+    if asked.until == "reward":
+        return chain.rows
 
     def follow(step: str, method: Any, before: Stand, figure: Any, *inputs: Any, **settings: Any) -> tuple[Any, Stand]:
         made, seconds = chain.run(step, method, *inputs, **settings)
@@ -197,7 +204,7 @@ def one(project: Project, pairs: Dataset, exam: list[Sample], asked: argparse.Na
         return made, stand
 
     taste = ("taste", lambda outputs: values(outputs, exam, TASTE))
-    rules = ("rules", lambda outputs: values(outputs, exam, RULES))
+    kept = ("principles", lambda outputs: values(outputs, exam, {**TASTE, STOP: {}}))
     earned = ("reward", lambda outputs: rewards(judge, exam, [o.text for o in outputs]))
     dpo, third = follow(
         "dpo", align.dpo, second, taste, tuned, choices, epochs=asked.dpo_epochs, rows=16, lr=asked.rate
@@ -206,11 +213,12 @@ def one(project: Project, pairs: Dataset, exam: list[Sample], asked: argparse.Na
         "grpo",
         align.grpo,
         second,
-        rules,
+        taste,
         tuned,
         pairs,
-        scorers=RULES,
+        scorers=TASTE,
         tokens=TOKENS,
+        temperature=HEAT,
         steps=asked.steps,
         lr=asked.reward_rate,
     )
@@ -223,15 +231,22 @@ def one(project: Project, pairs: Dataset, exam: list[Sample], asked: argparse.Na
         pairs,
         reward=judge,
         tokens=TOKENS,
+        temperature=HEAT,
         draws=asked.draws,
         lr=asked.reward_rate,
-        beta=0.02,
     )
     (project.root / "principles.yaml").write_text(PRINCIPLES)
     judged, _ = chain.run(
-        "judged", align.constitution, dpo, pairs, principles="principles.yaml", prompts=asked.judged, max_tokens=TOKENS
+        "judged",
+        align.constitution,
+        dpo,
+        pairs,
+        principles="principles.yaml",
+        prompts=asked.judged,
+        max_tokens=TOKENS,
+        temperature=HEAT,
     )
-    follow("constitution", align.dpo, third, rules, dpo, judged, epochs=asked.dpo_epochs, rows=16, lr=asked.rate)
+    follow("constitution", align.dpo, third, kept, dpo, judged, epochs=asked.dpo_epochs, rows=16, lr=asked.rate)
     return chain.rows
 
 
@@ -260,17 +275,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tuning", type=int, default=120, help="steps of tuning")
     parser.add_argument(
-        "--prompts", type=int, default=600, help="asked for pairs, a quarter of them to choose weights by"
+        "--prompts", type=int, default=400, help="asked for pairs, a quarter of them to choose weights by"
     )
-    parser.add_argument("--judged", type=int, default=240, help="prompts that the constitution judges answers to")
+    parser.add_argument("--judged", type=int, default=400, help="prompts that the constitution judges answers to")
     parser.add_argument("--margin", type=float, default=0.05, help="between the two answers of a pair")
-    parser.add_argument("--reward-epochs", type=float, default=1.0)
+    parser.add_argument("--reward-epochs", type=float, default=2.0)
     parser.add_argument("--dpo-epochs", type=float, default=1.0)
     parser.add_argument("--steps", type=int, default=16, help="of GRPO")
     parser.add_argument("--draws", type=int, default=8, help="of PPO")
     parser.add_argument("--every", type=int, default=1, help="only each n-th function of the exam")
-    parser.add_argument("--rate", type=float, default=2e-4, help="of DPO")
-    parser.add_argument("--reward-rate", type=float, default=1.5e-4, help="of GRPO and PPO")
+    parser.add_argument("--rate", type=float, default=7e-5, help="of DPO")
+    parser.add_argument("--reward-rate", type=float, default=1.2e-4, help="of GRPO and PPO")
+    parser.add_argument("--on", default="test", help="split of the exam; settings are chosen on `validation`")
+    parser.add_argument("--until", default="", help="the last step that is made")
     parser.add_argument("--folder", default="")
     parser.add_argument("--out", default="bench/chain.json")
     asked = parser.parse_args()
@@ -278,7 +295,7 @@ def main() -> None:
         project = empty_project(Path(asked.folder or scratch), "chain", "Docstrings")
         functions = project.step("functions").run(collect.python_sources, what="pairs", modules=260, max_chars=700)
         pairs = project.step("pairs").run(collect.clean, functions)
-        exam = list(rows(pairs, "test"))[:: asked.every]
+        exam = list(rows(pairs, asked.on))[:: asked.every]
         print(HEAD)
         each_seed(asked, lambda seed: one(project, pairs, exam, asked, seed))
 

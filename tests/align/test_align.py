@@ -222,7 +222,7 @@ def test_the_likeliest_answer_may_be_among_those_that_are_ranked(tmp_path):
 
     run, asked = run_in(tmp_path), samples()[:3]
     heats = {
-        wanted: [made.temperature for made in _requests(run, asked, 4, wanted, 8, {}).values()]
+        wanted: [made.temperature for made in _requests(run, asked, 4, 8, None, 0.9, wanted).values()]
         for wanted in (True, False)
     }
     assert heats[True] == [0.0, 0.9, 0.9, 0.9] * 3

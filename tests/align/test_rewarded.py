@@ -8,7 +8,7 @@ import torch
 from tiny_models import dataset, model, pairs, run_in, samples, watched
 from volant.core.errors import DataError, SettingError
 from volant.modalities import open_modality
-from volant.nets.policy import Asked, Questions, advantages, estimated
+from volant.nets.policy import Asked, Critic, Questions, advantages, estimated
 from volant.nets.rollout import roll, token_logp
 from volant.nets.transformer import family
 from volant.stages.align import grpo, ppo, reward, rloo
@@ -37,6 +37,18 @@ def test_advantages_of_tokens_are_those_of_the_formula():
     first = (0.0 + 0.4 - 0.2) + 0.5 * last
     assert better[0].tolist() == pytest.approx([0.0, first, last, 0.0])
     assert returns[0].tolist() == pytest.approx([0.0, first + 0.2, 1.0, 0.0])
+
+
+def test_a_reward_counts_in_spreads_from_its_group_whatever_its_scale(made):
+    told = torch.tensor([3.0, 1.0, 8.0, 8.0, 5.0, 6.0])
+    critics = [Critic(family.load(made[0].path), answers=6, width=8, pad=0) for _ in range(3)]
+    grouped, small, plain = (c.worth(r, g) for c, r, g in zip(critics, (told, told / 64, told), (2, 2, 1), strict=True))
+    spread = (2 * (1.0**2 + 0.0 + 0.5**2) / 6) ** 0.5
+    assert grouped.tolist() == pytest.approx([1 / spread, -1 / spread, 0, 0, -0.5 / spread, 0.5 / spread])
+    assert torch.allclose(small, grouped, atol=1e-5)
+    assert torch.allclose(plain, (told - told.mean()) / told.std(unbiased=False), atol=1e-5)
+    later = critics[0].worth(told * 0 + torch.tensor([1.0, -1.0] * 3), 2)  # spreads are those of all draws so far
+    assert later[0].item() == pytest.approx(1 / ((spread**2 + 1) / 2) ** 0.5)
 
 
 def test_each_update_asks_the_same_prompts_and_all_come_in_turn():
@@ -80,7 +92,7 @@ def test_a_batch_names_prompts_and_is_never_divided_within_a_group():
 def test_the_reward_of_draws_rises(method, made, tmp_path):
     base, data = made
     run = run_in(tmp_path / "run")
-    size = {"draws": 15, "prompts": 36, "updates": 4} if method is ppo else {"steps": 30, "prompts": 8, "group_size": 8}
+    size = {"draws": 15, "prompts": 9, "updates": 4} if method is ppo else {"steps": 30, "prompts": 8, "group_size": 8}
     method(run, base, data, scorers=["token_f1"], tokens=12, lr=1e-3, beta=0.0, bound=1000.0, **size)
     rewards = [value for name, value, _ in watched(run).metrics if name == "reward"]
     fifth = len(rewards) // 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from volant.core.sample import Sample, Source
 from volant.core.spaces import Tokens
 from volant.engines import open_engine, open_model
 from volant.engines.decoding import TextStream
-from volant.engines.torch import TorchSession
+from volant.engines.torch import TorchSession, _Table
 from volant.modalities import open_modality
 from volant.nets.transformer import family
 
@@ -62,6 +63,15 @@ def collect(chunks):
 def asked(n, **more):
     prompts = ["the", "the quick brown fox jumps", "x + 1 -> y", "dog (", "waits while", "a lazy dog"]
     return [Request(id=f"r{i}", prompt=prompts[i % len(prompts)] + " " * (i // 6), **more) for i in range(n)]
+
+
+def test_a_prompt_that_several_ask_is_read_once(session, monkeypatch):
+    requests = [replace(r, id=f"{r.id}/{n}", temperature=0.9, seed=n) for r in asked(2, max_tokens=8) for n in range(3)]
+    alone = [collect(session.generate([r]))[0][r.id] for r in requests]
+    read, forward = [], _Table._forward
+    monkeypatch.setattr(_Table, "_forward", lambda self, ids, *rest: read.append(len(ids)) or forward(self, ids, *rest))
+    texts, _ = collect(session.generate(requests))
+    assert read[:2] == [2, 6] and [texts[r.id] for r in requests] == alone and len(set(alone)) > 2
 
 
 def test_greedy_agrees_with_generate(session):

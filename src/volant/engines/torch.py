@@ -242,18 +242,23 @@ class _Table:
         self._cache: Any = None
 
     def admit(self, rows: list[_Row]) -> None:
-        """Read the prompts of new rows and join them to the running ones."""
+        """Read the prompts of new rows, each once however many ask it, and join them to the running ones."""
         from transformers import DynamicCache
 
-        width = max(len(row.prompt) for row in rows)
-        ids_BL = torch.zeros(len(rows), width, dtype=torch.int64)
-        real_BL = torch.zeros(len(rows), width, dtype=torch.int64)
-        for place, row in enumerate(rows):
-            ids_BL[place, width - len(row.prompt) :] = torch.tensor(row.prompt)
-            real_BL[place, width - len(row.prompt) :] = 1
+        once = {prompt: place for place, prompt in enumerate(dict.fromkeys(tuple(row.prompt) for row in rows))}
+        width = max(map(len, once))
+        ids_BL = torch.zeros(len(once), width, dtype=torch.int64)
+        real_BL = torch.zeros(len(once), width, dtype=torch.int64)
+        for prompt, place in once.items():
+            ids_BL[place, width - len(prompt) :] = torch.tensor(prompt)
+            real_BL[place, width - len(prompt) :] = 1
         positions_BL = (real_BL.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache()
         logits_BV = self._forward(ids_BL, real_BL, positions_BL, cache)
+        if len(once) < len(rows):
+            place_B = torch.tensor([once[tuple(row.prompt)] for row in rows])
+            cache.batch_select_indices(place_B.to(self._net.device))
+            real_BL, logits_BV = real_BL[place_B], logits_BV[place_B]
         if not self.rows:
             self._cache, self._real_BL, self.logits_BV = cache, real_BL, logits_BV
         else:

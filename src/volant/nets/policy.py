@@ -10,7 +10,8 @@ choice of the best weights (by the reward of held-out prompts) are those of ever
   probability is 1 and nothing is clipped. The divergence from the reference is Schulman's k3, token by token.
 * PPO (Schulman et al. 2017; for language Ouyang et al. 2022) learns a value of each token beside the policy, estimates
   advantages (GAE, Schulman et al. 2016), and takes several clipped updates on the same answers. Those answers are
-  buffers of the network, so a checkpoint between two updates holds them.
+  buffers of the network, so a checkpoint between two updates holds them. A reward counts in spreads from the mean of
+  the answers to its prompt: prompts differ by more than answers do, and values are learnt too slowly to know it.
 
 Shape legend: P prompts, G answers of a group, R = P x G, L length in tokens.
 """
@@ -27,6 +28,7 @@ from torch import nn
 
 from volant.core.errors import DataError
 from volant.core.run import Run
+from volant.nets.answers import answer_states
 from volant.nets.nearness import Start
 from volant.nets.rollout import Rollout, roll, token_logp
 
@@ -238,20 +240,36 @@ class Critic(nn.Module):
         nn.init.zeros_(self.value.bias)
         shape = (answers, width)
         self.register_buffer("ids", torch.full(shape, pad, dtype=torch.int64))
+        self.register_buffer("spread", torch.zeros(2))
         for name in ("real", "answers"):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.bool))
         for name in ("old_logp", "better", "returns"):
             self.register_buffer(name, torch.zeros(answers, width - 1))
 
-    def values_of(self, made: Rollout) -> torch.Tensor:
-        """The value of each place before its next id [R, L-1]; the policy's body takes no gradient from it."""
+    def read(self, made: Rollout, heat: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Log-probability, entropy and value before each next id [R, L-1], from one pass; 0 outside the answers.
+
+        The policy's body takes no gradient from the values.
+        """
         device = self.value.weight.device
-        reply = self.policy(
-            input_ids=made.ids.to(device), attention_mask=made.real.long().to(device), output_hidden_states=True,
-            use_cache=False,
-        )  # fmt: skip
-        found: torch.Tensor = self.value(reply.hidden_states[-1][:, :-1].detach())[..., 0]
-        return found
+        mask_RL = made.answers[:, 1:].to(device)
+        states_ND = answer_states(self.policy, made.ids.to(device), made.real.to(device), mask_RL)
+        logp_RL, entropy_RL = token_logp(self.policy, made, heat=heat, states_ND=states_ND)
+        values_N = self.value(states_ND.detach().float())[:, 0]
+        return logp_RL, entropy_RL, torch.zeros_like(logp_RL).masked_scatter(mask_RL, values_N)
+
+    def worth(self, rewards_R: torch.Tensor, group: int) -> torch.Tensor:
+        """Rewards [R] in spreads from the mean of their group: so `beta` means the same whatever a reward's scale.
+
+        Args:
+            rewards_R: those of a group side by side.
+            group: answers a prompt; where it is 1 they are held against all of the draw.
+        """
+        rewards_PG = rewards_R.to(self.value.weight.device).reshape(-1, group if group > 1 else len(rewards_R))
+        better_PG = rewards_PG - rewards_PG.mean(1, keepdim=True)
+        spread = self.get_buffer("spread")  # sum of squares and their number, over all draws
+        spread += torch.stack([better_PG.square().sum(), torch.tensor(float(len(rewards_R)), device=spread.device)])
+        return (better_PG / (spread[0] / spread[1]).sqrt().clamp(min=1e-8)).reshape(-1)
 
 
 def estimated(
@@ -284,14 +302,14 @@ def ppo_loss(drawing: Drawing, start: Start, *, beta: float, clip: float, smooth
     def drawn(net: Critic, batch: Asked) -> None:
         made, rewards_R = drawing.draw(net.policy, batch, width=net.get_buffer("ids").size(1))
         with torch.no_grad():
-            logp_RL, entropy_RL = token_logp(net.policy, made, heat=drawing.heat)
-            values_RL = net.values_of(made)
+            logp_RL, entropy_RL, values_RL = net.read(made, drawing.heat)
+            worth_R = net.worth(rewards_R, batch.group)
         with start.standing(net.policy):
             was_RL, _ = token_logp(net.policy, made, heat=drawing.heat)
         mask_RL = made.answers[:, 1:].to(logp_RL.device)
         paid_RL = -beta * (logp_RL - was_RL) * mask_RL
         last_R = (mask_RL * torch.arange(mask_RL.size(1), device=mask_RL.device)).argmax(1)
-        paid_RL[torch.arange(len(last_R)), last_R] += rewards_R.to(paid_RL.device)
+        paid_RL[torch.arange(len(last_R)), last_R] += worth_R
         better_RL, returns_RL = estimated(paid_RL, values_RL, mask_RL, discount=1.0, smooth=smooth)
         some = better_RL[mask_RL]
         better_RL = (better_RL - some.mean()) / (some.std(unbiased=False) + 1e-4) * mask_RL
@@ -314,11 +332,11 @@ def ppo_loss(drawing: Drawing, start: Start, *, beta: float, clip: float, smooth
         rows = batch.size * batch.group
         made = Rollout(*(net.get_buffer(n)[:rows].clone() for n in ("ids", "real", "answers")))
         mask_RL = made.answers[:, 1:]
-        logp_RL, _ = token_logp(net.policy, made, heat=drawing.heat)
+        logp_RL, _, values_RL = net.read(made, drawing.heat)
         ratio_RL = ((logp_RL - net.get_buffer("old_logp")[:rows]) * mask_RL).exp()
         better_RL = net.get_buffer("better")[:rows]
         gain_RL = torch.minimum(ratio_RL * better_RL, ratio_RL.clamp(1 - clip, 1 + clip) * better_RL)
-        off_RL = (net.values_of(made) - net.get_buffer("returns")[:rows]).square()
+        off_RL = (values_RL - net.get_buffer("returns")[:rows]).square()
         count = mask_RL.sum().clamp(min=1)
         whole = ((0.5 * off_RL - gain_RL) * mask_RL).sum() / count
         return whole * batch.size, batch.size

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from volant.core.artifact import Model
 from volant.core.errors import DataError, SettingError
@@ -24,13 +23,11 @@ from volant.core.protocols import Codec
 from volant.core.run import Run
 from volant.core.sample import Sample
 from volant.core.spaces import Encoded
+from volant.nets.answers import answer_logp, answer_rewards
 from volant.nets.batches import Batch, fit
 from volant.nets.loop import Loss, Outcome, Recipe, evaluate, train
 from volant.nets.nearness import Start
 from volant.nets.opened import unconverted
-
-# Architectures whose logits are `lm_head(hidden)` and nothing else: only answer positions need the head there.
-_PLAIN_HEADS = ("qwen3", "qwen2", "llama", "mistral")
 
 
 @dataclass(frozen=True)
@@ -207,35 +204,6 @@ def _parts(example: Encoded) -> tuple[list[int], list[int]]:
     return list(example.ids[:at]), list(example.ids[at:])
 
 
-def answer_logits(
-    net: Any, ids_BL: torch.Tensor, real_BL: torch.Tensor | None, counted_BL: torch.Tensor
-) -> torch.Tensor:
-    """The logits of the counted next ids [N, V], row by row; where the head is plain, only they go through it.
-
-    Args:
-        real_BL: which ids are no padding; None where all are read.
-        counted_BL: of the ids from the second on [B, L-1].
-    """
-    attention = None if real_BL is None else real_BL.long()
-    found: torch.Tensor
-    if getattr(net.config, "model_type", "") in _PLAIN_HEADS:
-        reply = net.model(input_ids=ids_BL, attention_mask=attention, use_cache=False)
-        found = net.lm_head(reply.last_hidden_state[:, :-1][counted_BL])
-    else:
-        found = net(input_ids=ids_BL, attention_mask=attention, use_cache=False).logits[:, :-1][counted_BL]
-    return found
-
-
-def answer_logp(net: Any, batch: Batch) -> torch.Tensor:
-    """The log-probability in nats of each row's answer [B]."""
-    counted_BL = batch.mask[:, 1:]
-    targets_N = batch.ids[:, 1:][counted_BL]
-    logits_NV = answer_logits(net, batch.ids, batch.real, counted_BL)
-    logp_N = -F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
-    rows_N = torch.arange(batch.ids.size(0), device=logp_N.device).repeat_interleave(counted_BL.sum(dim=1))
-    return logp_N.new_zeros(batch.ids.size(0)).index_add(0, rows_N, logp_N)
-
-
 def pair_logp(net: Any, batch: PairBatch) -> torch.Tensor:
     """Log-probabilities of chosen and rejected answers [P, 2]."""
     return answer_logp(net, batch.flat()).reshape(-1, 2)
@@ -244,13 +212,6 @@ def pair_logp(net: Any, batch: PairBatch) -> torch.Tensor:
 def pair_rewards(net: Any, batch: PairBatch) -> torch.Tensor:
     """Rewards of chosen and rejected answers [P, 2]; `net` is a sequence classifier with one label."""
     return answer_rewards(net, batch.flat()).reshape(-1, 2)
-
-
-def answer_rewards(net: Any, batch: Batch) -> torch.Tensor:
-    """The reward of each row [B]."""
-    attention = None if batch.real is None else batch.real.long()
-    found: torch.Tensor = net(input_ids=batch.ids, attention_mask=attention, use_cache=False).logits[:, 0].float()
-    return found
 
 
 def prefer(

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from volant.nets.preference import answer_logits
+from volant.nets.answers import answer_logits
+from volant.nets.transformer import packs
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,9 @@ def _joined(prompts: Sequence[Sequence[int]], drawn_RL: torch.Tensor, pad: int, 
     return Rollout(ids_RL, real_RL, answer_RL)
 
 
-def token_logp(net: Any, rollout: Rollout, *, heat: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def token_logp(
+    net: Any, rollout: Rollout, *, heat: float = 1.0, states_ND: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability in nats of each next id [R, L-1], and the entropy of the distribution that it came from.
 
     Both are 0 outside the answers: where the head is plain, only their places go through it.
@@ -131,10 +134,15 @@ def token_logp(net: Any, rollout: Rollout, *, heat: float = 1.0) -> tuple[torch.
         net: a causal language model.
         rollout: on any device.
         heat: the temperature that the answers were drawn with.
+        states_ND: what `answers.answer_states` makes of the answers, where it is at hand.
     """
     device = next(net.parameters()).device
     ids_RL, mask_RL = rollout.ids.to(device), rollout.answers[:, 1:].to(device)
-    logits_NV = answer_logits(net, ids_RL, rollout.real.to(device), mask_RL).float() / (heat or 1.0)
+    if states_ND is None or not packs(net):
+        logits_NV = answer_logits(net, ids_RL, rollout.real.to(device), mask_RL)
+    else:
+        logits_NV = net.lm_head(states_ND)
+    logits_NV = logits_NV.float() / (heat or 1.0)
     nothing_RL = logits_NV.new_zeros(mask_RL.shape)
     logp_N = -F.cross_entropy(logits_NV, ids_RL[:, 1:][mask_RL], reduction="none")
     with torch.no_grad():

@@ -48,6 +48,7 @@ def constitution(
     least_kappa: Annotated[float, Field(ge=-1, le=1)] = 0.0,
     prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 256,
     answers: Annotated[int, Field(ge=1, le=64)] = 4,
+    temperature: Annotated[float, Field(gt=0, le=5)] = TEMPERATURE,
     margin: Annotated[float, Field(ge=0, le=1)] = 0.05,
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 48,
 ) -> Dataset:
@@ -67,6 +68,7 @@ def constitution(
         least_kappa: agreement with people below this refuses the labels; it needs at least ten ratings to count.
         prompts: how many are asked, a quarter of them from the validation split.
         answers: drawn for each prompt, beside one revision; more give clearer pairs and take longer.
+        temperature: of the answers; a small model says little of worth when it is high.
         margin: how far apart two answers have to be by the scorers; nearer ones are ties, unless a critic decides.
         max_tokens: the longest answer.
 
@@ -93,7 +95,7 @@ def constitution(
         asking = Critic(run, judging, max_tokens=_CRITIQUE_TOKENS) if judging else None
         _agreement(run, bench, said, asking, [*train, *held], least_kappa)
         asked = _chosen(run, train, held, prompts)
-        found = _answered(run, model, asked, bench, asking, every, answers, max_tokens)
+        found = _answered(run, model, asked, bench, asking, every, answers, max_tokens, temperature)
         pairs = _pairs(run, asked, found, bench, said, asking, margin)
         if asking and asking.unread:
             run.say(f"{asking.unread} verdicts of the critic were neither A nor B and count as ties")
@@ -122,7 +124,7 @@ def _chosen(run: Run, train: list[Sample], held: list[Sample], prompts: int) -> 
 
 def _answered(
     run: Run, model: Model, asked: list[Sample], bench: Bench, critic: Critic | None, every: Sequence[Principle],
-    answers: int, max_tokens: int,
+    answers: int, max_tokens: int, heat: float,
 ) -> list[list[_Answer]]:  # fmt: skip
     """For each prompt its drawn answers, and last a revision of the first one in the light of a critique."""
     from volant.engines import open_model
@@ -131,7 +133,7 @@ def _answered(
     def request(number: int, turn: int, **changed: Any) -> Any:
         seed = ((run.seed * 1_000_003 + number) * 128 + turn) % 2**31
         plain = request_of(asked[number], max_tokens=max_tokens, id=f"{number}/{turn}")
-        return replace(plain, temperature=TEMPERATURE, seed=seed, **changed)
+        return replace(plain, temperature=heat, seed=seed, **changed)
 
     session = open_model(model, threads=run.threads, device=run.device)
     try:

@@ -26,7 +26,8 @@ def ppo(
     reward: Model | None = None,
     scorers: Scorers = [],  # noqa: B006  a method's default is read, never changed
     draws: Annotated[int, Field(ge=1, le=100_000)] = 40,
-    prompts: Annotated[int, Field(ge=1, le=4096)] = 64,
+    prompts: Annotated[int, Field(ge=1, le=4096)] = 16,
+    group_size: Annotated[int, Field(ge=1, le=256)] = 4,
     updates: Annotated[int, Field(ge=1, le=64)] = 4,
     tokens: Annotated[int, Field(ge=1, le=4096)] = 32,
     temperature: Annotated[float, Field(gt=0, le=5)] = 1.0,
@@ -43,12 +44,14 @@ def ppo(
         reward: a model from `align.reward`; instead of `scorers`.
         scorers: whose values are the reward; the mean of several. What is better low counts negative.
         draws: how often answers are drawn; each is learnt from in `updates` steps.
-        prompts: answered in one draw, one answer each.
+        prompts: answered in one draw.
+        group_size: answers a prompt, whose mean reward is what each is compared with before values are learnt; at 1
+            it is the mean of the draw, and what sets prompts apart is noise.
         updates: steps on the same answers; more are thriftier, and beyond the clipping of 0.2 they gain nothing.
         tokens: the longest answer.
         temperature: of the draws; low ones explore little.
         lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048).
-        beta: what each nat of distance from the reference costs; higher stays closer.
+        beta: what each nat of distance from the reference costs, in spreads of the reward; higher stays closer.
         bound: the farthest from the reference on held-out answers, in nats an answer; weights beyond it go back.
         limit: how many prompts of the train split are used.
 
@@ -65,10 +68,10 @@ def ppo(
         run, model, data, scorers=scorers, reward=reward, tokens=tokens, temperature=temperature, limit=limit
     )
     start = Start(task.net)
-    questions = Questions(len(task.train), rows=prompts, group=1, seed=run.seed, updates=updates)
+    questions = Questions(len(task.train), rows=prompts, group=group_size, seed=run.seed, updates=updates)
     width = max(len(p) for p in task.drawing.prompts) + tokens
     critic = Critic(
-        task.net, answers=min(prompts, len(task.train)), width=width, pad=task.codec.pad_id
+        task.net, answers=min(prompts, len(task.train)) * group_size, width=width, pad=task.codec.pad_id
     ).to(run.device)  # fmt: skip
     steps = draws * updates
     recipe = Recipe(

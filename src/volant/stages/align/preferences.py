@@ -34,6 +34,7 @@ def preferences(
     prompts: Annotated[int, Field(ge=0, le=1_000_000)] = 256,
     answers: Annotated[int, Field(ge=2, le=64)] = 4,
     likeliest: bool = False,
+    temperature: Annotated[float, Field(gt=0, le=5)] = TEMPERATURE,
     margin: Annotated[float, Field(ge=0, le=1)] = 0.03,
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 32,
     controls: dict[str, float] | None = None,
@@ -55,6 +56,8 @@ def preferences(
             longer.
         likeliest: the first of the answers is the likeliest one, which users see where nothing is sampled; for text.
             Without it DPO learns from sampled answers alone, and the likeliest one need not gain.
+        temperature: of the other answers; for text. A small model says little of worth when it is high: answers that
+            are drawn near its likeliest one teach most about that.
         margin: how far apart the two have to be, in the scorers' unit; pairs nearer than that are ties and dropped.
         max_tokens: the longest answer; for text.
         controls: how pictures and rows are drawn (`{guidance: 1.0}`); the model's own by default.
@@ -69,7 +72,10 @@ def preferences(
     rated = {pair.condition or "" for pair in people}
     asked = _asked(run, train, held, prompts, rated)
     judges = _judges(run, scorers, judge, train) if asked else {}
-    texts = _answered(run, model, asked, answers, likeliest, max_tokens, controls or {}) if judges else []
+    texts: list[list[Output]] = []
+    if judges:
+        requests = _requests(run, asked, answers, max_tokens, controls, temperature, likeliest)
+        texts = _answered(run, model, asked, requests)
     scored = _scored(run, asked, texts, judges, margin)
     pairs = [*people, *scored]
     counts = {split: sum(p.split == split for p in pairs) for split in ("train", "validation")}
@@ -226,16 +232,12 @@ def _pair(sample: Sample, chosen: str, rejected: str, best: float, worst: float,
     )
 
 
-def _answered(
-    run: Run, model: Model, asked: list[Sample], count: int, likeliest: bool, max_tokens: int,
-    controls: dict[str, float],
-) -> list[list[Output]]:  # fmt: skip
-    """Answers to each prompt, `count` or what the model gives of them."""
+def _answered(run: Run, model: Model, asked: list[Sample], requests: dict[str, Any]) -> list[list[Output]]:
+    """Answers to each prompt, as many as were asked or the model gives."""
     from volant.engines import open_model
     from volant.modalities import open_modality
     from volant.scorers.measure import CONTENT_BATCH
 
-    requests = _requests(run, asked, count, likeliest, max_tokens, controls)
     media_type = open_modality(model.about.modality).media_type
     batch = CONTENT_BATCH if asked[0].shape in CONTENT_SHAPES else 16
     session = open_model(model, threads=run.threads, device=run.device)
@@ -243,12 +245,17 @@ def _answered(
         made = drawn(run, session, requests, title="answers", batch=batch, media_type=media_type)
     finally:
         session.close()
-    return [[made[id] for n in range(count) if (id := f"{i}/{n}") in made] for i in range(len(asked))]
+    found: list[list[Output]] = [[] for _ in asked]
+    for id in requests:
+        if id in made:
+            found[int(id.split("/")[0])].append(made[id])
+    return found
 
 
 def _requests(
-    run: Run, asked: list[Sample], count: int, likeliest: bool, max_tokens: int, controls: dict[str, float]
-) -> dict[str, Any]:
+    run: Run, asked: list[Sample], count: int, max_tokens: int, controls: dict[str, float] | None, heat: float,
+    likeliest: bool,
+) -> dict[str, Any]:  # fmt: skip
     """What the model is asked, by id: the prompt's number and the answer's."""
     from dataclasses import replace
 
@@ -260,6 +267,6 @@ def _requests(
             seed = ((run.seed * 1_000_003 + number) * 64 + turn) % 2**31
             plain = request_of(sample, max_tokens=max_tokens, id=f"{number}/{turn}")
             greedy = likeliest and not turn and sample.shape not in CONTENT_SHAPES
-            heat = 0.0 if greedy else TEMPERATURE
-            found[plain.id] = replace(plain, temperature=heat, seed=seed, controls=controls)
+            own = 0.0 if greedy else heat
+            found[plain.id] = replace(plain, temperature=own, seed=seed, controls=controls or {})
     return found

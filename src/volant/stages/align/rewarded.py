@@ -122,8 +122,8 @@ def _by_model(model: Model) -> Callable[[list[Sample]], Reward]:
 
     from volant.modalities import open_modality
     from volant.nets import judge
+    from volant.nets.answers import answer_rewards
     from volant.nets.batches import Padded, fit
-    from volant.nets.preference import answer_rewards
 
     net = judge.load(model.path)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
