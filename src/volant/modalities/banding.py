@@ -112,15 +112,12 @@ def _entries(signature_NP: NDArray[Any], bands: int, rows: int) -> Iterator[NDAr
 
 def _codes(entries: NDArray[Any], since: int) -> NDArray[np.uint64]:
     """Pairs of one file as `i << 32 | j`."""
-    from volant.modalities.linking import bucket_pairs
+    from volant.modalities.linking import bucket_pairs, meeting
 
-    key, at = np.ascontiguousarray(entries["key"]), np.ascontiguousarray(entries["at"])
-    order = np.argsort(key)
-    key, at = key[order], at[order]
-    inside = np.concatenate([key[1:] == key[:-1], [False]]) if len(key) else np.zeros(0, bool)
-    inside[1:] |= inside[:-1].copy()  # in a bucket of two or more
-    key, at = key[inside], at[inside].astype(np.int64)
-    order = np.lexsort((at, key))  # few are left, and their order was lost for speed
+    key = np.ascontiguousarray(entries["key"])
+    few = np.flatnonzero(meeting(key))
+    key, at = key[few], entries["at"][few].astype(np.int64)
+    order = np.lexsort((at, key))
     codes: NDArray[np.uint64] = bucket_pairs(key[order], at[order], since)
     return codes
 

@@ -32,7 +32,7 @@ from volant.modalities.record_columns import (
     plain_texts,
     put_rows,
     put_texts,
-    strings,
+    text_column,
 )
 from volant.modalities.sample_texts import texts_of, with_texts
 from volant.modalities.text_arrays import answer_array, text_array
@@ -42,6 +42,7 @@ from volant.modalities.text_features import read as read_texts
 from volant.modalities.text_rules import Rule, broken, trims_first
 from volant.modalities.text_shapes import MAX_CHARS
 from volant.modalities.words import Words, joined_words
+from volant.store.arrow_values import numbers, one, strings, values
 from volant.store.dataset import from_table, to_table
 
 
@@ -119,12 +120,11 @@ def placed(table: pa.Table, how: How, first: int = 0) -> pa.Table:
     Args:
         first: the number of the first row; plain texts lose lines that earlier records have.
     """
-    moved = pc.and_(
-        pc.equal(pc.struct_field(table["source"], "origin"), "feedback"), pc.not_equal(table["split"], "train")
-    )
-    if pc.any(moved, min_count=0).as_py():
+    fed = values(pc.equal(pc.struct_field(table["source"], "origin"), one("feedback")))
+    moved = fed & values(pc.not_equal(table["split"], one("train")))
+    if moved.any():
         number = table.schema.get_field_index("split")
-        split = pc.if_else(moved, "train", table["split"])
+        split = pc.if_else(numbers(moved), one("train"), table["split"])
         table = table.set_column(number, table.schema.field(number), split)
     if how.forgotten:
         gone = np.flatnonzero(np.asarray(pc.is_in(table["id"], pa.array(sorted(how.forgotten)))))
@@ -134,7 +134,7 @@ def placed(table: pa.Table, how: How, first: int = 0) -> pa.Table:
         table = put_rows(table, gone, left) if left else table
     if how.corpus:
         places = np.flatnonzero(plain_texts(table))
-        _, left, went_N = own_spans(at(strings(table["content"]), places), first + places, how.corpus)
+        _, left, went_N = own_spans(at(text_column(table["content"]), places), first + places, how.corpus)
         places, attrs = places[went_N > 0], [{"lines_shared": n} for n in went_N[went_N > 0].tolist()]
         table = put_texts(table, places, pa.array(left, pa.large_string()), attrs)
     return table
@@ -149,10 +149,10 @@ def tagged(table: pa.Table, how: How, first: int = 0) -> Tagged:
     table = placed(table, how, first)
     count = table.num_rows
     drops = table["drop"].to_pylist()
-    drop = {place: drops[place] for place in np.flatnonzero(np.asarray(pc.not_equal(table["drop"], ""))).tolist()}
+    drop = {place: drops[place] for place in np.flatnonzero(values(pc.not_equal(table["drop"], one("")))).tolist()}
     plain_N = plain_texts(table)
     places = alive(count, drop, plain_N)
-    texts = at(strings(table["content"]), places)
+    texts = at(text_column(table["content"]), places)
     sets = {"c4", "c4_loose"} & set(how.presets)
     rows: Rows = "all" if not sets else "c4" if "c4" in sets else "c4_loose"
     read = read_texts(texts, rows=rows, words=how.words) if how.presets else None
@@ -162,7 +162,7 @@ def tagged(table: pa.Table, how: How, first: int = 0) -> Tagged:
         figure_NF[places] = read.figure_NF
     if read and read.kept is not None:
         said = read.kept
-        other = np.flatnonzero(np.asarray(pc.not_equal(said, texts)))
+        other = np.flatnonzero(values(pc.not_equal(said, texts)))
         attrs = [{"rows_dropped": n} for n in read.went_N[other].tolist()]
     changed = new_columns(table, places[other], at(said, other), attrs)
     alike = read.likeness if read else likeness(texts)
@@ -216,7 +216,7 @@ def _compared(
     key_N2, mark_NP = np.zeros((count, 2), np.uint64), np.zeros((count, LENGTH), np.uint32)
     key_N2[places], mark_NP[places] = plain_keys(said, plain), signatures(plain.words)
     rest = np.setdiff1d(np.arange(count), places)
-    others = table.take(pa.array(rest))
+    others = table.take(numbers(rest))
     words = likeness(text_array(others)).words
     key_N2[rest], mark_NP[rest] = equal_keys(others), signatures(words)
     mark_NP[contents(table)] = 0
@@ -225,10 +225,10 @@ def _compared(
 
 def _sound(texts: pa.LargeStringArray, read: Reading | None, alike: Likeness) -> NDArray[np.bool_]:
     """Which texts are plainly without fault; of the others the modality is asked."""
-    small_N = np.asarray(pc.less_equal(pc.binary_length(texts), MAX_CHARS))
+    small_N = values(pc.binary_length(texts)) <= MAX_CHARS
     if read:
         return np.asarray((read.features["words"] > 0) & (read.features["nuls"] == 0) & small_N)
-    return np.asarray((np.diff(alike.words.begin_N) > 0) & ~np.asarray(pc.match_substring(texts, "\0")) & small_N)
+    return np.asarray((np.diff(alike.words.begin_N) > 0) & ~values(pc.match_substring(texts, "\0")) & small_N)
 
 
 def _check(found: Tagged, sound_N: NDArray[np.bool_], how: How) -> None:
@@ -243,11 +243,11 @@ def _check(found: Tagged, sound_N: NDArray[np.bool_], how: How) -> None:
 
 
 def _count_for_own_rules(found: Tagged, how: How) -> None:
-    shapes = np.asarray(pc.equal(found.table["shape"], "text"))
+    shapes = values(pc.equal(found.table["shape"], one("text")))
     places = found.alive(~contents(found.table) & (~shapes if how.presets else True))
     if not len(places):
         return
-    rows = found.table.take(pa.array(places))
+    rows = found.table.take(numbers(places))
     texts = zip(shapes[places].tolist(), text_array(rows).to_pylist(), answer_array(rows).to_pylist(), strict=True)
     found.own_NF[places] = [figures(text) if plain else answer_figures(text, answer) for plain, text, answer in texts]
 
@@ -273,10 +273,10 @@ class Masked:
 def masked(table: pa.Table, places: Places, how: How) -> Masked:
     """Mask or drop what says who somebody is, in rows at these places of a table that has changed already."""
     drop: dict[int, str] = {}
-    rows = table.take(pa.array(places))
+    rows = table.take(numbers(places))
     plain_N = plain_texts(rows)
     plain, others = np.flatnonzero(plain_N), np.flatnonzero(~plain_N)
-    texts, sums = masked_sums(at(strings(rows["content"]), plain))
+    texts, sums = masked_sums(at(text_column(rows["content"]), plain))
     holding = np.array([i for i, own in enumerate(sums) if own], np.int64)
     changed: list[tuple[int, Sample]] = []
     samples = list(_samples(rows, others))
@@ -294,7 +294,7 @@ def masked(table: pa.Table, places: Places, how: How) -> Masked:
     if changed:
         rows = put_rows(rows, np.array([at for at, _ in changed]), to_table(sample for _, sample in changed))
     touched = np.array(sorted(drop), np.int64)
-    rows = rows.take(pa.array(touched))
+    rows = rows.take(numbers(touched))
     return Masked({}, places[touched], rows, *_likened(rows))
 
 
@@ -306,7 +306,7 @@ def _likened(rows: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.uint32], Wo
 def masked_sums(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, list[dict[str, int]]]:
     """The texts, masked, and how many of each kind were found in each."""
     after, counts = masked_all(texts)
-    held_N = np.sum([np.asarray(n) for n in counts.values()], axis=0) > 0
+    held_N = np.sum([values(n) for n in counts.values()], axis=0) > 0
     sums: list[dict[str, int]] = [{} for _ in range(len(texts))]
     for i in np.flatnonzero(held_N).tolist():
         sums[i] = {kind: counts[kind][i].as_py() for kind in counts if counts[kind][i].as_py()}
@@ -319,7 +319,7 @@ def _told(found: Mapping[str, int]) -> str:
 
 def _masked(texts: Sequence[Sequence[str]]) -> Iterator[tuple[list[str], dict[str, int]]]:
     """The texts of each sample, masked, and how many of each kind were found in them."""
-    flat, counts = masked_all(pa.array([text for own in texts for text in own], pa.large_string()))
+    flat, counts = masked_all(strings((text for own in texts for text in own), pa.large_string()))
     rows = zip(flat.to_pylist(), *(values.to_pylist() for values in counts.values()), strict=True)
     for own in texts:
         found = [next(rows) for _ in own]
@@ -328,4 +328,4 @@ def _masked(texts: Sequence[Sequence[str]]) -> Iterator[tuple[list[str], dict[st
 
 
 def _samples(table: pa.Table, places: Places) -> Iterator[Sample]:
-    return from_table(table.take(pa.array(places))) if len(places) else iter(())
+    return from_table(table.take(numbers(places))) if len(places) else iter(())

@@ -35,6 +35,30 @@ def _band_keys(signature_NP: NDArray[np.uint32], bands: int, rows: int, key_NB: 
             key_NB[i, b] = key
 
 
+def meeting(key_E: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which keys [E] may occur again: all that do, and of the others at most one in eight."""
+    bits = max(10, int(8 * len(key_E)).bit_length())
+    met_E = np.zeros(len(key_E), bool)
+    _meeting(
+        key_E, 64 - bits, np.zeros(1 << bits - 3, np.uint8), np.zeros(1 << bits - 3, np.uint8), met_E.view(np.uint8)
+    )
+    return met_E
+
+
+@compiled
+def _meeting(
+    key_E: NDArray[np.uint64], shift: int, once: NDArray[np.uint8], again: NDArray[np.uint8], met_E: NDArray[np.uint8]
+) -> None:
+    for e in range(len(key_E)):
+        slot = np.int64(key_E[e] >> np.uint64(shift))
+        bit = np.uint8(1 << (slot & 7))
+        again[slot >> 3] |= once[slot >> 3] & bit
+        once[slot >> 3] |= bit
+    for e in range(len(key_E)):
+        slot = np.int64(key_E[e] >> np.uint64(shift))
+        met_E[e] = (again[slot >> 3] >> (slot & 7)) & 1
+
+
 def bucket_pairs(key_E: NDArray[np.uint64], at_E: NDArray[np.int64], since: int) -> NDArray[np.uint64]:
     """Pairs of the texts in equal keys as `i << 32 | j`, of keys that are sorted and texts that rise in each."""
     out_M = np.empty(len(key_E) * (_FIRST + 1), np.uint64)

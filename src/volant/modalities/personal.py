@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from volant.modalities.personal_kinds import KINDS, SIGN, Kind
+from volant.store.arrow_values import numbers, strings, values
 
 VERSION = 2  # of what is found: another one masks other things
 NAMES = tuple(dict.fromkeys(kind.name for kind in KINDS))
@@ -66,11 +67,11 @@ def masked_all(texts: pa.StringArray) -> tuple[pa.StringArray, dict[str, pa.Arra
     counts = {name: np.zeros(len(texts), np.int32) for name in NAMES}
     near = _where(texts, SIGN)
     if len(near):
-        changed, rows = _by_line(texts.take(pa.array(near)), near, counts)
+        changed, rows = _by_line(texts.take(numbers(near)), near, counts)
         mask = np.zeros(len(texts), bool)
         mask[rows] = True
-        texts = pc.replace_with_mask(texts, pa.array(mask), changed)
-    return texts, {name: pa.array(values) for name, values in counts.items()}
+        texts = pc.replace_with_mask(texts, numbers(mask), changed)
+    return texts, {name: numbers(count_N) for name, count_N in counts.items()}
 
 
 def counted(texts: pa.StringArray) -> dict[str, pa.Array]:
@@ -88,13 +89,13 @@ def _by_line(texts: pa.Array, places: Ints, counts: Counts) -> tuple[pa.Array, I
     """
     whole = _masked_parts(texts, [kind for kind in KINDS if kind.lines], places, counts)
     lists = pc.split_pattern(whole, "\n")
-    ends = np.asarray(lists.offsets)
+    ends = values(lists.offsets)
     of_line = np.repeat(places, np.diff(ends))
     lines = lists.flatten()
     masked_lines = _masked_parts(lines, [kind for kind in KINDS if not kind.lines], of_line, counts)
     found = np.flatnonzero(np.add.reduce([counts[name][places] for name in NAMES]))
-    after = type(lists).from_arrays(lists.offsets, masked_lines).take(pa.array(found))
-    return pa.array(["\n".join(part) for part in after.to_pylist()], texts.type), places[found]
+    after = type(lists).from_arrays(lists.offsets, masked_lines).take(numbers(found))
+    return strings(map("\n".join, after.to_pylist()), texts.type), places[found]
 
 
 def _masked_parts(parts: pa.Array, kinds: Sequence[Kind], places: Ints, counts: Counts) -> pa.Array:
@@ -102,7 +103,7 @@ def _masked_parts(parts: pa.Array, kinds: Sequence[Kind], places: Ints, counts: 
     near = _where(parts, SIGN)
     if not len(near):
         return parts
-    few = parts.take(pa.array(near))
+    few = parts.take(numbers(near))
     likely: dict[int, list[Kind]] = {}
     for kind in kinds:
         for row in _where(few, kind.gate).tolist():
@@ -118,12 +119,12 @@ def _masked_parts(parts: pa.Array, kinds: Sequence[Kind], places: Ints, counts: 
                 counts[name][places[at]] += n
     mask = np.zeros(len(parts), bool)
     mask[list(changed)] = True
-    return pc.replace_with_mask(parts, pa.array(mask), pa.array(list(changed.values()), parts.type))
+    return pc.replace_with_mask(parts, numbers(mask), strings(changed.values(), parts.type))
 
 
 def _where(texts: pa.Array, pattern: str) -> Ints:
-    """Which texts hold the pattern."""
-    return np.asarray(pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(texts, pattern), False)), np.int64)
+    """Which texts hold the pattern; a null does not."""
+    return values(pc.indices_nonzero(pc.match_substring_regex(texts, pattern))).astype(np.int64)
 
 
 def _replaced(text: str, found: list[Found]) -> tuple[str, dict[str, int]]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from volant.core.sample import CONTENT_SHAPES
 from volant.modalities.text_features import Likeness, likeness
+from volant.store.arrow_values import numbers, one, strings, values, whole
 from volant.store.mixing import mixed
 
 FIELDS = ("condition", "content", "target", "rejected")
@@ -33,26 +34,26 @@ Places = NDArray[np.int64]
 
 def plain_texts(table: pa.Table) -> NDArray[np.bool_]:
     """Which rows [N] hold one text and nothing else."""
-    found = pc.equal(table["shape"], "text")
+    found = pc.equal(table["shape"], one("text"))
     for name in ("condition", "target", "rejected"):
         if table[name].null_count < table.num_rows:
             found = pc.and_(found, pc.is_null(table[name]))
-    return np.asarray(found)
+    return values(found)
 
 
 def contents(table: pa.Table) -> NDArray[np.bool_]:
     """Which rows [N] are made whole, and are no text: pictures and rows of tables."""
-    return np.asarray(pc.is_in(table["shape"], pa.array(CONTENT_SHAPES)))
+    return values(pc.is_in(table["shape"], strings(CONTENT_SHAPES)))
 
 
-def strings(column: pa.ChunkedArray) -> pa.LargeStringArray:
+def text_column(column: pa.ChunkedArray) -> pa.LargeStringArray:
     """A column of text in one piece; nothing is an empty text."""
-    return pc.fill_null(column, "").cast(pa.large_string()).combine_chunks()
+    return whole(pc.fill_null(column, one("", column.type)).cast(pa.large_string()))
 
 
 def at(array: Any, places: Places) -> Any:
     """What stands at these rising places; the array itself where that is all of it."""
-    return array if len(places) == len(array) else array.take(pa.array(places))
+    return array if len(places) == len(array) else array.take(numbers(places))
 
 
 def put_rows(table: pa.Table, places: Places, rows: pa.Table) -> pa.Table:
@@ -63,7 +64,7 @@ def put_rows(table: pa.Table, places: Places, rows: pa.Table) -> pa.Table:
         return rows
     order = np.arange(table.num_rows)
     order[places] = table.num_rows + np.arange(len(places))
-    return pa.concat_tables([table, rows]).combine_chunks().take(pa.array(order))
+    return pa.concat_tables([table, rows]).combine_chunks().take(numbers(order))
 
 
 def put_texts(
@@ -77,23 +78,23 @@ def new_columns(
     table: pa.Table, places: Places, texts: pa.LargeStringArray, attrs: Sequence[Mapping[str, Any]]
 ) -> pa.Table:
     """What changes of the plain texts at these places when they say something else: the columns of `CHANGED`."""
-    rows = table.select(["id", "parents", "attrs"]).take(pa.array(places)).combine_chunks()
+    rows = table.select(["id", "parents", "attrs"]).take(numbers(places)).combine_chunks()
     known = [_more(before, more) for before, more in zip(rows["attrs"].to_pylist(), attrs, strict=True)]
     fields = {name: table.schema.field(name) for name in CHANGED}
-    values = {
-        "id": pa.array(_names(texts), fields["id"].type),
+    fresh = {
+        "id": strings(_names(texts), fields["id"].type),
         "content": texts.cast(fields["content"].type),
         "parents": _with_own(rows["parents"], rows["id"]).cast(fields["parents"].type),
-        "attrs": pa.array(known, fields["attrs"].type),
+        "attrs": strings(known, fields["attrs"].type),
     }
-    return pa.table(list(values.values()), schema=pa.schema(list(fields.values())))
+    return pa.table(list(fresh.values()), schema=pa.schema(list(fields.values())))
 
 
 def _with_own(parents: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.ListArray:
     """The lists of parents, each with the record's own id at its end."""
-    before_N = np.asarray(pc.list_value_length(parents))
+    before_N = values(pc.list_value_length(parents))
     edge_N = np.concatenate([[0], np.cumsum(before_N + 1)])
-    held = pc.list_flatten(parents).combine_chunks()
+    held = pc.list_flatten(parents.combine_chunks())
     own_N = np.arange(len(ids)) + len(held)
     order = np.empty(edge_N[-1], np.int64)
     order[edge_N[1:] - 1] = own_N
@@ -101,7 +102,7 @@ def _with_own(parents: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.ListArray:
     first[edge_N[1:] - 1] = False
     order[first] = np.arange(len(held))
     both = pa.concat_arrays([held, ids.combine_chunks()])
-    return pa.ListArray.from_arrays(pa.array(edge_N.astype(np.int32)), both.take(pa.array(order)))
+    return pa.ListArray.from_arrays(numbers(edge_N.astype(np.int32)), both.take(numbers(order)))
 
 
 def put_columns(table: pa.Table, places: Places, columns: pa.Table) -> pa.Table:
@@ -112,20 +113,20 @@ def put_columns(table: pa.Table, places: Places, columns: pa.Table) -> pa.Table:
     mask[places] = True
     for name in columns.column_names:
         number = table.schema.get_field_index(name)
-        values = columns[name]
+        column = columns[name]
         if len(places) < table.num_rows:
-            values = _mixed(table[name].combine_chunks(), mask, values.combine_chunks())
-        table = table.set_column(number, table.schema.field(number), values)
+            column = _mixed(table[name].combine_chunks(), mask, column.combine_chunks())
+        table = table.set_column(number, table.schema.field(number), column)
     return table
 
 
 def _mixed(before: pa.Array, mask: NDArray[np.bool_], after: pa.Array) -> pa.Array:
     """The values of one array, and at the places of a mask those of another one."""
     if not pa.types.is_list(before.type):
-        return pc.replace_with_mask(before, pa.array(mask), after)
+        return pc.replace_with_mask(before, numbers(mask), after)
     order = np.arange(len(before))
     order[mask] = len(before) + np.arange(len(after))
-    return pa.concat_arrays([before, after]).take(pa.array(order))
+    return pa.concat_arrays([before, after]).take(numbers(order))
 
 
 def _names(texts: pa.LargeStringArray) -> list[str]:
@@ -141,22 +142,25 @@ def _names(texts: pa.LargeStringArray) -> list[str]:
 
 
 def _more(attrs: str, more: Mapping[str, Any]) -> str:
-    if attrs == "{}" and len(more) == 1 and isinstance(only := next(iter(more.values())), int):
-        return f'{{"{next(iter(more))}": {only}}}'
+    if attrs == "{}" and len(more) == 1:
+        ((name, only),) = more.items()
+        if type(only) is int:
+            return f'{{"{name}": {only}}}'
     known = {**json.loads(attrs), **more} if attrs != "{}" else more
     return json.dumps(known, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
 def rights(table: pa.Table) -> NDArray[np.uint8]:
     """The right of each row to stay: `TEST`, `VALIDATION`, `TRAIN` or `FEEDBACK`."""
-    split = np.asarray(pc.index_in(table["split"], pa.array(["test", "validation", "train"])))
-    feedback = np.asarray(pc.equal(pc.struct_field(table["source"], "origin"), "feedback"))
+    split = values(pc.index_in(table["split"], strings(["test", "validation", "train"])))
+    feedback = values(pc.equal(pc.struct_field(table["source"], "origin"), one("feedback")))
     return np.where(feedback, FEEDBACK, split).astype(np.uint8)
 
 
 def kinds(table: pa.Table) -> NDArray[np.uint8]:
     """What each row is compared as: `TEXT`, `MEDIA` or `ROW`."""
-    return np.asarray(pc.index_in(table["shape"], pa.array(["", "media", "row"])).fill_null(TEXT)).astype(np.uint8)
+    media_N, row_N = (values(pc.equal(table["shape"], one(name))) for name in ("media", "row"))
+    return np.where(media_N, MEDIA, np.where(row_N, ROW, TEXT)).astype(np.uint8)
 
 
 def equal_keys(table: pa.Table) -> NDArray[np.uint64]:
@@ -165,11 +169,11 @@ def equal_keys(table: pa.Table) -> NDArray[np.uint64]:
     Texts do if they differ in case and white space only, field by field; pictures if their bytes are the same; rows of
     a table only if they have one id: equal ones are how often something occurs.
     """
-    shapes = np.asarray(pc.index_in(table["shape"], pa.array(_SHAPES)).fill_null(-1))
+    shapes = values(pc.fill_null(pc.index_in(table["shape"], strings(_SHAPES)), one(-1, pa.int32())))
     key_N2 = np.stack([mixed(shapes.astype(np.uint64) + np.uint64(k + 1)) for k in range(2)], axis=1)
     for number, name in enumerate(FIELDS):
         if table[name].null_count < table.num_rows:
-            texts = strings(table[name])
+            texts = text_column(table[name])
             key_N2 += _text_keys(texts, likeness(texts), number)
     for place in np.flatnonzero(contents(table)).tolist():
         kind = table["shape"][place].as_py()
@@ -191,5 +195,5 @@ def _text_keys(texts: pa.LargeStringArray, found: Likeness, field: int) -> NDArr
     words_N = word_sums(found.words.hash_W, found.words.begin_N) * np.uint64(3)
     salt = np.uint64(0x1E3779B97F4A7C15 * (field + 1))
     key_N2 = np.stack([mixed(found.whole_N ^ salt), mixed(words_N + salt)], axis=1)
-    key_N2[np.asarray(pc.equal(texts, ""))] = 0
+    key_N2[values(pc.equal(texts, one("", texts.type)))] = 0
     return key_N2

@@ -12,6 +12,8 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from volant.store.arrow_values import one, strings, whole
+
 _FIELDS = ("condition", "content", "target", "rejected")
 COLUMNS = ("shape", *_FIELDS)
 """What has to be read for it."""
@@ -19,19 +21,19 @@ COLUMNS = ("shape", *_FIELDS)
 
 def text_array(table: pa.Table) -> pa.LargeStringArray:
     """All text of each row in reading order, as `Sample.text` gives it."""
-    if pc.all(pc.equal(table["shape"], "text"), min_count=0).as_py() and not _other(table):
+    if pc.all(pc.equal(table["shape"], one("text")), min_count=0).as_py() and not _other(table):
         return _filled(table["content"])
-    joined = _filled(table["condition"])
+    joined, none = _filled(table["condition"]), one("", pa.large_string())
     for name in _FIELDS[1:]:
         field = _filled(table[name])
-        both = pc.binary_join_element_wise(joined, field, pa.scalar("\n", pa.large_string()))
-        joined = pc.if_else(pc.equal(joined, ""), field, pc.if_else(pc.equal(field, ""), joined, both))
+        both = pc.binary_join_element_wise(joined, field, one("\n", pa.large_string()))
+        joined = pc.if_else(pc.equal(joined, none), field, pc.if_else(pc.equal(field, none), joined, both))
     return _with_chats(table, joined)
 
 
 def answer_array(table: pa.Table) -> pa.LargeStringArray:
     """What a model would learn to say: the target, or the assistant's turns; the whole text of a plain one."""
-    answers = pc.if_else(pc.equal(table["shape"], "text"), table["content"], table["target"])
+    answers = pc.if_else(pc.equal(table["shape"], one("text")), table["content"], table["target"])
     return _with_chats(table, _filled(answers), "assistant")
 
 
@@ -40,11 +42,11 @@ def _other(table: pa.Table) -> bool:
 
 
 def _with_chats(table: pa.Table, texts: pa.LargeStringArray, role: str = "") -> pa.LargeStringArray:
-    chats = pc.equal(table["shape"], "messages")
+    chats = pc.equal(table["shape"], one("messages"))
     if not pc.any(chats, min_count=0).as_py():
         return texts
     said = [_said(content, role) for content in table["content"].filter(chats).to_pylist()]
-    return pc.replace_with_mask(texts, chats.combine_chunks(), pa.array(said, pa.large_string()))
+    return pc.replace_with_mask(texts, chats.combine_chunks(), strings(said, pa.large_string()))
 
 
 def _said(content: str | None, role: str) -> str:
@@ -57,4 +59,4 @@ def _said(content: str | None, role: str) -> str:
 
 
 def _filled(texts: pa.ChunkedArray) -> pa.LargeStringArray:
-    return pc.fill_null(texts, "").combine_chunks().cast(pa.large_string())
+    return whole(pc.fill_null(texts, one("", texts.type))).cast(pa.large_string())

@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from volant.modalities.text_characters import tables
 from volant.modalities.words import Words
+from volant.store.arrow_values import strings
 
 VERSION = 2
 WordKind = Literal["whitespace-1", "letters-1"]
@@ -166,9 +167,9 @@ def likeness(texts: pa.LargeStringArray) -> Likeness:
 def word_hashes(texts: Sequence[str]) -> Words:
     """The hashes of the likeness words of texts; half a surrogate pair counts as a question mark."""
     try:
-        array = pa.array(texts, pa.large_string())
+        array = strings(texts, pa.large_string())
     except UnicodeEncodeError:
-        array = pa.array([text.encode("utf-8", "replace").decode() for text in texts], pa.large_string())
+        array = strings((text.encode("utf-8", "replace").decode() for text in texts), pa.large_string())
     return likeness(array).words
 
 

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from volant.core.artifact import Dataset
 from volant.core.errors import ArtifactError, DataError
 from volant.core.sample import SPLITS, Sample, Split
+from volant.store.arrow_values import one
 from volant.store.croissant import croissant
 from volant.store.datacard import short_card
 from volant.store.shards import SCHEMA as SCHEMA
@@ -71,14 +72,14 @@ class Writer:
         if not table.schema.equals(SCHEMA):
             table = _cast(table)
         place = pc.binary_join_element_wise(
-            pc.if_else(pc.equal(table["drop"], ""), "data", "dropped"), table["split"], "/"
+            pc.if_else(pc.equal(table["drop"], one("")), one("data"), one("dropped")), table["split"], one("/")
         )
         names = pc.unique(place).to_pylist()
         for name in names:
-            part = table.filter(pc.equal(place, name)) if len(names) > 1 else table
+            part = table.filter(pc.equal(place, one(name))) if len(names) > 1 else table
             folder, _, split = name.partition("/")
             if folder == "dropped":
-                _count(self._dropped, pc.list_element(pc.split_pattern(part["drop"], ":", max_splits=1), 0))
+                _count(self._dropped, pc.list_element(pc.split_pattern(part["drop"], ":", max_splits=1), one(0)))
             else:
                 self._kept[split] += part.num_rows
                 _count(self._licences, pc.struct_field(part["source"], "licence"))

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from volant.core.errors import ArtifactError
+from volant.store.arrow_values import one, values
 
 _TEXT = pa.string()
 SOURCE = pa.struct([(name, _TEXT) for name in ("uri", "licence", "consent", "collected_at", "origin")])
@@ -173,5 +174,6 @@ def _sizes(table: pa.Table) -> np.ndarray:
     total = np.full(table.num_rows, 128, np.int64)
     for column in table.columns:
         if pa.types.is_string(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_string(column.type):
-            total += pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64)
+            sizes = pc.binary_length(column)
+            total += values(pc.fill_null(sizes, one(0, sizes.type))).astype(np.int64)
     return total

@@ -126,29 +126,30 @@ def found_files(found: Any) -> dict[str, Any]:
     import pyarrow.compute as pc
 
     from volant.modalities.record_columns import FEEDBACK, kinds, rights
+    from volant.store.arrow_values import numbers, one, strings
 
     table = found.table
     right_N = rights(table)
-    origin = pc.struct_field(table["source"], "origin")
+    origin, groups = pc.struct_field(table["source"], "origin"), table["group"].combine_chunks()
     columns = {
         "id": table["id"],
-        "drop": pa.array([found.drop.get(at, "") for at in range(table.num_rows)], pa.string()),
-        "key_a": pa.array(np.ascontiguousarray(found.key_N2[:, 0])),
-        "key_b": pa.array(np.ascontiguousarray(found.key_N2[:, 1])),
-        "right": pa.array(right_N),
-        "kind": pa.array(kinds(table)),
-        "client": pc.if_else(pa.array(right_N == FEEDBACK), table["group"].combine_chunks(), None),
-        "generated": pc.equal(origin, "generated"),
-        "plain": pa.array(found.plain_N),
-        "text": pc.equal(table["shape"], "text"),
-        "words": pa.array(np.diff(found.words.begin_N)),
+        "drop": strings(found.drop.get(at, "") for at in range(table.num_rows)),
+        "key_a": numbers(found.key_N2[:, 0]),
+        "key_b": numbers(found.key_N2[:, 1]),
+        "right": numbers(right_N),
+        "kind": numbers(kinds(table)),
+        "client": pc.if_else(numbers(right_N == FEEDBACK), groups, pa.nulls(1, groups.type)[0]),
+        "generated": pc.equal(origin, one("generated")),
+        "plain": numbers(found.plain_N),
+        "text": pc.equal(table["shape"], one("text")),
+        "words": numbers(np.diff(found.words.begin_N)),
     }
     return {
         "marks": _bytes(found.mark_NP),
         "words": _bytes(found.words.hash_W),
         "figures": _bytes(found.figure_NF),
         "own": _bytes(found.own_NF),
-        "changed": as_file(found.changed.append_column("place", pa.array(found.place_C))),
+        "changed": as_file(found.changed.append_column("place", numbers(found.place_C))),
         "found": as_file(pa.table(columns)),
         **({} if found.beside_N2 is None else {"beside": _bytes(found.beside_N2)}),
     }
@@ -159,14 +160,16 @@ def masked_rows(found: Any) -> Any:
     import numpy as np
     import pyarrow as pa
 
+    from volant.store.arrow_values import numbers
+
     count = found.table.num_rows
     marks = pa.py_buffer(np.ascontiguousarray(found.mark_NP))
     columns = {
-        "place": pa.array(found.places),
-        "key_a": pa.array(np.ascontiguousarray(found.key_N2[:, 0])),
-        "key_b": pa.array(np.ascontiguousarray(found.key_N2[:, 1])),
+        "place": numbers(found.places),
+        "key_a": numbers(found.key_N2[:, 0]),
+        "key_b": numbers(found.key_N2[:, 1]),
         "mark": pa.Array.from_buffers(pa.binary(4 * found.mark_NP.shape[1]), count, [None, marks]),
-        "word": pa.LargeListArray.from_arrays(pa.array(found.words.begin_N), pa.array(found.words.hash_W)),
+        "word": pa.LargeListArray.from_arrays(numbers(found.words.begin_N), numbers(found.words.hash_W)),
     }
     table = found.table
     for name, values in columns.items():

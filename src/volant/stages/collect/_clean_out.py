@@ -102,6 +102,7 @@ def write(
 def _looked(run: Run, rows: Rows, part: int, sets: Sequence[EvaluationSet], training: Any) -> tuple[Out, Any]:
     """What those of a part's rows that train share with the sets, and the rows."""
     from volant.modalities.text_arrays import text_array
+    from volant.store.arrow_values import numbers
 
     run.check_stop()
     table, places = rows.table(part), rows.inside(part, training)
@@ -112,28 +113,28 @@ def _looked(run: Run, rows: Rows, part: int, sets: Sequence[EvaluationSet], trai
         return str(text_array(table.slice(int(places[number]), 1))[0])
 
     found = look_at(sets, rows.words(part, places), text_of)
-    ids = table["id"].take(places).to_pylist() if found else []
+    ids = table["id"].take(numbers(places)).to_pylist() if found else []
     return Out(ids, found, {int(places[at]): drop for at, drop in told(sets, found).items()}), table
 
 
 def _tell(rows: Rows, part: int, table: Any, out: Out) -> None:
     """Write beside each row what drops it, and part the kept from the dropped."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    numbers = range(int(rows.begin_P[part]), int(rows.begin_P[part + 1]))
-    drops = [rows.drop.get(number, "") for number in numbers]
+    from volant.store.arrow_values import one, strings
+
+    here = range(int(rows.begin_P[part]), int(rows.begin_P[part + 1]))
+    drops = [rows.drop.get(number, "") for number in here]
     for at, drop in out.leaks.items():
         drops[at] = drop
     at = table.schema.get_field_index("drop")
-    table = table.set_column(at, table.schema.field(at), pa.array(drops, pa.string()))
-    gone = [number in rows.forgotten for number in numbers] if rows.forgotten else []
-    if any(gone):
-        out.forgotten = table.filter(pa.array(gone))
-        table = table.filter(pc.invert(pa.array(gone)))
-    drops_N = table["drop"].to_pylist() if any(gone) else drops
-    out.dropped.update(drop.split(":")[0] for drop in drops_N if drop)
-    stays = pc.equal(table["drop"], "")
+    table = table.set_column(at, table.schema.field(at), strings(drops))
+    if rows.forgotten and any(gone := [number in rows.forgotten for number in here]):
+        out.forgotten = table.filter(gone)
+        table = table.filter([not went for went in gone])
+        drops = table["drop"].to_pylist()
+    out.dropped.update(drop.split(":")[0] for drop in drops if drop)
+    stays = pc.equal(table["drop"], one(""))
     for wanted in (stays, pc.invert(stays)):
         own = table.filter(wanted)
         if own.num_rows:  # an empty slice would hold all texts of its table in memory
@@ -154,11 +155,13 @@ def _counted(table: Any) -> dict[str, Facts]:
     """What is counted of dropped rows, by split."""
     import pyarrow.compute as pc
 
+    from volant.store.arrow_values import one
+
     found = {}
     splits = pc.unique(table["split"]).to_pylist()
     for split in splits:
         found[split] = Facts("")
-        count_dropped(found[split], table.filter(pc.equal(table["split"], split)) if len(splits) > 1 else table)
+        count_dropped(found[split], table.filter(pc.equal(table["split"], one(split))) if len(splits) > 1 else table)
     return found
 
 

@@ -63,6 +63,8 @@ class Rows:
         import numpy as np
         import pyarrow as pa
 
+        from volant.store.arrow_values import strings, values
+
         ids, keys, rights, kinds, generated = [], [], [], [], []
         for number, (found, drops, masked) in enumerate(in_order(self.run, self._judged, range(len(self.parts)))):
             first = int(self.begin_P[number])
@@ -70,16 +72,16 @@ class Rows:
             names, key_N2 = self._named(number, found, drops)
             ids.append(names)
             keys.append(key_N2)
-            rights.append(found["right"].to_numpy())
-            kinds.append(found["kind"].to_numpy())
-            generated.append(np.asarray(found["generated"]))
+            rights.append(values(found["right"]))
+            kinds.append(values(found["kind"]))
+            generated.append(values(found["generated"]))
             self.drop |= {first + at: drop for at, drop in drops.items()}
             self.forgotten |= {first + at for at, drop in drops.items() if drop.startswith("forgotten:")}
             for at, client in enumerate(found["client"].to_pylist()) if (rights[-1] == 3).any() else ():
                 if client is not None:
                     self.clients[first + at] = client
             advance(self.parts[number].rows)
-        self.ids = pa.chunked_array(ids, pa.string()).combine_chunks() if ids else pa.array([], pa.string())
+        self.ids = pa.chunked_array(ids, pa.string()).combine_chunks() if ids else strings([])
         self.key_N2 = np.concatenate([np.zeros((0, 2), np.uint64), *keys])
         self.right_N = np.concatenate([np.zeros(0, np.uint8), *rights])
         self.kind_N = np.concatenate([np.zeros(0, np.uint8), *kinds])
@@ -114,11 +116,12 @@ class Rows:
     def table(self, part: int) -> Any:
         """The rows of a part as they leave: with what changed, and no word yet on what drops them."""
         from volant.modalities.record_columns import put_rows
+        from volant.store.arrow_values import values
 
         table = self._changed(part, self._alive(part))
         if self.masked[part]:
             masked = self._masked_rows(part, self._alive(part))
-            table = put_rows(table, masked["place"].to_numpy(), masked.select(table.column_names))
+            table = put_rows(table, values(masked["place"]), masked.select(table.column_names))
         return table
 
     def marks(self, part: int, places: Any) -> Any:
@@ -138,8 +141,9 @@ class Rows:
         import numpy as np
 
         from volant.modalities.words import Words, joined_words, picked
+        from volant.store.arrow_values import values
 
-        edge_N = np.concatenate([[0], np.cumsum(read(self.files.file(part, "found"))["words"].to_numpy())])
+        edge_N = np.concatenate([[0], np.cumsum(values(read(self.files.file(part, "found"))["words"]))])
         file = self.files.file(part, "words")
         hash_W = np.memmap(file, np.uint64, "r") if edge_N[-1] else np.zeros(0, np.uint64)
         found = Words(hash_W, edge_N.astype(np.int64))
@@ -147,7 +151,7 @@ class Rows:
         if not len(own):
             return found if len(places) == len(found) else picked(found, places)
         lists = masked["word"].combine_chunks()
-        after = Words(np.asarray(lists.values), np.asarray(lists.offsets).astype(np.int64))
+        after = Words(values(lists.values), values(lists.offsets).astype(np.int64))
         rest = np.setdiff1d(np.arange(len(places)), own)
         return joined_words([(rest, picked(found, places[rest])), (own, picked(after, at))], len(places))
 
@@ -155,10 +159,12 @@ class Rows:
         """Which of these places personal data was masked at, by their number, where in the rows, and the rows."""
         import numpy as np
 
+        from volant.store.arrow_values import values
+
         if not self.masked[part]:
             return np.zeros(0, np.int64), np.zeros(0, np.int64), None
         masked = read(self._mask_file(part))
-        _, own, at = np.intersect1d(places, masked["place"].to_numpy(), return_indices=True)
+        _, own, at = np.intersect1d(places, values(masked["place"]), return_indices=True)
         return own, at, masked
 
     def _masked_rows(self, part: int, kept: Any) -> Any:
@@ -182,10 +188,11 @@ class Rows:
         """The rows of a part, with the texts that changed before personal data was looked for."""
         from volant.modalities.cleaning import placed
         from volant.modalities.record_columns import put_columns
+        from volant.store.arrow_values import values
 
         table = placed(self._read(part), self.how, int(self.begin_P[part]))
         changed = _of_places(read(self.files.file(part, "changed")), kept)
-        return put_columns(table, changed["place"].to_numpy(), changed.drop_columns(["place"]))
+        return put_columns(table, values(changed["place"]), changed.drop_columns(["place"]))
 
     def _read(self, part: int) -> Any:
         """The rows of a part as they came; the first ones are held for the next time."""
@@ -202,6 +209,7 @@ class Rows:
         import numpy as np
 
         from volant.modalities.cleaning import alive, beside, decided, decided_here, tagged
+        from volant.store.arrow_values import values
 
         self.run.check_stop()
         if not self.files.has(part):
@@ -210,13 +218,13 @@ class Rows:
         found = read(self.files.file(part, "found"))
         told = found["drop"].to_pylist()
         drops = {at: drop for at, drop in enumerate(told) if drop}
-        plain = alive(len(told), drops, np.asarray(found["plain"]))
+        plain = alive(len(told), drops, values(found["plain"]))
         own_NF = array(self.files.file(part, "own"), np.float64, len(told))
-        drops |= decided_here(own_NF, np.asarray(found["text"]), self.how.own)
+        drops |= decided_here(own_NF, values(found["text"]), self.how.own)
         if self.how.presets:
             drops |= decided(array(self.files.file(part, "figures"), np.int64, len(told)), plain, self.how)
         if self.how.corpus:
-            plain = alive(len(told), drops, np.asarray(found["plain"]))
+            plain = alive(len(told), drops, values(found["plain"]))
             drops |= beside(array(self.files.file(part, "beside"), np.float64, len(told)), plain, self.how.rules)
         self.alone[part] = drops
         if self.how.personal == "keep":
@@ -258,26 +266,28 @@ class Rows:
 
         from volant.modalities.cleaning import alive
         from volant.modalities.record_columns import put_columns
+        from volant.store.arrow_values import values
 
-        key_N2 = np.stack([found["key_a"].to_numpy(), found["key_b"].to_numpy()], axis=1)
+        key_N2 = np.stack([values(found["key_a"]), values(found["key_b"])], axis=1)
         kept = alive(len(key_N2), drops)
         changed = _of_places(read(self.files.file(part, "changed")).select(["place", "id"]), kept)
-        names = put_columns(found.select(["id"]), changed["place"].to_numpy(), changed.select(["id"]))
+        names = put_columns(found.select(["id"]), values(changed["place"]), changed.select(["id"]))
         if self.masked[part]:
             masked = self._masked_rows(part, kept)
-            places = masked["place"].to_numpy()
+            places = values(masked["place"])
             names = put_columns(names, places, masked.select(["id"]))
-            key_N2[places] = np.stack([masked["key_a"].to_numpy(), masked["key_b"].to_numpy()], axis=1)
+            key_N2[places] = np.stack([values(masked["key_a"]), values(masked["key_b"])], axis=1)
         return names["id"].combine_chunks(), key_N2
 
 
 def _of_places(table: Any, places: Any) -> Any:
     """The rows of a table that stand for these places."""
     import numpy as np
-    import pyarrow as pa
 
-    stays = np.isin(table["place"].to_numpy(), places)
-    return table if stays.all() else table.filter(pa.array(stays))
+    from volant.store.arrow_values import numbers, values
+
+    stays = np.isin(values(table["place"]), places)
+    return table if stays.all() else table.filter(numbers(stays))
 
 
 def in_order(run: Run, function: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:

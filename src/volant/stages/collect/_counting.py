@@ -97,6 +97,8 @@ def count_kept(found: Facts, table: Any, often: Sequence[str]) -> None:
     import numpy as np
     import pyarrow.compute as pc
 
+    from volant.store.arrow_values import one, values
+
     source = table["source"]
     places = pc.struct_field(source, "uri")
     for pattern, instead in _PLACE:
@@ -107,24 +109,24 @@ def count_kept(found: Facts, table: Any, often: Sequence[str]) -> None:
     words_N = _words(table)
     power_N = np.frexp(words_N.astype(np.float64))[1] - 1  # of the largest power of two in each
     for split in pc.unique(table["split"]).to_pylist():
-        own_N = np.asarray(pc.equal(table["split"], split))
+        own_N = values(pc.equal(table["split"], one(split)))
         found.kept[split] += int(own_N.sum())
         found.words[split] += int(words_N[own_N].sum())
         powers, counts = np.unique(power_N[own_N & (words_N > 0)], return_counts=True)
         if len(powers):
             found.lengths.setdefault(split, Counter()).update(dict(zip(powers.tolist(), counts.tolist(), strict=True)))
     _count_attrs(found, table["attrs"])
-    for labels in table["labels"].filter(pc.greater(pc.list_value_length(table["labels"]), 0)).to_pylist():
+    for labels in table["labels"].filter(pc.greater(pc.list_value_length(table["labels"]), one(0))).to_pylist():
         found.labels.update((label["name"], label["value"]) for label in labels)
     _look_at_twins(found, table, often)
 
 
 def _places(table: Any, ids: Sequence[str]) -> list[int]:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = pa.array(ids, pa.string())
-    return list(pc.indices_nonzero(pc.is_in(table["id"], value_set=wanted)).to_pylist()) if ids else []
+    from volant.store.arrow_values import strings
+
+    return list(pc.indices_nonzero(pc.is_in(table["id"], value_set=strings(ids))).to_pylist()) if ids else []
 
 
 def _look_at_twins(found: Facts, table: Any, often: Sequence[str]) -> None:
@@ -132,10 +134,10 @@ def _look_at_twins(found: Facts, table: Any, often: Sequence[str]) -> None:
         found.twin_texts[table["id"][at].as_py()] = _excerpt(table, at)
 
 
-def _count(counter: Counter[Any], values: Any) -> None:
+def _count(counter: Counter[Any], column: Any) -> None:
     import pyarrow.compute as pc
 
-    for found in pc.value_counts(values).to_pylist():
+    for found in pc.value_counts(column).to_pylist():
         counter[found["values"]] += found["counts"]
 
 
@@ -143,15 +145,17 @@ def _count_together(counter: Counter[tuple[str, ...]], columns: Sequence[Any]) -
     """Count what stands side by side in columns of text."""
     import numpy as np
 
+    from volant.store.arrow_values import values
+
     code_N: Any = np.zeros(len(columns[0]), np.int64)
-    values, codes_of = [], []
+    named, codes_of = [], []
     for column in columns:
         encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-        values.append(np.array(encoded.dictionary.to_pylist(), object))
-        codes_of.append(np.asarray(encoded.indices))
-        code_N = np.unique(code_N, return_inverse=True)[1] * max(1, len(values[-1])) + codes_of[-1]
+        named.append(np.array(encoded.dictionary.to_pylist(), object))
+        codes_of.append(values(encoded.indices))
+        code_N = np.unique(code_N, return_inverse=True)[1] * max(1, len(named[-1])) + codes_of[-1]
     _, first, counts = np.unique(code_N, return_index=True, return_counts=True)
-    rows = zip(*(own[codes[first]].tolist() for own, codes in zip(values, codes_of, strict=True)), strict=True)
+    rows = zip(*(own[codes[first]].tolist() for own, codes in zip(named, codes_of, strict=True)), strict=True)
     for row, n in zip(rows, counts.tolist(), strict=True):
         counter[row] += n
 
@@ -159,14 +163,15 @@ def _count_together(counter: Counter[tuple[str, ...]], columns: Sequence[Any]) -
 def _words(table: Any) -> Any:
     """Runs of other than ASCII white space in all texts of each record; 0 for pictures and rows."""
     import numpy as np
-    import pyarrow as pa
     import pyarrow.compute as pc
+
+    from volant.store.arrow_values import strings, values
 
     total = np.zeros(table.num_rows, np.int64)
     for name in TEXTS:
         if table[name].null_count < table.num_rows:
             total += np.concatenate([_words_of(chunk) for chunk in table[name].chunks])
-    total[np.asarray(pc.is_in(table["shape"], value_set=pa.array(CONTENT_SHAPES)))] = 0
+    total[values(pc.is_in(table["shape"], value_set=strings(CONTENT_SHAPES)))] = 0
     return total
 
 
@@ -236,7 +241,8 @@ def _all_safe(texts: Sequence[str], most: int) -> list[str]:
     import pyarrow as pa
 
     from volant.modalities.personal import masked_all
+    from volant.store.arrow_values import strings
 
     beginnings = [text[: most + _AHEAD].encode("utf-8", "replace").decode() for text in texts]
-    shown = masked_all(pa.array(beginnings, pa.large_string()))[0].to_pylist()
+    shown = masked_all(strings(beginnings, pa.large_string()))[0].to_pylist()
     return [text if len(text) <= most else f"{text[:most].rstrip()} ..." for text in shown]

@@ -37,16 +37,16 @@ class EvaluationSet:
 def evaluation_set(name: str, tables: Iterable[Any]) -> EvaluationSet:
     """A set of the texts among these rows; pictures and rows of tables have no words to guard."""
     import numpy as np
-    import pyarrow as pa
 
     from volant.modalities.leakage import Guard, parts_of
     from volant.modalities.record_columns import contents, plain_texts
+    from volant.store.arrow_values import numbers
     from volant.store.dataset import from_table
 
     ids: list[str] = []
     items: list[list[str]] = []
     for table in tables:
-        texts = table.take(pa.array(np.flatnonzero(~contents(table))))
+        texts = table.take(numbers(np.flatnonzero(~contents(table))))
         ids += texts["id"].to_pylist()
         if plain_texts(texts).all():
             items += [[text] for text in texts["content"].to_pylist()]

@@ -6,11 +6,10 @@ duplicates that were dropped are among them, for what repeats one of these repea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from volant.core import Run
-from volant.stages.collect._clean_rows import Rows
+from volant.stages.collect._clean_rows import Rows, in_order
 
 if TYPE_CHECKING:
     from volant.modalities.sketch_columns import Sketches
@@ -20,17 +19,16 @@ def keep_sketches(run: Run, rows: Rows, numbers: Any) -> None:
     """Write the sketches of the records of these rising numbers."""
     from volant.modalities.sketch_columns import keep
 
-    keep(run.out, _parts(rows, numbers))
+    parts = [part for part in range(len(rows.parts)) if len(rows.inside(part, numbers))]
+    keep(run.out, in_order(run, lambda part: _part(rows, part, rows.inside(part, numbers)), parts))
 
 
-def _parts(rows: Rows, numbers: Any) -> Iterator[Sketches]:
+def _part(rows: Rows, part: int, places: Any) -> Sketches:
     import numpy as np
 
     from volant.modalities.sketch_columns import Sketches, narrowed
+    from volant.store.arrow_values import numbers
 
-    for part in range(len(rows.parts)):
-        places = rows.inside(part, numbers)
-        if len(places):
-            own = places + rows.begin_P[part]
-            marks = narrowed(np.asarray(rows.marks(part, places)))
-            yield Sketches(rows.ids.take(own), rows.right_N[own], rows.kind_N[own], rows.key_N2[own], marks)
+    own = places + rows.begin_P[part]
+    marks = narrowed(np.asarray(rows.marks(part, places)))
+    return Sketches(rows.ids.take(numbers(own)), rows.right_N[own], rows.kind_N[own], rows.key_N2[own], marks)

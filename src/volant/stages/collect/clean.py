@@ -112,8 +112,7 @@ def clean(
     )  # fmt: skip
     modality = open_modality(run.modality)
     presets = [name for name in rules or [] if name != "corpus"]
-    likeness = float(getattr(modality, "near", NEAR)) if near is None else near
-    whole = corpus_of(run, (data, *more), published, likeness)
+    whole = corpus_of(run, (data, *more), published)
     how = How(modality, own, presets, published, personal, run.remembered, run.forgotten, whole, words)
     rows = Rows(run, (data, *more), how)
     with run.progress("judging each record", max(1, len(rows)), "records") as bar, reused_memory():
@@ -128,7 +127,7 @@ def clean(
         drop_equal(rows)
         compared = rows.kept()
         bar.advance(1)
-        drop_near(run, rows, likeness)
+        drop_near(run, rows, float(getattr(modality, "near", NEAR)) if near is None else near)
         bar.advance(1)
     facts = _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
     capped = ("client_cap:", "generated_cap:")  # nothing like these stays, so later data may bring them again
@@ -141,13 +140,14 @@ def clean(
 
 def _sets(rows: Rows, guards: Sequence[Dataset]) -> list[EvaluationSet]:
     """The kept test and validation records, and those of other datasets."""
+    from volant.store.arrow_values import numbers
     from volant.store.dataset import tables
 
     found = []
     for right, split in enumerate(("test", "validation")):
-        numbers = rows.kept(rows.right_N == right)
-        own = (part for part in range(len(rows.parts)) if len(rows.inside(part, numbers)))
-        found.append(evaluation_set(split, (rows.table(part).take(rows.inside(part, numbers)) for part in own)))
+        kept = rows.kept(rows.right_N == right)
+        own = (part for part in range(len(rows.parts)) if len(rows.inside(part, kept)))
+        found.append(evaluation_set(split, (rows.table(part).take(numbers(rows.inside(part, kept))) for part in own)))
     for guard in guards:
         held_out: tuple[Literal["validation", "test"], ...] = ("validation", "test")
         counts = guard.about["splits"]
