@@ -12,7 +12,7 @@ from test_align import MARK, Rated
 import small_content as tiny
 from tiny_models import watched
 from volant.core.artifact import payload_digest
-from volant.core.errors import DataError
+from volant.core.errors import DataError, SettingError
 from volant.core.sample import Sample, content_text, pair_sides
 from volant.modalities.image import pixels
 from volant.stages.align import preferences
@@ -54,6 +54,11 @@ def test_people_choose_between_pictures(shelf: Any, tmp_path: Path) -> None:
     assert content_text(chosen, "image/png") == told[1]
     lines = " ".join(watched(run).lines)
     assert "1 ratings are not of pictures or rows" in lines and "1 rated prompts are not in the data" in lines
+
+
+def test_the_likeliest_draw_is_for_text(shelf: Any, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="`likeliest` is for text"):
+        preferences(run_of(tmp_path, "image"), shelf.flow, shelf.pictures, prompts=2, likeliest=True)
 
 
 def test_a_judge_chooses_where_nobody_did(shelf: Any, tmp_path: Path) -> None:

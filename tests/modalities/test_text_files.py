@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from volant.core.errors import SettingError
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal
 from volant.core.sample import Sample, Source
@@ -141,6 +142,14 @@ def test_own_field_names(tmp_path):
     assert one(found).target == "c"
     missing = read(tmp_path, "a.jsonl", lines({"q": "p"}), fields={"prompt": "question"})
     assert "no field 'question'" in missing[0].reason
+
+
+@pytest.mark.parametrize("option", ["plain", "whole"])
+def test_what_is_true_or_false_is_nothing_else(tmp_path, option):
+    with pytest.raises(SettingError, match=f"reading: `{option}` is true or false, not 'maybe'"):
+        read(tmp_path, "a.txt", "text", **{option: "maybe"})
+    with pytest.raises(SettingError, match=r"text has no 'plian'. Did you mean 'plain'?"):
+        read(tmp_path, "a.txt", "text", plian=True)
 
 
 def test_encodings(tmp_path):

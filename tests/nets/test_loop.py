@@ -249,7 +249,7 @@ def test_where_the_start_counts_its_weights_are_kept_when_no_look_is_better(tmp_
     before, run = digest(net), make_run(tmp_path / "tuned")
     recipe = replace(RECIPE, evaluate_every=3, start_counts=True)
     outcome = train(run, net, batches(), recipe, validation=[other.batch(0)])
-    assert outcome.stayed and digest(net) == before
+    assert outcome.stayed and outcome.steps == 12 and digest(net) == before
     assert "no look was better than the start" in outcome.reason and outcome.reason in run.watcher.lines[-1]
 
 

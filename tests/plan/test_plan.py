@@ -250,11 +250,14 @@ def test_a_loss_is_expected_and_stands_beside_what_it_became(tmp_path):
         Score.exact("bits_per_byte", 9.0).model_copy(update={"of": "baseline:ngram"}),
         Score.exact("bits_per_byte", 2.71),
     ]
-    past = [{"step": "d3t200000.0", "status": "done", "seconds": 61, "peak_bytes": 7, "scores": scores}]
-    body = sized(tmp_path, steps, settings={"past": "*"}, records=FakeRecords(past))
-    assert [row["became"] for row in body["steps"]] == [None, None, 2.71]
-    page = (tmp_path / "out" / "index.html").read_text()
-    assert "it became" in page and "2.71" in page and "61 s" in page
+    past = [{"step": "d3t200000.0", "status": "done", "seconds": 12345, "peak_bytes": 7, "scores": scores}]
+    watcher = Silent()
+    sized(tmp_path, steps, settings={"past": "*"}, records=FakeRecords(past), watcher=watcher)
+    (said,) = [line for line in watcher.lines if "came to" in line]
+    assert "d3t200000.0 took 3.4 h where" in said and "came to 2.71 bits a byte (expected: " in said
+    assert not any(
+        "12345" in file.read_text() or "3.4 h" in file.read_text() for file in (tmp_path / "out").iterdir()
+    )  # no measured time is payload
     assert all(row["loss"] is None for row in sized(tmp_path, steps, modality="table")["steps"])
 
 

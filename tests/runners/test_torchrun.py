@@ -12,7 +12,7 @@ from volant.core.errors import Interrupted, MachineError
 from volant.core.run import Silent
 from volant.core.sample import Sample, Source, sample_id
 from volant.project import Project
-from volant.runners.torchrun import Torchrun
+from volant.runners.torchrun import Torchrun, _told
 from volant.stages import pretrain
 from volant.testing import check_runner, worlds
 
@@ -70,7 +70,9 @@ def test_two_processes_have_the_losses_of_one_and_a_killed_one_is_carried_on_fro
     alone, _, call = made(tmp_path / "alone", 1)
     one = call()
     _, project, call = made(tmp_path / "team", 2, 7, kill_one)
-    with pytest.raises(MachineError, match=r"base: process 1 of 2, counted from 0, was killed \(exit code -9\)"):
+    with pytest.raises(
+        MachineError, match=r"base: process 1 of 2, counted from 0, was killed \(exit code -9, SIGKILL\)"
+    ):
         call()
     assert project.records.runs()[0].status == "failed"
     both, project, call = made(tmp_path / "team", 2, 11)
@@ -91,6 +93,12 @@ def test_two_processes_have_the_losses_of_one_and_a_killed_one_is_carried_on_fro
     assert two.about == one.about
     fresh, _, call = made(tmp_path / "team", 2)
     assert call().digest == two.digest and not fresh.lines  # how many processes is no reason to run again
+
+
+def test_how_a_process_ended_is_said_and_memory_asked_about_where_it_may_be_that():
+    told = {code: " ".join(_told(code)) for code in (-9, -15, -11, 3, None)}
+    assert [code for code, words in told.items() if "memory" in words] == [-9]
+    assert "SIGTERM" in told[-15] and "crashed (exit code -11, SIGSEGV)" in told[-11] and "exit code 3" in told[3]
 
 
 def test_contract(tmp_path):

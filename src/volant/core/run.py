@@ -191,4 +191,5 @@ class Run:
     def check_stop(self) -> None:
         """For loops without a checkpoint: leave at once if the user pressed Ctrl-C."""
         if self.stopping:
-            raise Interrupted("stopped", where=self.step, fix="`volant run` starts this step again.")
+            fix = "`volant run` makes this step again, from its last checkpoint where it has one."
+            raise Interrupted("stopped", where=self.step, fix=fix)

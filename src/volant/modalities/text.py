@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volant.core.errors import DataError, LicenceError
+from volant.core.errors import DataError, LicenceError, SettingError, did_you_mean
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal, Route
 from volant.core.sample import Sample, Source
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FEATURES = 1024
 _OF_SOURCE = ("licence", "collected_at", "uri")
+_READING = ("encoding", "fields", "group", "piece_chars", "plain", "whole")
 
 
 class Text:
@@ -53,11 +54,10 @@ class Text:
                 lines; 0 keeps them whole), `plain` (files of unknown endings are read as plain text), `whole` (every
                 file of text is one document, a web page or a table as well).
         """
-        encoding, plain, whole = (
-            str(options.get("encoding", "")),
-            bool(options.get("plain")),
-            bool(options.get("whole")),
-        )
+        unknown = next((name for name in options if name not in _READING), "")
+        if unknown:
+            raise SettingError(f"text has no {unknown!r}.", where="reading", fix=did_you_mean(unknown, _READING))
+        encoding, plain, whole = str(options.get("encoding", "")), _yes(options, "plain"), _yes(options, "whole")
         for found in text_files.records(file, encoding=encoding, plain=plain, whole=whole):
             if isinstance(found, Refusal):
                 yield found
@@ -160,6 +160,14 @@ def _chat_problems(sample: Sample) -> list[str]:
     roles = {m.get("role") for m in messages}
     problems = [f"it has the role {role!r}" for role in sorted(map(str, roles - {"system", "user", "assistant"}))]
     return problems if "assistant" in roles else [*problems, "it has no assistant turn"]
+
+
+def _yes(options: Mapping[str, Any], name: str) -> bool:
+    """An option that is true or false; false where it is not given."""
+    value = options.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise SettingError(f"`{name}` is true or false, not {value!r}.", where="reading", fix=f"{name}: true")
+    return bool(value)
 
 
 def _samples(record: Record, source: Source, options: Mapping[str, Any]) -> Iterator[Sample | Refusal]:

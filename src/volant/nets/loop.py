@@ -160,6 +160,7 @@ class _Training:
         self.start: float | None = None  # the validation loss before the first step, where it counts
         self.losses: list[float] = []
         self.best, self.stale, self.reason = float("inf"), 0, ""
+        self.lowest = float("inf")  # of the looks after the start
         self.best_weights: dict[str, torch.Tensor] = {}
         self.points: list[tuple[str, float, int]] = []
         self.norm = 0.0
@@ -185,7 +186,7 @@ class _Training:
         torch.manual_seed(self.run.seed)
         if self.recipe.start_counts and self.validation:
             self._look()
-            self.start, self.stale = self.best, 0
+            self.start, self.lowest = self.best, float("inf")  # a loss that rises first is given its time
         self.save()
 
     def save(self) -> None:
@@ -206,6 +207,7 @@ class _Training:
             "losses": self.losses,
             "start": self.start,
             "best": None if self.best == float("inf") else self.best,
+            "lowest": None if self.lowest == float("inf") else self.lowest,
             "stale": self.stale,
             "reason": self.reason,
             "guard": self.guard.facts(),
@@ -233,7 +235,7 @@ class _Training:
         self.rate, self.roll_backs = float(facts["rate"]), int(facts["roll_backs"])
         self.back_to, self.skipped, self.known = tuple(facts["back_to"]), list(facts["skipped"]), list(facts["known"])
         self.start = facts["start"]
-        self.best = float("inf") if facts["best"] is None else float(facts["best"])
+        self.best, self.lowest = (float("inf") if facts[n] is None else float(facts[n]) for n in ("best", "lowest"))
         self.stale, self.reason = int(facts["stale"]), str(facts["reason"])
         self.guard.load(facts["guard"])
 
@@ -325,7 +327,8 @@ class _Training:
                 self.run.interrupt()
             before = self.step
             self._one_step()
-            bar.advance(self.step - before, loss=self.losses[-1] if self.losses else 0.0, **clock.fields(self))
+            shown = {"loss": self.losses[-1]} if self.losses else {}
+            bar.advance(self.step - before, **shown, **clock.fields(self))
             if self.step % 25 == 0:
                 self.points += clock.points(self)
                 self._flush()
@@ -404,13 +407,12 @@ class _Training:
         value = evaluate(self.net, self.validation, loss=self.loss_of, bf16=self.bf16, together=self.team)
         self.points.append(("validation_loss", value, self.step))
         if value < self.best:
-            self.best, self.stale = value, 0
+            self.best = value
             # With the buffers: where a running average is what the look judged, it is what has to be kept.
             self.best_weights = {n: t.detach().clone() for n, t in _learnt(self.net).items()}
-            return
-        self.stale += 1
+        self.lowest, self.stale = min(value, self.lowest), 0 if value < self.lowest else self.stale + 1
         if self.recipe.patience and self.stale >= self.recipe.patience:
-            self.reason = f"the validation loss has not improved for {self.stale} looks (best {self.best:.3f})"
+            self.reason = f"the validation loss has not improved for {self.stale} looks (best {self.lowest:.3f})"
 
     def _finish(self) -> Outcome:
         self._flush()

@@ -54,6 +54,8 @@ class Clock:
 
     def fields(self, training: Any) -> dict[str, float | str]:
         """What the bar shows."""
+        if training.tokens < self._tokens:
+            self._tokens = -1  # training went back: speed is counted anew
         if self._tokens < 0:
             self._tokens, self._first = training.tokens, training.step
             if training.unit == "tokens":

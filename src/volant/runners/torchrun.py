@@ -171,11 +171,28 @@ class _Listener:
             last = [line for line in log.splitlines() if line.strip()][-1:]
             what = f"torchrun could not start {self.processes} processes: {''.join(last)[:300]}"
             return MachineError(what, where=self.run.step, fix="Run with `--processes 1`.")
-        code = re.search(r"exitcode\s*:\s*(-?\d+)", log)
-        how = f" (exit code {code[1]})" if code else ""
-        what = f"process {vanished[0]} of {self.processes}, counted from 0, was killed{how} and the others were ended."
-        fix = "Was memory short? `volant run` carries on from the last checkpoint, with any number of `--processes`."
+        found = re.search(r"exitcode\s*:\s*(-?\d+)", log)
+        how, why = _told(int(found[1]) if found else None)
+        what = f"process {vanished[0]} of {self.processes}, counted from 0, {how} and the others were ended."
+        fix = f"{why}`volant run` carries on from the last checkpoint, with any number of `--processes`."
         return MachineError(what, where=self.run.step, fix=fix)
+
+
+def _told(code: int | None) -> tuple[str, str]:
+    """How a process ended that said nothing, and what may be behind it: only SIGKILL is how the system frees memory."""
+    if code is None:
+        return "ended without a word", ""
+    if code >= 0:
+        return f"ended by itself (exit code {code})", ""
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "a signal"
+    if -code == signal.SIGKILL:
+        return f"was killed (exit code {code}, {name})", "Was memory short? "
+    if -code in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        return f"was stopped from outside (exit code {code}, {name})", ""
+    return f"crashed (exit code {code}, {name})", "A library may not suit this processor: see `volant doctor`. "
 
 
 def _sendable(run: Run, rank: int, processes: int, out: Path) -> dict[str, Any]:

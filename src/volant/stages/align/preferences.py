@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from volant.core import Dataset, Model, Ratings, Run, Sample, Score, Scorers
-from volant.core.errors import DataError
+from volant.core.errors import DataError, SettingError
 from volant.core.sample import CONTENT_SHAPES, Label, Source, Split, pair_sides, sample_id, split_of
 from volant.stages.align.drawn import TEMPERATURE, drawn
 
@@ -64,10 +64,14 @@ def preferences(
 
     Raises:
         DataError: neither people nor scorers gave a pair.
+        SettingError: `likeliest` was asked of pictures or rows.
     """
     from volant.store.dataset import writer
 
     train, held = _tasks(data, "train"), _tasks(data, "validation")
+    if likeliest and any(sample.shape in CONTENT_SHAPES for sample in [*train, *held]):
+        what = "`likeliest` is for text: of pictures and rows no draw is the likeliest one."
+        raise SettingError(what, where=run.step, fix="Leave `likeliest` out.")
     people = list(_rated(run, {_prompt(s): s for s in [*train, *held]}))
     rated = {pair.condition or "" for pair in people}
     asked = _asked(run, train, held, prompts, rated)
@@ -266,7 +270,6 @@ def _requests(
         for turn in range(count):
             seed = ((run.seed * 1_000_003 + number) * 64 + turn) % 2**31
             plain = request_of(sample, max_tokens=max_tokens, id=f"{number}/{turn}")
-            greedy = likeliest and not turn and sample.shape not in CONTENT_SHAPES
-            own = 0.0 if greedy else heat
+            own = 0.0 if likeliest and not turn else heat
             found[plain.id] = replace(plain, temperature=own, seed=seed, controls=controls or {})
     return found

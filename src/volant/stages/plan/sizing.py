@@ -21,8 +21,6 @@ from volant.core.method import method_named
 if TYPE_CHECKING:
     from volant.stages.plan.estimates import Estimate, Rates, Sketch
 
-_PAST = ("took_seconds", "became")
-
 
 def sizing(
     run: Run,
@@ -41,7 +39,7 @@ def sizing(
         corpus_mb: text that is expected to be collected, in MB; time of reading and of unlimited training follow it.
         pairs: task examples expected; the time of fine-tuning follows it.
         hours: the longest that the whole may take, in hours; more is refused. 0 sets no limit.
-        past: `*` scales the guesses by what past runs of the same steps really took, and shows what these took and
+        past: `*` scales the guesses by what past runs of the same steps really took, and says what these took and
             came to; the plan then differs from machine to machine. Empty: the table alone, so that equal machines
             give equal plans.
 
@@ -66,9 +64,9 @@ def sizing(
     seconds = sum(row.seconds for row in rows)
     peak, disk = max((row.memory_bytes for row in rows), default=0), sum(row.disk_bytes for row in rows)
     steps = [row.as_json() for row in rows]
-    if runs:
-        both = zip(steps, estimates.beside({"steps": steps}, runs), strict=True)
-        steps = [{**row, **{name: real[name] for name in _PAST}} for row, real in both]
+    for real in estimates.beside({"steps": steps}, runs):
+        if real["took_seconds"] is not None:  # said and not stored: the records have it
+            run.say(_beside(real))
     body: dict[str, Any] = {
         "kind": "sizing",
         # Free memory and free disk change by the minute; they are checked and not stored.
@@ -239,7 +237,6 @@ def _page(body: dict[str, Any]) -> str:
     """The estimates for people."""
     from volant.store.page import page, paragraph, section, table, tiles
 
-    past = any("became" in row for row in body["steps"])
     rows = [
         (
             row["step"],
@@ -249,13 +246,11 @@ def _page(body: dict[str, Any]) -> str:
             duration(row["seconds"]),
             f"{row['disk_bytes'] / 2**20:,.0f} MiB",
             _loss(row.get("loss")),
-            *([duration(row["took_seconds"]) if row["took_seconds"] else "", _bits(row["became"])] if past else []),
             row["basis"],
         )
         for row in body["steps"]
     ]
-    became = ["it took", "it became"] if past else []
-    columns = ["step", "method", "parameters", "memory", "time", "disk", "loss", *became, "from"]
+    columns = ["step", "method", "parameters", "memory", "time", "disk", "loss", "from"]
     machine = body["machine"]
     memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB" if machine["memory_bytes"] else "unknown memory"
     bf16 = ", bf16" if machine["bf16"] else ""
@@ -287,5 +282,10 @@ def _loss(loss: Mapping[str, Any] | None) -> str:
     return str(Expected(**loss)) if loss else ""
 
 
-def _bits(became: float | None) -> str:
-    return "" if became is None else f"{became:.2f}"
+def _beside(real: Mapping[str, Any]) -> str:
+    """What a step took and came to, beside what is expected of it now."""
+    expected = _loss(real["loss"])
+    came = "" if real["became"] is None else f", and came to {real['became']:.2f} bits a byte"
+    wanted = f" (expected: {expected})" if came and expected else ""
+    took = f"{real['step']} took {duration(real['took_seconds'])} where {duration(real['seconds'])} are expected now"
+    return f"{took}{came}{wanted}"
