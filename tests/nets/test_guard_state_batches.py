@@ -7,6 +7,7 @@ import json
 import math
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from volant.core.errors import DataError, MachineError
 from volant.core.spaces import Encoded
 from volant.nets import state
 from volant.nets.batches import Packed, Padded, fit, shorten
-from volant.nets.guard import Guard
+from volant.nets.guard import Guard, odd
 
 
 def text(n, start=0):
@@ -37,6 +38,44 @@ def test_one_odd_batch_is_tolerated_and_a_lasting_jump_is_found_within_five_step
     assert guard.check(2.2, 1.0) == "" and guard.calm
     found = [guard.check(9.0, 1.0) for _ in range(5)]
     assert any(found) and next(i for i, why in enumerate(found) if why) < 5
+
+
+@pytest.mark.parametrize("after", [1, 3, 6, 8, 12, 30])
+def test_a_jump_is_found_however_early_and_however_fast_the_loss_falls(after):
+    guard = Guard(ceiling=math.log(300))
+    for i in range(after):
+        assert guard.check(1 + 6.1 * 0.7**i, 1.0) == ""
+    found = [guard.check(13.0, 1.0) for _ in range(5)]
+    assert any(found) and next(i for i, why in enumerate(found) if why) < 5 and guard.high == 5
+
+
+def test_a_first_loss_far_above_what_a_guess_has_counts_as_a_jump():
+    assert any(Guard(ceiling=math.log(300)).check(30.0, 1.0) for _ in range(3)) is False
+    guard = Guard(ceiling=math.log(300))
+    assert [bool(guard.check(30.0, 1.0)) for _ in range(3)] == [False, False, True]
+    unbounded = Guard()
+    assert not any(unbounded.check(30.0, 1.0) for _ in range(3))
+
+
+@pytest.mark.parametrize(("seed", "spread"), [(0, 0.3), (1, 1.0), (2, 1.0), (3, 0.3)])
+def test_random_losses_are_no_jump(seed, spread):
+    noise = np.random.default_rng(seed)
+    guard = Guard()
+    assert not any(guard.check(6 + spread * float(noise.standard_normal()), 1.0) for _ in range(500))
+
+
+@pytest.mark.parametrize(
+    ("losses", "rise", "told"),
+    [
+        ([2, 2.1, 1.9, 9, 9.5, 9.2], 7, "broken"),  # with good weights they stand out as well
+        ([2, 2.1, 1.9, 2.2, 2.0, 1.8], 7, ""),  # they do not: the weights had gone wrong
+        ([7, 7.1, 6.9, 7.0, 7.0, 7.1], 5.4, ""),  # the good weights are old and bad at all of them
+        ([1, 4, 2.5, 4.2, 4.1, 4.4], 1.6, "harder"),  # losses are as wide apart as that
+        ([2, 2, 2, math.nan, 2, 2], 0, "broken"),
+    ],
+)
+def test_good_weights_tell_whether_batches_are_to_blame(losses, rise, told):
+    assert odd(range(3, 6), lambda step: (losses[step], 1.0), rise, math.inf) == told
 
 
 def test_noise_is_no_jump():

@@ -242,6 +242,21 @@ def test_an_odd_batch_is_said_and_an_easy_beginning_is_no_spike(tmp_path):
     assert sum("harder than those before, and taken as they are" in line for line in run.watcher.lines) <= 1
 
 
+def test_a_loss_that_leads_far_from_its_reference_is_taken_back(tmp_path):
+    run, seen = make_run(tmp_path), []
+
+    def loss(net, batch):
+        seen.append(len(seen) in range(5, 8))  # in steps 5, 6 and 7, once
+        return token_loss(net, batch)
+
+    loss.far = lambda: 3.0 if seen[-1] else 0.01
+    outcome = train(run, fresh(), batches(), replace(RECIPE, piece_tokens=4096), loss=loss)
+    assert outcome.roll_backs == 1 and outcome.steps == 12
+    told = next(line for line in run.watcher.lines if "divergence" in line)
+    assert told.startswith("step 7: the divergence from the start in nats a token jumped from about 0.01 to 3.00")
+    assert "back to step 4 with 0.5 times the rate" in told
+
+
 def test_where_the_start_counts_its_weights_are_kept_when_no_look_is_better(tmp_path):
     other = Packed([Encoded([7, 9, 11, 30] * 40, [True] * 160)], length=16, rows=4, seed=0)
     net = fresh()

@@ -186,10 +186,12 @@ class Run:
         Raises:
             Interrupted: always.
         """
-        raise Interrupted("stopped; a checkpoint was kept.", where=self.step, fix="`volant run` carries on from it.")
+        raise Interrupted(
+            "stopped; a checkpoint was kept.", where=self.step, fix="The same command carries on from it."
+        )
 
     def check_stop(self) -> None:
         """For loops without a checkpoint: leave at once if the user pressed Ctrl-C."""
         if self.stopping:
-            fix = "`volant run` makes this step again, from its last checkpoint where it has one."
+            fix = "The same command makes this step again, from its last checkpoint where it has one."
             raise Interrupted("stopped", where=self.step, fix=fix)

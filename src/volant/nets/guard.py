@@ -3,7 +3,7 @@
 What enters: the loss and the gradient's norm of each step, before the weights are touched. What
 leaves: an empty string, or the reason to go back to the last good checkpoint. A jump has to last
 `patience` steps, since one odd batch is no divergence; a NaN counts at once. With the weights of that checkpoint
-`odd` tells broken batches, which are skipped, from a rate that was too high.
+`odd` tells batches that are broken or hard from a rate that was too high.
 """
 
 from __future__ import annotations
@@ -11,34 +11,39 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
 
 _ENOUGH = 8  # good losses, from which on their spread is known
+_LAST = 3  # of fewer, that say what is usual
+_LEAST = 1.0  # nats
 
 
 class Guard:
     """Keeps the recent good losses and compares each new one with them.
 
-    While it knows fewer than eight of them it does not know their spread yet: then half as much again as the highest
-    one is a jump.
+    What is usual is the mean of the last eight; their spread follows from how much neighbours differ, so that losses
+    which fall fast hide no jump. While it knows fewer it does not know the spread yet: then half as much again as
+    the highest of the last three is a jump.
 
     Args:
         window: how many good losses count as recent.
-        sigmas: how many standard deviations above their mean is a jump.
+        sigmas: how many standard deviations above what is usual is a jump.
         least: the smallest rise in nats that can be one, so that a flat curve does not cry wolf.
         patience: how many steps in a row make it a divergence.
         ceiling: what the loss is at most before anything was learnt, where that is known: of text, the logarithm of
             the vocabulary's size. It stands for the losses before the first one.
+        what: is watched, for messages.
     """
 
     def __init__(
-        self, *, window: int = 32, sigmas: float = 6.0, least: float = 1.0, patience: int = 3,
-        ceiling: float = math.inf,
+        self, *, window: int = 32, sigmas: float = 6.0, least: float = _LEAST, patience: int = 3,
+        ceiling: float = math.inf, what: str = "the loss",
     ) -> None:  # fmt: skip
         self._recent: deque[float] = deque(maxlen=window)
         self._sigmas, self._least, self._patience, self._ceiling = sigmas, least, patience, ceiling
-        self.high = 0
+        self.high, self._above, self._what = 0, 0.0, what
 
     @property
     def calm(self) -> bool:
@@ -51,15 +56,25 @@ class Guard:
         return len(self._recent) < _ENOUGH
 
     @property
+    def rise(self) -> float:
+        """How far the last losses were above what is usual, on average; 0 where they were not."""
+        return self._above / self.high if self.high else 0.0
+
+    @property
     def usual(self) -> float:
         """About what the loss was; the highest of few."""
-        return max(self._recent, default=self._ceiling) if self.young else fmean(self._recent)
+        if self.young:
+            return max(list(self._recent)[-_LAST:], default=self._ceiling)
+        return fmean(list(self._recent)[-_ENOUGH:])
 
     @property
     def bar(self) -> float:
         """What a loss has to be above to be a jump."""
-        spread = 0.5 * abs(self.usual) if self.young else self._sigmas * pstdev(self._recent)
-        return self.usual + max(self._least, spread)
+        if self.young:
+            return _far_above(self.usual, self._least)
+        # A step from one loss to the next has twice the variance of a loss, and its mean is the slope.
+        spread = pstdev(b - a for a, b in pairwise(self._recent)) / math.sqrt(2)
+        return self.usual + max(self._least, self._sigmas * spread)
 
     def check(self, loss: float, norm: float, *, known: bool = False) -> str:
         """The reason to go back, or an empty string.
@@ -70,42 +85,50 @@ class Guard:
         """
         if not math.isfinite(loss):
             self.high = 1
-            return f"the loss is {loss}"
+            return f"{self._what} is {loss}"
         if not math.isfinite(norm):
             self.high = 1
             return f"the gradient's norm is {norm}"
         if loss > self.bar and not known:
-            self.high += 1
+            self.high, self._above = self.high + 1, self._above + loss - self.usual
             if self.high >= self._patience:
-                return f"the loss jumped from about {self.usual:.2f} to {loss:.2f} and stayed up"
+                return f"{self._what} jumped from about {self.usual:.2f} to {loss:.2f} and stayed up"
             return ""
-        self.high = 0
+        self.high, self._above = 0, 0.0
         self._recent.append(loss)
         return ""
 
     def facts(self) -> dict[str, Any]:
         """The state as JSON; floats survive it exactly."""
-        return {"recent": list(self._recent), "high": self.high}
+        return {"recent": list(self._recent), "high": self.high, "above": self._above}
 
     def load(self, facts: dict[str, Any]) -> None:
         """Put a state from `facts` back."""
         self._recent.clear()
         self._recent.extend(float(x) for x in facts["recent"])
-        self.high = int(facts["high"])
+        self.high, self._above = int(facts["high"]), float(facts["above"])
 
 
-def odd(steps: Sequence[int], of: Callable[[int], tuple[float, float]], ceiling: float) -> bool:
-    """Whether the batches of some steps are to blame: with good weights they go wrong as well, and those before not.
+def odd(steps: Sequence[int], of: Callable[[int], tuple[float, float]], rise: float, ceiling: float) -> str:
+    """Whether batches made training go wrong at their steps: they did not (empty), or are `harder` or `broken`.
+
+    With good weights a loss that is too high because of the batches is so again, beside the batches before them.
 
     Args:
         steps: one after the other, at which training went wrong.
         of: loss and gradient's norm of a step's batch, with good weights.
+        rise: how far the losses were above what is usual.
         ceiling: as `Guard`'s.
     """
     found = [of(step) for step in steps]
     if any(not math.isfinite(value) for pair in found for value in pair):
-        return True
-    beside = Guard(ceiling=ceiling)
-    for step in range(max(0, steps[0] - _ENOUGH + 1), steps[0]):
-        beside.check(*of(step), known=True)
-    return all(loss > beside.bar for loss, _ in found)
+        return "broken"
+    beside = [of(step)[0] for step in range(max(0, steps[0] - _ENOUGH), steps[0])]
+    beside = [loss for loss in beside if math.isfinite(loss)] or [ceiling]
+    if fmean(loss for loss, _ in found) - fmean(beside) < max(rise / 2, 1e-9):
+        return ""
+    return "broken" if all(loss > _far_above(max(beside), _LEAST) for loss, _ in found) else "harder"
+
+
+def _far_above(usual: float, least: float) -> float:
+    return usual + max(least, 0.5 * abs(usual))

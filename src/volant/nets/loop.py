@@ -37,7 +37,7 @@ Loss: TypeAlias = Callable[[Any, Any], tuple[torch.Tensor, int]]
 _ROLL_BACKS = 3  # to one checkpoint
 _SKIPPED = 20  # of so many batches one may be skipped, and three in any case
 _TOLD = 5  # odd batches that are said one by one
-_BATCHES = 5  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
+_BATCHES = 6  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
 
 
 def train(
@@ -143,6 +143,9 @@ class _Training:
         self.validation, self.folder = validation, folder
         self.bf16 = recipe.bf16 and bf16_here(run.device)
         self.guard, self.ceiling = Guard(ceiling=ceiling), ceiling
+        # Learning from rewards, how far it leads from the reference tells more than the value of the loss.
+        self.far: Callable[[], float] | None = getattr(loss, "far", None)
+        self.far_guard = Guard(least=0.5, ceiling=0.0, what="the divergence from the start in nats a token")
         self.optimiser = Optimisers(
             self.net,
             lr=recipe.lr,
@@ -211,6 +214,7 @@ class _Training:
             "stale": self.stale,
             "reason": self.reason,
             "guard": self.guard.facts(),
+            "far_guard": self.far_guard.facts(),
         }
         tensors = self.team.gathered(tensors)
         if self.team.rank == 0:
@@ -238,6 +242,7 @@ class _Training:
         self.best, self.lowest = (float("inf") if facts[n] is None else float(facts[n]) for n in ("best", "lowest"))
         self.stale, self.reason = int(facts["stale"]), str(facts["reason"])
         self.guard.load(facts["guard"])
+        self.far_guard.load(facts["far_guard"])
 
     def _key(self) -> str:
         """What has to be the same for a checkpoint to be carried on from."""
@@ -253,11 +258,11 @@ class _Training:
         ]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
-    def _go_back(self, why: str) -> None:
+    def _go_back(self, why: str, guard: Guard) -> None:
         """To the last checkpoint: past the batches where they are to blame, else with a lower rate."""
         if not self.step:
             self._check_start()
-        failed, steps = self.step, range(self.step - self.guard.high + 1, self.step + 1)
+        rise, failed, steps = guard.rise, self.step, range(self.step - guard.high + 1, self.step + 1)
         young, rate, backs, back_to = self.guard.young, self.rate, self.roll_backs + 1, self.back_to
         skipped, known = self.skipped, self.known
         found = state.latest(self.folder)
@@ -266,14 +271,14 @@ class _Training:
                 f"training went wrong at step {failed}: {why}, and no checkpoint reads back.", where=self.run.step
             )
         self._load(found)
-        blamed = odd(steps, self._tried, self.ceiling)
+        blamed = odd(steps, self._tried, rise, self.ceiling) if guard is self.guard else ""
         self._load(found)
         self.roll_backs, self.rate = backs, rate
         self.back_to = (found.step, back_to[1] if back_to[0] == found.step else 0)
         self.skipped, self.known = skipped, known
         here = f"back to step {self.step}"
         which = f"the batches of steps {steps[0]} to {failed} are" if len(steps) > 1 else "its batch is"
-        if blamed and young and len(steps) > 1:
+        if blamed == "harder" or (blamed and young and len(steps) > 1):
             self.known = [*known, *steps]
             self.run.say(f"step {failed}: {why}; {here}: {which} harder than those before, and taken as they are")
         elif blamed:
@@ -343,7 +348,7 @@ class _Training:
         if self.validation and (last or (self.recipe.evaluate_every and self.step % self.recipe.evaluate_every == 0)):
             self._look()
         due = bool(self.recipe.checkpoint_every) and self.step % self.recipe.checkpoint_every == 0
-        if last or self.reason or (due and self.guard.calm):
+        if last or self.reason or (due and self.guard.calm and self.far_guard.calm):
             self.save()
 
     def _learnt(self) -> bool:
@@ -352,10 +357,14 @@ class _Training:
         self.team.draw(self.run.seed, self.step)
         value, norm = self._gradients(batch), self._norm()
         was, usual = self.guard.high, self.guard.usual
-        why = self.guard.check(value, norm, known=self.step in self.known)
+        guard = self.guard
+        why = guard.check(value, norm, known=self.step in self.known)
+        if self.far and not why:
+            guard = self.far_guard
+            why = guard.check(self.far(), norm)
         if why:
             self.optimiser.zero()
-            self._go_back(why)
+            self._go_back(why, guard)
             return False
         if was and self.guard.calm:
             self._tell_odd(was, usual)

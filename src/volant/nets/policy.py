@@ -121,6 +121,7 @@ class Drawing:
         room: most tokens of an answer.
         heat: temperature of the draws.
         watch: hears the figures of each draw, and its step.
+        far: how far the last draw was from the start, in nats a token; the guard of the training looks at it.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -134,6 +135,7 @@ class Drawing:
     stop: Sequence[int]
     pad: int
     watch: Callable[[dict[str, float], int], None]
+    far: float = 0.0
 
     def draw(self, net: Any, batch: Asked, *, width: int = 0) -> tuple[Rollout, torch.Tensor]:
         """Answers to the batch's prompts, and their rewards [R]."""
@@ -182,6 +184,7 @@ class Drawing:
             "entropy": float((entropy * mask_RL).sum() / count),
             "kl": float((divergence * mask_RL).sum() / count),
         }
+        self.far = told["kl"]
         self.watch(told, batch.step)
 
 
@@ -219,6 +222,7 @@ def group_loss(drawing: Drawing, start: Start, *, baseline: Baseline, beta: floa
         drawing.note(batch, rewards_R, made, entropy=entropy_RL.detach(), divergence=far_RL.detach())
         return (beta * cost_R - gain_R).sum() / batch.group, batch.size
 
+    loss.far = lambda: drawing.far  # type: ignore[attr-defined]
     return loss
 
 
@@ -341,6 +345,7 @@ def ppo_loss(drawing: Drawing, start: Start, *, beta: float, clip: float, smooth
         whole = ((0.5 * off_RL - gain_RL) * mask_RL).sum() / count
         return whole * batch.size, batch.size
 
+    loss.far = lambda: drawing.far  # type: ignore[attr-defined]
     return loss
 
 
