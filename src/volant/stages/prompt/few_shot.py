@@ -174,8 +174,9 @@ def _best(
         why = f"no examples: they help {metric}, and cost what counts: {veto}"
     else:
         file = bare.model_copy(update={"examples": []})
-        seen = "; ".join(f"{f.k} examples {c.after:.3f} (p = {c.p_better:.2g})" for f, c in results) or "nothing"
-        why = f"no examples: {metric} is {_mean(before):.3f} without any and no better with them ({seen})"
+        seen = "; ".join(f"{f.k} examples {c.after:.3f} (p = {c.p_better:.2g})" for f, c in results)
+        better = f"no better with them ({seen})" if seen else "none could be tried"
+        why = f"no examples: {metric} is {_mean(before):.3f} without any and {better}"
     measured = {"metric": metric, "samples": len(held), "tried": table, "level": round(level, 6), "why": why}
     return file.model_copy(update={"measured": measured}), why
 
