@@ -47,6 +47,21 @@ def test_lines_that_many_share_go_from_the_ends_of_all_but_the_first(tmp_path):
     assert not any(s.parents for s in kept)
 
 
+def test_lines_of_copies_are_not_shared_ones(tmp_path):
+    """A menu of many pages goes; a text of which there are many copies stays once, whole."""
+    often = prose(40, 12)
+    copies = ["\n".join([*often[:at], f"Row {at} is another one now.", *often[at + 1 :]]) for at in range(12)]
+    copies += ["\n".join(often)] * 3
+    menus = ["\n".join([*MENU, *prose(at, 4)]) for at in range(12)]
+    texts = itertools.zip_longest([*menus, *copies], SPLITS, fillvalue="train")
+    samples = [sample(text, split) for text, split in texts]
+    drops, kept = cleaned(tmp_path, samples, rules=["corpus"], personal="keep")
+    stayed = [one.text for one in kept]
+    assert [text for text in stayed if often[0] in text or often[1] in text] == [copies[0]]
+    assert sum(text.startswith(MENU[0]) for text in stayed) == 1
+    assert not any(drop.startswith("corpus") for drop in drops.values())
+
+
 def test_misread_letters_are_dropped_and_a_language_of_its_own_is_not(tmp_path):
     dice = random.Random(0)
     texts = ["\n".join(prose(i)) for i in range(40)]

@@ -112,7 +112,8 @@ def clean(
     )  # fmt: skip
     modality = open_modality(run.modality)
     presets = [name for name in rules or [] if name != "corpus"]
-    whole = corpus_of(run, (data, *more), published)
+    likeness = float(getattr(modality, "near", NEAR)) if near is None else near
+    whole = corpus_of(run, (data, *more), published, likeness)
     how = How(modality, own, presets, published, personal, run.remembered, run.forgotten, whole, words)
     rows = Rows(run, (data, *more), how)
     with run.progress("judging each record", max(1, len(rows)), "records") as bar, reused_memory():
@@ -127,7 +128,7 @@ def clean(
         drop_equal(rows)
         compared = rows.kept()
         bar.advance(1)
-        drop_near(run, rows, float(getattr(modality, "near", NEAR)) if near is None else near)
+        drop_near(run, rows, likeness)
         bar.advance(1)
     facts = _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
     capped = ("client_cap:", "generated_cap:")  # nothing like these stays, so later data may bring them again
