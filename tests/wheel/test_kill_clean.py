@@ -107,7 +107,7 @@ def test_cleaning_killed_at_random_moments_and_inside_writes(tmp_path, monkeypat
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         assert os.WIFSIGNALED(status) or not os.waitstatus_to_exitcode(status)
-        seals = len(list((root / ".volant" / "work").glob("*/rows-*/*[0-9].seal")))
+        seals = len(list((root / ".volant" / "work").glob("*/features-*/*[0-9].seal")))
         if os.WIFSIGNALED(status):
             kills += 1
             carried = max(carried, seals)
