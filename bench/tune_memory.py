@@ -1,6 +1,6 @@
 """Memory of full fine-tuning, LoRA and QLoRA, on a transformer of about 180 million weights that nobody trained.
 
-    python bench/tune_memory.py [--width 1024] [--depth 12] [--rank 8] [--out bench/tune_memory.json]
+    python bench/tune_memory.py [--width 1024] [--depth 12] [--rank 12] [--out bench/tune_memory.json]
 
 Each way trains three steps of 4 x 128 random tokens in a process of its own, through the product's loop. Told: bytes of
 the weights while they train, of the optimiser's two moments, and the process's peak beyond what it held before the
@@ -35,7 +35,7 @@ def one_way(way: str, width: int, depth: int, rank: int, pipe: Any) -> None:
 
     from volant.core.run import Run
     from volant.core.spaces import Encoded
-    from volant.nets import nf4
+    from volant.nets import nf4, state
     from volant.nets.batches import Padded
     from volant.nets.loop import train
     from volant.nets.recipe import Recipe
@@ -56,8 +56,10 @@ def one_way(way: str, width: int, depth: int, rank: int, pipe: Any) -> None:
     if way == "qlora":
         nf4.quantise(net)
     held = nf4.weight_bytes(net)
+    muon = 0.0
     if way != "full":
-        net = adapters._adapted(net, adapters.config_of("lora", rank, 0.0, 0.0, "all-linear"))
+        config_of_adapters = adapters.config_of("lora", rank, 0.0, 0.0, "all-linear")
+        net, muon = adapters._adapted(net, config_of_adapters), adapters.muon_rate(config_of_adapters, 1e-4)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     rng = np.random.default_rng(0)
     rows = [Encoded([int(i) for i in rng.integers(0, 4096, 128)], [True] * 128) for _ in range(12)]
@@ -65,9 +67,12 @@ def one_way(way: str, width: int, depth: int, rank: int, pipe: Any) -> None:
         run = Run(step=way, out=Path(place) / "out", work=Path(place) / "work", seed=0)
         for folder in (run.out, run.work):
             folder.mkdir()
-        train(run, net, Padded(rows, length=128, rows=4, seed=0, pad=0), Recipe(3, 1e-4, checkpoint_every=0))
+        train(run, net, Padded(rows, length=128, rows=4, seed=0, pad=0), Recipe(3, 1e-4, muon, checkpoint_every=0))
+        ended = state.latest(run.work / "train")
+        assert ended is not None
+        moments = sum(t.nbytes for t in ended.part("optimiser").values() if t.ndim)
     pipe.send(
-        {"weights": held, "matrices": held - rest, "optimiser": 8 * trained, "trained": trained, "peak": peak() - began}
+        {"weights": held, "matrices": held - rest, "optimiser": moments, "trained": trained, "peak": peak() - began}
     )
 
 
@@ -76,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--depth", type=int, default=12)
-    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--rank", type=int, default=12)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     chosen = parser.parse_args()
     context = multiprocessing.get_context("spawn")

@@ -128,6 +128,26 @@ def test_other_adapters_learn_and_open_with_peft(model, data, tmp_path, variant)
     assert torch.allclose(beside, merged, atol=1e-3) and tuned.about.extra["tuned"] == variant
 
 
+@pytest.mark.parametrize(("variant", "moments"), [("lora", {"momentum"}), ("lokr", {"exp_avg", "exp_avg_sq"})])
+def test_the_two_matrices_of_lora_learn_by_muon_with_one_moment(model, data, tmp_path, variant, moments, monkeypatch):
+    from safetensors.torch import load_file
+
+    from volant.nets.optim import Optimisers
+
+    step, held = Optimisers.step, []
+
+    def watched(self, factor):
+        step(self, factor)
+        held.append({name: t for name, t in self.tensors().items() if t.ndim})
+
+    monkeypatch.setattr(Optimisers, "step", watched)
+    tuned = lora(make_run(tmp_path), model, data, steps=1, variant=variant)
+    learnt = sum(t.numel() for t in load_file(tuned.path / "adapter" / "adapter_model.safetensors").values())
+    assert {name.rpartition(".")[2] for name in held[0]} == moments
+    assert sum(t.numel() for t in held[0].values()) == len(moments) * learnt
+    assert variant == "lokr" or tuned.about.extra["rank"] == 12
+
+
 def test_qlora_trains_over_four_bits_and_saves_what_it_trained(model, data, tmp_path):
     run = make_run(tmp_path)
     tuned = qlora(run, model, data, steps=20, rank=4, lr=0.01)

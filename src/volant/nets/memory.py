@@ -40,7 +40,7 @@ def training_bytes(net: Any, *, tokens: int, counted: int, recomputed: bool = Fa
     return int(weights + activations + logits + _REST_BYTES)
 
 
-def ways(net: Any, *, tokens: int, counted: int, rank: int = 8) -> dict[str, int]:
+def ways(net: Any, *, tokens: int, counted: int, rank: int = 12) -> dict[str, int]:
     """Bytes beyond what is in use that each way to fine-tune a network takes, the dearest first.
 
     Args:
@@ -63,7 +63,7 @@ def ways(net: Any, *, tokens: int, counted: int, rank: int = 8) -> dict[str, int
     return {"full": own, "lora": lora, "qlora": lora - freed}
 
 
-def check_ways(run: Run, net: Any, *, tokens: int, counted: int, rank: int = 8) -> str:
+def check_ways(run: Run, net: Any, *, tokens: int, counted: int, rank: int = 12) -> str:
     """The plan of a fine-tuning's memory, in a sentence.
 
     Args:

@@ -131,7 +131,7 @@ class Optimisers:
     Args:
         net: its trainable parameters are taken.
         lr: AdamW's rate.
-        muon_lr: Muon's rate; 0 leaves everything to AdamW (right for fine-tuning and adapters).
+        muon_lr: Muon's rate; 0 leaves everything to AdamW (right for fine-tuning every weight).
         together: the processes that share the network, where they are several.
     """
 

@@ -61,7 +61,8 @@ def learnt(
     from volant.stages.finetune import tuning
 
     net, codec = tuning.opened(run, model)
-    spent = replace(budget, lr=budget.lr or tuning.default_lr(net, 2e-4, 1.0))
+    rate = budget.lr or tuning.default_lr(net, 1e-4 if muon_rate(config, 1.0) else 2e-4, 1.0)
+    spent = replace(budget, lr=rate, muon=muon_rate(config, rate))
     task = tuning.prepare(run, net, codec, data, spent, retain)
     if four_bits:
         was = nf4.weight_bytes(net)
@@ -80,6 +81,18 @@ def learnt(
     merged = family.load(run.out)
     _check_merge(run, wanted, _logits(merged, probes))
     return tuning.finish(task, merged, model, data, outcome, {**told, "base": model.digest[:16]}, judge)
+
+
+def muon_rate(config: Any, lr: float) -> float:
+    """Muon's rate for LoRA's two matrices; 0 for what is no such product.
+
+    Numbers of the second matrix (B) then move by `lr` a step, as under AdamW (Liu et al. 2025, "Muon is Scalable"),
+    and those of the first by the root of rank over width as much: that B wants the higher rate is LoRA+'s finding
+    (Hayou et al. 2024). All directions of the rank are used, and Muon keeps one moment where AdamW keeps two.
+    """
+    from peft import LoraConfig
+
+    return float(lr * config.r**0.5) if isinstance(config, LoraConfig) else 0.0
 
 
 def _adapted(net: Any, config: Any) -> Any:

@@ -23,7 +23,7 @@ def lora(
     *,
     judge: Model | None = None,
     retain: Dataset | None = None,
-    rank: Annotated[int, Field(ge=1, le=1024)] = 8,
+    rank: Annotated[int, Field(ge=0, le=1024)] = 0,
     alpha: Annotated[float, Field(ge=0)] = 0.0,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     targets: Annotated[str, Field(min_length=1)] = "all-linear",
@@ -43,7 +43,8 @@ def lora(
         judge: a model that the task metric asks, where it needs one.
         retain: what the base should go on knowing, such as the texts of its pre-training: their validation split
             says how much is forgotten. For text.
-        rank: columns of the adapter matrices; more can learn more, and take more memory and data.
+        rank: columns of the adapter matrices; more can learn more, and take more memory and data. 0 takes 12 for text
+            and 8 for images and tables.
         alpha: strength of the adapter, as `alpha / rank`; 0 takes twice the rank.
         dropout: share of the adapter's inputs that is left out in training; helps where there is little data.
         targets: `all-linear` for every matrix of the blocks, or their names with commas (`q_proj,v_proj`): fewer
@@ -53,7 +54,8 @@ def lora(
         epochs: passes over the training samples; time grows with it.
         steps: training steps; not 0, it is the budget in place of `epochs`.
         batch: examples in one step; more are smoother, slower, and need more memory.
-        lr: learning rate; 0 takes what suits the model's width (2e-4 at a width of 2048, more for narrower ones).
+        lr: how far a number of the second matrix moves in a step; 0 takes what suits the model's width (1e-4 at a width
+            of 2048, more for narrower ones). Text: by Muon, or for `loha` and `lokr` by AdamW, at twice that.
         context: longest example in tokens; 0 takes the model's, 1024 at most. Longer prompts lose their middle.
         patience: stop after this many of five looks at the validation loss without an improvement; 0 never does.
         replay: share of the training examples that the model draws itself of what it knows, so that it does not
@@ -72,11 +74,11 @@ def lora(
         adapting.refuse(run, "text", retain=retain, context=context, pack=pack)
         content = adapting.begun(run, model, data, replay)
         budget = adapting.budget(content, epochs=epochs, steps=steps, batch=batch, lr=lr, patience=patience)
-        return _content(content, data, judge, budget, rank, alpha, dropout, named)
+        return _content(content, data, judge, budget, rank or 8, alpha, dropout, named)
     adapting.refuse(run, "images or tables", replay=replay)
     spent = tuning.Budget(epochs, steps, batch, lr, context, patience, pack=pack)
-    config = adapters.config_of(variant, rank, alpha, dropout, named or targets)
-    told = {"tuned": variant, "rank": rank}
+    config = adapters.config_of(variant, rank or 12, alpha, dropout, named or targets)
+    told = {"tuned": variant, "rank": config.r}
     return adapters.learnt(run, model, data, config, spent, told, retain=retain, judge=judge)
 
 

@@ -22,7 +22,7 @@ def qlora(
     *,
     judge: Model | None = None,
     retain: Dataset | None = None,
-    rank: Annotated[int, Field(ge=1, le=1024)] = 8,
+    rank: Annotated[int, Field(ge=1, le=1024)] = 12,
     alpha: Annotated[float, Field(ge=0)] = 0.0,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     targets: Annotated[str, Field(min_length=1)] = "all-linear",
@@ -47,7 +47,8 @@ def qlora(
         epochs: passes over the training samples; time grows with it.
         steps: training steps; not 0, it is the budget in place of `epochs`.
         batch: examples in one step; more are smoother, slower, and need more memory.
-        lr: learning rate; 0 takes what suits the model's width (2e-4 at a width of 2048, more for narrower ones).
+        lr: how far a number of the second matrix moves in a step, by Muon; 0 takes what suits the model's width (1e-4
+            at a width of 2048, more for narrower ones).
         context: longest example in tokens; 0 takes the model's, 1024 at most. Longer prompts lose their middle.
         patience: stop after this many of five looks at the validation loss without an improvement; 0 never does.
         pack: put several short examples into one row, each seeing itself alone: the same loss with less padding. Worth

@@ -28,7 +28,11 @@ _MUCH = 1.5  # times the bits before: worse in any case, however few were measur
 
 @dataclass(frozen=True)
 class Budget:
-    """How long and how to train; see the methods' settings."""
+    """How long and how to train; see the methods' settings.
+
+    Attributes:
+        muon: rate of Muon, for the matrices among what is trained; 0 leaves them to AdamW.
+    """
 
     epochs: float
     steps: int
@@ -38,6 +42,7 @@ class Budget:
     patience: int
     weight_decay: float = 0.0
     pack: bool = False
+    muon: float = 0.0
 
 
 @dataclass
@@ -208,6 +213,7 @@ def tune(tuning: Tuning, net: Any) -> Outcome:
     recipe = Recipe(
         steps=steps,
         lr=budget.lr,
+        muon_lr=budget.muon,
         betas=(0.9, 0.99),
         weight_decay=budget.weight_decay,
         warmup=max(1, min(steps // 10, 100)),
