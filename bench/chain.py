@@ -1,6 +1,6 @@
 """The chain of alignment on the docstrings: base, tuned, reward model, DPO, GRPO and PPO, constitution.
 
-    python bench/chain.py [--seeds 0 1 2] [--prompts 600] [--folder DIR] [--out bench/chain.json]
+    python bench/chain.py [--seeds 0 1 2] [--prompts 400] [--folder DIR] [--out bench/chain.json]
 
 It starts from the base in the box. Each step is measured on functions of the test modules, which no step was trained on
 and none chose its weights by: tuning by bits a byte of the authors' first lines; the reward model by pairs of drawn
@@ -193,60 +193,31 @@ def one(project: Project, pairs: Dataset, exam: list[Sample], asked: argparse.Na
     chain.state("reward", paired("accuracy", [0.5] * len(right), right, seed=seed), seconds + drawing, judge, ())
     chain.rows[-1]["longer"] = sum(len(s.target or "") > len(s.rejected or "") for s in held) / len(held)
 
-    if asked.until == "reward":
-        return chain.rows
-
-    def follow(step: str, method: Any, before: Stand, figure: Any, *inputs: Any, **settings: Any) -> tuple[Any, Stand]:
+    def follow(
+        step: str, method: Any, before: Stand, figure: Any, *inputs: Any, extra: float = 0.0, **settings: Any
+    ) -> tuple[Any, Stand]:
         made, seconds = chain.run(step, method, *inputs, **settings)
         stand = chain.stand(made)
         own = paired(figure[0], *(figure[1](x.outputs) for x in (before, stand)), seed=seed)
-        chain.state(step, own, seconds, made, (before, stand))
+        chain.state(step, own, seconds + extra, made, (before, stand))
         return made, stand
 
     taste = ("taste", lambda outputs: values(outputs, exam, TASTE))
     kept = ("principles", lambda outputs: values(outputs, exam, {**TASTE, STOP: {}}))
     earned = ("reward", lambda outputs: rewards(judge, exam, [o.text for o in outputs]))
-    dpo, third = follow(
-        "dpo", align.dpo, second, taste, tuned, choices, epochs=asked.dpo_epochs, rows=16, lr=asked.rate
-    )
+    by_pairs = {"epochs": asked.dpo_epochs, "rows": 16, "lr": asked.rate}
+    draws = {"tokens": TOKENS, "temperature": HEAT}
+    dpo, third = follow("dpo", align.dpo, second, taste, tuned, choices, **by_pairs)
     follow(
-        "grpo",
-        align.grpo,
-        second,
-        taste,
-        tuned,
-        pairs,
-        scorers=TASTE,
-        tokens=TOKENS,
-        temperature=HEAT,
-        steps=asked.steps,
-        lr=asked.reward_rate,
+        "grpo", align.grpo, second, taste, tuned, pairs, scorers=TASTE, steps=asked.steps, lr=asked.grpo_rate, **draws
     )
-    follow(
-        "ppo",
-        align.ppo,
-        second,
-        earned,
-        tuned,
-        pairs,
-        reward=judge,
-        tokens=TOKENS,
-        temperature=HEAT,
-        draws=asked.draws,
-        lr=asked.reward_rate,
-    )
+    follow("ppo", align.ppo, second, earned, tuned, pairs, reward=judge, draws=asked.draws, lr=asked.ppo_rate, **draws)
     (project.root / "principles.yaml").write_text(PRINCIPLES)
-    judged, _ = chain.run(
-        "judged",
-        align.constitution,
-        dpo,
-        pairs,
-        principles="principles.yaml",
-        prompts=asked.judged,
-        max_tokens=TOKENS,
-        temperature=HEAT,
-    )
-    follow("constitution", align.dpo, third, kept, dpo, judged, epochs=asked.dpo_epochs, rows=16, lr=asked.rate)
+    judged, drawing = chain.run(
+        "judged", align.constitution, dpo, pairs, principles="principles.yaml", prompts=asked.judged,
+        max_tokens=TOKENS, temperature=HEAT,
+    )  # fmt: skip
+    follow("constitution", align.dpo, third, kept, dpo, judged, extra=drawing, **by_pairs)
     return chain.rows
 
 
@@ -282,12 +253,12 @@ def main() -> None:
     parser.add_argument("--reward-epochs", type=float, default=2.0)
     parser.add_argument("--dpo-epochs", type=float, default=1.0)
     parser.add_argument("--steps", type=int, default=16, help="of GRPO")
-    parser.add_argument("--draws", type=int, default=8, help="of PPO")
+    parser.add_argument("--draws", type=int, default=5, help="of PPO")
     parser.add_argument("--every", type=int, default=1, help="only each n-th function of the exam")
     parser.add_argument("--rate", type=float, default=7e-5, help="of DPO")
-    parser.add_argument("--reward-rate", type=float, default=1.2e-4, help="of GRPO and PPO")
+    parser.add_argument("--grpo-rate", type=float, default=1.2e-4)
+    parser.add_argument("--ppo-rate", type=float, default=5e-5)
     parser.add_argument("--on", default="test", help="split of the exam; settings are chosen on `validation`")
-    parser.add_argument("--until", default="", help="the last step that is made")
     parser.add_argument("--folder", default="")
     parser.add_argument("--out", default="bench/chain.json")
     asked = parser.parse_args()
