@@ -47,6 +47,7 @@ def test_a_reward_counts_in_spreads_from_its_group_whatever_its_scale(made):
     assert grouped.tolist() == pytest.approx([1 / spread, -1 / spread, 0, 0, -0.5 / spread, 0.5 / spread])
     assert torch.allclose(small, grouped, atol=1e-5)
     assert torch.allclose(plain, (told - told.mean()) / told.std(unbiased=False), atol=1e-5)
+    assert not critics[2].worth(torch.full((6,), 5.3), 6).any()  # not even by rounding
     later = critics[0].worth(told * 0 + torch.tensor([1.0, -1.0] * 3), 2)  # spreads are those of all draws so far
     assert later[0].item() == pytest.approx(1 / ((spread**2 + 1) / 2) ** 0.5)
 

@@ -410,6 +410,8 @@ def test_several_benchmarks_guard_in_one_pass(tmp_path):
     data = made(tmp_path, base([pair(f"copied: {text}", "other") for text in texts]), "d")
     result = collect.clean(run_in(tmp_path, "clean"), data, guard=guards)
     assert [s.drop.split(":")[0] for s in store.dropped(result)] == ["leakage"] * 2
+    names = [one["name"] for one in json.loads((result.path / "leakage.json").read_text())["sets"]]
+    assert len(set(names)) == len(names) == 4  # though both come from steps of one name
 
 
 def test_cleaning_is_deterministic_and_leaves_its_input_alone(tmp_path):

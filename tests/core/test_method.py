@@ -80,6 +80,8 @@ def test_bind_fills_defaults_and_call_puts_everything_in_its_place(tmp_path):
     assert [i.name for i in spied.inputs if i.rest] == ["more"]
     spied.call(run, spied.bind({"model": model, "data": data, "guard": [data, data]}))
     assert seen["guard"] == (data, data)
+    with pytest.raises(SettingError, match="not None"):
+        spied.bind({"model": model, "data": data, "guard": [data, None]})
     spied.call(run, spied.bind({"model": model, "data": data}))
     assert seen["reward"] is None and seen["more"] == ()
 
@@ -158,3 +160,18 @@ def test_a_function_is_named_by_its_module(monkeypatch):
     assert method_of(needy).name.endswith(":needy")
     named = method_named(f"{__name__}:needy")
     assert named.function is needy and named.stage == ""
+
+
+def test_several_artifacts_may_be_needed_and_are_read_in_one_way_only():
+    def needs(run: Run, *, parts: Sequence[Dataset]) -> Dataset:
+        """Needs parts."""
+        return Dataset(run.out)
+
+    def hidden(run: Run, *, parts: list[Dataset] | None = None) -> Dataset:
+        """Would have no lineage."""
+        return Dataset(run.out)
+
+    with pytest.raises(SettingError, match="needs a Dataset as 'parts'"):
+        method_of(needs).bind({})
+    with pytest.raises(SettingError, match="in a way that is not read"):
+        method_of(hidden)

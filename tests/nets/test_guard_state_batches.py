@@ -216,3 +216,18 @@ def test_fit_keeps_the_answer_and_both_ends_of_the_prompt():
     assert fitted.ids[0] == 0 and fitted.ids[29] == 89 and sum(fitted.mask) == 10
     assert fit(Encoded(list(range(50)), [True] * 50), 20).ids == list(range(20))
     assert shorten([1, 2, 3], 5) == [1, 2, 3]
+
+
+def test_batches_are_not_to_blame_for_a_loss_that_was_no_number():
+    guard = Guard()
+    for loss in (1.0, 1.1, 1.0, 1.1, 1.0, 1.1, 1.0, 1.1, 9.0, 9.0):
+        assert not guard.check(loss, 1.0)
+    assert guard.rise > 7 and guard.check(float("nan"), 1.0) and (guard.rise, guard.high) == (0, 1)
+    told = {step: (1.0 + step / 100, 1.0) for step in range(12)}
+    assert odd([11], told.__getitem__, guard.rise, 5.0) == ""  # a little harder than those before is no reason
+
+
+def test_batches_that_were_skipped_say_nothing_of_what_is_usual():
+    told = {step: (6.0 if step in (8, 9, 11) else 1.0, 1.0) for step in range(12)}
+    assert odd([11], told.__getitem__, 5.0, 9.0) == "harder"
+    assert odd([11], told.__getitem__, 5.0, 9.0, skipped=(8, 9)) == "broken"

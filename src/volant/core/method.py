@@ -168,7 +168,7 @@ class Method:
         return Bound(inputs, {name: getattr(checked, name) for name in self.fields})
 
     def _check_count(self, parameter: Input, values: list[Any], where: str) -> None:
-        if not values and not (parameter.optional or parameter.many):
+        if not values and not parameter.optional:
             fix = f"Name the step that makes it: {parameter.name}: <step>."
             raise SettingError(
                 f"{self.name} needs a {parameter.kind.kind} as {parameter.name!r}.", where=where, fix=fix
@@ -177,8 +177,9 @@ class Method:
             what = f"{self.name} takes one {parameter.kind.kind} as {parameter.name!r}, not {len(values)}."
             raise SettingError(what, where=where, fix="Name one step.")
         for value in values:
-            if isinstance(value, Artifact) and not isinstance(value, parameter.kind):
-                what = f"{self.name} takes a {parameter.kind.kind} as {parameter.name!r}, not a {value.kind}."
+            if not isinstance(value, parameter.kind | str):
+                given = f"a {value.kind}" if isinstance(value, Artifact) else repr(value)
+                what = f"{self.name} takes a {parameter.kind.kind} as {parameter.name!r}, not {given}."
                 raise SettingError(what, where=where, fix="Swap the inputs, or name another step.")
 
     def call(self, run: Run, bound: Bound) -> Artifact:
@@ -233,8 +234,12 @@ def method_of(function: Callable[..., Artifact], name: str = "") -> Method:
         kind, optional, many = _artifact_kind(hint)
         if kind is not None:
             rest = parameter.kind is inspect.Parameter.VAR_POSITIONAL
-            inputs.append(Input(parameter.name, kind, optional or many or rest, many or rest, rest))
+            optional = optional or rest or parameter.default is not parameter.empty
+            inputs.append(Input(parameter.name, kind, optional, many or rest, rest))
             continue
+        if _holds_artifact(hint):
+            what = f"parameter {parameter.name!r} takes artifacts in a way that is not read: {hint}."
+            raise SettingError(what, where=name, fix="Write `Dataset`, `Dataset | None = None` or `Sequence[Dataset]`.")
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or hint is None:
             raise SettingError(
                 f"parameter {parameter.name!r} is neither an artifact nor a typed keyword-only setting.",
@@ -264,12 +269,17 @@ def _artifact_kind(hint: Any) -> tuple[type[Artifact] | None, bool, bool]:
         return hint, False, False
     if get_origin(hint) is Sequence:
         kind, _, _ = _artifact_kind(get_args(hint)[0])
-        return kind, True, True
+        return kind, False, True
     if get_origin(hint) in (typing.Union, types.UnionType):
         kinds = [a for a in get_args(hint) if isinstance(a, type) and issubclass(a, Artifact)]
         if len(kinds) == 1 and type(None) in get_args(hint):
             return kinds[0], True, False
     return None, False, False
+
+
+def _holds_artifact(hint: Any) -> bool:
+    own = isinstance(hint, type) and get_origin(hint) is None and issubclass(hint, Artifact)
+    return own or any(_holds_artifact(part) for part in get_args(hint))
 
 
 def _args_section(doc: str) -> dict[str, str]:

@@ -36,26 +36,28 @@ def _band_keys(signature_NP: NDArray[np.uint32], bands: int, rows: int, key_NB: 
 
 
 def meeting(key_E: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which keys [E] may occur again: all that do, and of the others at most one in eight."""
+    """Which keys [E] may occur again: all that do, and of the others at most one in eight.
+
+    It goes by their last bits: the first ones are much alike in keys that were dealt to files by them.
+    """
     bits = max(10, int(8 * len(key_E)).bit_length())
+    once, again = (np.zeros(1 << bits - 3, np.uint8) for _ in range(2))
     met_E = np.zeros(len(key_E), bool)
-    _meeting(
-        key_E, 64 - bits, np.zeros(1 << bits - 3, np.uint8), np.zeros(1 << bits - 3, np.uint8), met_E.view(np.uint8)
-    )
+    _meeting(key_E, (1 << bits) - 1, once, again, met_E.view(np.uint8))
     return met_E
 
 
 @compiled
 def _meeting(
-    key_E: NDArray[np.uint64], shift: int, once: NDArray[np.uint8], again: NDArray[np.uint8], met_E: NDArray[np.uint8]
+    key_E: NDArray[np.uint64], last: int, once: NDArray[np.uint8], again: NDArray[np.uint8], met_E: NDArray[np.uint8]
 ) -> None:
     for e in range(len(key_E)):
-        slot = np.int64(key_E[e] >> np.uint64(shift))
+        slot = np.int64(key_E[e] & np.uint64(last))
         bit = np.uint8(1 << (slot & 7))
         again[slot >> 3] |= once[slot >> 3] & bit
         once[slot >> 3] |= bit
     for e in range(len(key_E)):
-        slot = np.int64(key_E[e] >> np.uint64(shift))
+        slot = np.int64(key_E[e] & np.uint64(last))
         met_E[e] = (again[slot >> 3] >> (slot & 7)) & 1
 
 

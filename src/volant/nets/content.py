@@ -130,6 +130,8 @@ def fit(
     for name in ("lr", "muon_lr"):
         if name in fields:
             fields[name] *= budget.rate
+    # Where losses choose no weights between, they choose none between the start and the end either.
+    fields["start_counts"] = bool(fields.get("start_counts") and fields.get("evaluate_every", 1))
     patience = budget.patience or int(fields.pop("patience", 0))
     chosen = Recipe(
         **{

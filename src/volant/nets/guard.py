@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
@@ -83,12 +83,9 @@ class Guard:
             loss, norm: of the step.
             known: a high loss is no jump here, since the data are like that.
         """
-        if not math.isfinite(loss):
-            self.high = 1
-            return f"{self._what} is {loss}"
-        if not math.isfinite(norm):
-            self.high = 1
-            return f"the gradient's norm is {norm}"
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self.high, self._above = 1, 0.0
+            return f"the gradient's norm is {norm}" if math.isfinite(loss) else f"{self._what} is {loss}"
         if loss > self.bar and not known:
             self.high, self._above = self.high + 1, self._above + loss - self.usual
             if self.high >= self._patience:
@@ -109,7 +106,10 @@ class Guard:
         self.high, self._above = int(facts["high"]), float(facts["above"])
 
 
-def odd(steps: Sequence[int], of: Callable[[int], tuple[float, float]], rise: float, ceiling: float) -> str:
+def odd(
+    steps: Sequence[int], of: Callable[[int], tuple[float, float]], rise: float, ceiling: float,
+    skipped: Collection[int] = (),
+) -> str:  # fmt: skip
     """Whether batches made training go wrong at their steps: they did not (empty), or are `harder` or `broken`.
 
     With good weights a loss that is too high because of the batches is so again, beside the batches before them.
@@ -117,15 +117,18 @@ def odd(steps: Sequence[int], of: Callable[[int], tuple[float, float]], rise: fl
     Args:
         steps: one after the other, at which training went wrong.
         of: loss and gradient's norm of a step's batch, with good weights.
-        rise: how far the losses were above what is usual.
+        rise: how far the losses were above what is usual; 0 where they were no numbers.
         ceiling: as `Guard`'s.
+        skipped: steps whose batches say nothing of what is usual.
     """
     found = [of(step) for step in steps]
     if any(not math.isfinite(value) for pair in found for value in pair):
         return "broken"
-    beside = [of(step)[0] for step in range(max(0, steps[0] - _ENOUGH), steps[0])]
+    if not rise:
+        return ""
+    beside = [of(step)[0] for step in range(max(0, steps[0] - _ENOUGH), steps[0]) if step not in skipped]
     beside = [loss for loss in beside if math.isfinite(loss)] or [ceiling]
-    if fmean(loss for loss, _ in found) - fmean(beside) < max(rise / 2, 1e-9):
+    if fmean(loss for loss, _ in found) - fmean(beside) < rise / 2:
         return ""
     return "broken" if all(loss > _far_above(max(beside), _LEAST) for loss, _ in found) else "harder"
 

@@ -35,7 +35,12 @@ Loss: TypeAlias = Callable[[Any, Any], tuple[torch.Tensor, int]]
 """(network, batch) to (summed loss, count), so that pieces of a batch add up to the whole."""
 
 _ROLL_BACKS = 3  # to one checkpoint
+_LOWEST = 2.0**-8  # of the rate that was asked for
 _SKIPPED = 20  # of so many batches one may be skipped, and three in any case
+_STAYED = (
+    "since no look at the validation loss was better than the base's. Lower `lr`, or give data that are like the "
+    "validation split."
+)
 _TOLD = 5  # odd batches that are said one by one
 _BATCHES = 6  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
 
@@ -144,7 +149,7 @@ class _Training:
         self.bf16 = recipe.bf16 and bf16_here(run.device)
         self.guard, self.ceiling = Guard(ceiling=ceiling), ceiling
         # Learning from rewards, how far it leads from the reference tells more than the value of the loss.
-        self.far: Callable[[], float] | None = getattr(loss, "far", None)
+        self.far: Callable[[], float | None] | None = getattr(loss, "far", None)
         self.far_guard = Guard(least=0.5, ceiling=0.0, what="the divergence from the start in nats a token")
         self.optimiser = Optimisers(
             self.net,
@@ -189,7 +194,8 @@ class _Training:
         torch.manual_seed(self.run.seed)
         if self.recipe.start_counts and self.validation:
             self._look()
-            self.start, self.lowest = self.best, float("inf")  # a loss that rises first is given its time
+            self.start = self.best if self.best_weights else None
+            self.lowest, self.stale, self.reason = float("inf"), 0, ""  # a loss that rises first is given its time
         self.save()
 
     def save(self) -> None:
@@ -262,34 +268,38 @@ class _Training:
         """To the last checkpoint: past the batches where they are to blame, else with a lower rate."""
         if not self.step:
             self._check_start()
-        rise, failed, steps = guard.rise, self.step, range(self.step - guard.high + 1, self.step + 1)
+        rise, failed = guard.rise, self.step
+        steps = [step for step in range(failed + 1) if step not in self.skipped][-guard.high :]
         young, rate, backs, back_to = self.guard.young, self.rate, self.roll_backs + 1, self.back_to
         skipped, known = self.skipped, self.known
+        known_before = set(steps) <= set(known)
         found = state.latest(self.folder)
         if found is None:
             raise DataError(
                 f"training went wrong at step {failed}: {why}, and no checkpoint reads back.", where=self.run.step
             )
         self._load(found)
-        blamed = odd(steps, self._tried, rise, self.ceiling) if guard is self.guard else ""
+        # Answers that are drawn to be learnt from are another model's at each step: there the rate is to blame.
+        blamed = "" if self.far else odd(steps, self._tried, rise, self.ceiling, skipped)
         self._load(found)
         self.roll_backs, self.rate = backs, rate
         self.back_to = (found.step, back_to[1] if back_to[0] == found.step else 0)
         self.skipped, self.known = skipped, known
         here = f"back to step {self.step}"
         which = f"the batches of steps {steps[0]} to {failed} are" if len(steps) > 1 else "its batch is"
-        if blamed == "harder" or (blamed and young and len(steps) > 1):
+        hard = blamed == "harder" or (blamed == "broken" and young and len(steps) > 1)
+        if hard and not known_before:
             self.known = [*known, *steps]
             self.run.say(f"step {failed}: {why}; {here}: {which} harder than those before, and taken as they are")
-        elif blamed:
+        elif blamed == "broken":
             self.skipped = [*skipped, *steps]
             self._check_skipped(why)
             self.run.say(f"step {failed}: {why}; {here}: {which} to blame, also with good weights, and skipped")
         else:
             self.rate /= 2
             self.back_to = (found.step, self.back_to[1] + 1)
-            if self.back_to[1] > _ROLL_BACKS:
-                what = f"training went wrong at step {failed}: {why}; {_ROLL_BACKS} times back did not help"
+            if self.back_to[1] > _ROLL_BACKS or self.rate < _LOWEST:
+                what = f"training went wrong at step {failed}: {why}; {self.roll_backs - 1} times back did not help"
                 raise DataError(what, where=self.run.step, fix="Lower `lr`, or look for broken samples in the data.")
             self.run.say(f"step {failed}: {why}; {here} with {self.rate:g} times the rate")
 
@@ -328,7 +338,8 @@ class _Training:
         while not self.reason and self.step < self.recipe.steps:
             if self.team.any(self.run.stopping):
                 self._flush()
-                self.save()
+                if self.guard.calm and self.far_guard.calm:  # else the last checkpoint is the last good one
+                    self.save()
                 self.run.interrupt()
             before = self.step
             self._one_step()
@@ -359,9 +370,10 @@ class _Training:
         was, usual = self.guard.high, self.guard.usual
         guard = self.guard
         why = guard.check(value, norm, known=self.step in self.known)
-        if self.far and not why:
+        far = self.far() if self.far and not why else None
+        if far is not None:
             guard = self.far_guard
-            why = guard.check(self.far(), norm)
+            why = guard.check(far, norm)
         if why:
             self.optimiser.zero()
             self._go_back(why, guard)
@@ -428,9 +440,9 @@ class _Training:
         reason = self.reason or f"all {self.recipe.steps} steps are done"
         if self.skipped:
             reason += f"; {len(self.skipped)} of them were skipped, since their batches are broken"
-        stayed = self.start is not None and not self.best < self.start
-        if stayed:
+        if self.start is not None and not self.best < self.start:
             reason += f"; no look was better than the start ({self.best:.3f}), whose weights are kept"
+            self.run.say(f"WARNING: nothing was learnt, {_STAYED}")
         if self.best_weights:
             with torch.no_grad():
                 for name, tensor in _learnt(self.net).items():
@@ -440,7 +452,7 @@ class _Training:
         loss = sum(self.losses) / len(self.losses) if self.losses else float("nan")
         best = self.best if self.best_weights else None
         self.run.say(f"training ended at step {self.step}: {reason}")
-        return Outcome(self.step, self.tokens, loss, best, reason, self.roll_backs, stayed)
+        return Outcome(self.step, self.tokens, loss, best, reason, self.roll_backs)
 
     def _flush(self) -> None:
         for name, value, at in self.points:

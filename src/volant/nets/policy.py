@@ -121,7 +121,7 @@ class Drawing:
         room: most tokens of an answer.
         heat: temperature of the draws.
         watch: hears the figures of each draw, and its step.
-        far: how far the last draw was from the start, in nats a token; the guard of the training looks at it.
+        far: how far a draw was from the start, in nats a token, at the step it was made for; the guard looks at it.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -135,7 +135,7 @@ class Drawing:
     stop: Sequence[int]
     pad: int
     watch: Callable[[dict[str, float], int], None]
-    far: float = 0.0
+    far: float | None = None
 
     def draw(self, net: Any, batch: Asked, *, width: int = 0) -> tuple[Rollout, torch.Tensor]:
         """Answers to the batch's prompts, and their rewards [R]."""
@@ -271,6 +271,7 @@ class Critic(nn.Module):
         """
         rewards_PG = rewards_R.to(self.value.weight.device).reshape(-1, group if group > 1 else len(rewards_R))
         better_PG = rewards_PG - rewards_PG.mean(1, keepdim=True)
+        better_PG[(rewards_PG == rewards_PG[:, :1]).all(1)] = 0.0  # what is left there is rounding
         spread = self.get_buffer("spread")  # sum of squares and their number, over all draws
         spread += torch.stack([better_PG.square().sum(), torch.tensor(float(len(rewards_R)), device=spread.device)])
         return (better_PG / (spread[0] / spread[1]).sqrt().clamp(min=1e-8)).reshape(-1)
@@ -331,6 +332,7 @@ def ppo_loss(drawing: Drawing, start: Start, *, beta: float, clip: float, smooth
     def loss(net: Critic, batch: Asked) -> tuple[torch.Tensor, int]:
         if not net.training:
             return drawing.minus_reward(net.policy, batch)
+        drawing.far = None
         if batch.update == 0:
             drawn(net, batch)
         rows = batch.size * batch.group

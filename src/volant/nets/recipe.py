@@ -53,7 +53,6 @@ class Outcome:
         validation: the validation loss of the weights that were kept; None where there was no validation data.
         reason: why training ended, in words.
         roll_backs: how often the guard went back to a checkpoint.
-        stayed: no look was better than the start, whose weights were kept.
     """
 
     steps: int
@@ -62,4 +61,3 @@ class Outcome:
     validation: float | None
     reason: str
     roll_backs: int
-    stayed: bool = False

@@ -158,7 +158,7 @@ def parts_of(files: Sequence[Path]) -> Iterator[Part]:
                 counts = [shard.metadata.row_group(n).num_rows for n in range(shard.num_row_groups)]
         except (pa.ArrowException, OSError) as error:
             raise unreadable(file, error) from error
-        yield from (Part(file, number, count) for number, count in enumerate(counts))
+        yield from (Part(file, number, count) for number, count in enumerate(counts) if count)
 
 
 def unreadable(file: Path, error: Exception) -> ArtifactError:

@@ -258,6 +258,7 @@ def _link(folder: Path, stem: str, to: Path, name: str) -> None:
             except OSError:
                 shutil.copyfile(source, partial)
             partial.rename(target)
-            partial.unlink(missing_ok=True)  # the rename of one link onto another of the same file does nothing
         except FileNotFoundError:  # nothing there, or swept away meanwhile: the set is not whole, and made anew
             return
+        finally:
+            partial.unlink(missing_ok=True)  # the rename of one link onto another of the same file does nothing

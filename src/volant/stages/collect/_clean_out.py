@@ -49,9 +49,12 @@ def drop_leaks(run: Run, rows: Rows, sets: Sequence[EvaluationSet], training: An
     def looked(part: int) -> Out:
         return _looked(run, rows, part, sets, training)[0]
 
-    for part, out in enumerate(in_order(run, looked, range(len(rows.parts)))):
-        noted(sets, out.ids, out.found)
-        rows.drop |= {int(rows.begin_P[part]) + at: drop for at, drop in out.leaks.items()}
+    parts = [part for part in range(len(rows.parts)) if len(rows.inside(part, training))]
+    with run.progress("leakage gate", max(1, len(training)), "records") as bar:
+        for part, out in zip(parts, in_order(run, looked, parts), strict=True):
+            noted(sets, out.ids, out.found)
+            rows.drop |= {int(rows.begin_P[part]) + at: drop for at, drop in out.leaks.items()}
+            bar.advance(len(rows.inside(part, training)))
 
 
 def write(

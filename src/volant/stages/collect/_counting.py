@@ -105,7 +105,6 @@ def count_kept(found: Facts, table: Any, often: Sequence[str]) -> None:
         places = pc.replace_substring_regex(places, pattern, instead)
     known = [pc.struct_field(source, name) for name in ("licence", "consent", "origin")]
     _count_together(found.sources, [places, *known])
-    _count(found.shapes, table["shape"])
     words_N = _words(table)
     power_N = np.frexp(words_N.astype(np.float64))[1] - 1  # of the largest power of two in each
     for split in pc.unique(table["split"]).to_pylist():

@@ -59,7 +59,6 @@ class Facts:
     dropped: Counter[str] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
     sources: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    shapes: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     masked: Counter[str] = field(default_factory=Counter)

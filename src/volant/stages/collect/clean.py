@@ -154,6 +154,8 @@ def _sets(rows: Rows, guards: Sequence[Dataset]) -> list[EvaluationSet]:
         counts = guard.about["splits"]
         there = [s for s in held_out if counts.get(s) and any((guard.path / "data").glob(f"{s}-*.parquet"))]
         name = guard.card.step if guard.card else "guard"
+        if name in {one.name for one in found}:
+            name = f"{name}-{guard.digest[:8] if guard.card else len(found)}"
         if counts.get("train"):
             rows.run.say(f"{name}: its {counts['train']:,} training records are not guarded, only what is held out")
         found.append(evaluation_set(name, (table for split in there for table in tables(guard, split))))
@@ -165,7 +167,8 @@ def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence
     from volant.modalities.record_columns import TEXT, TRAIN
 
     training = rows.kept((rows.right_N >= TRAIN) & (rows.kind_N == TEXT))
-    if rows.clients or rows.generated_N.any():  # how many of these stay depends on what the gate leaves of the others
+    capped = run.goal.generated < 1 and rows.generated_N.any()
+    if rows.clients or capped:  # how many of these stay depends on what the gate leaves of the others
         drop_leaks(run, rows, sets, training)
         _cap_clients(rows, client_cap)
         _cap_generated(run, rows)

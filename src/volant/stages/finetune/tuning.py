@@ -256,9 +256,6 @@ def finish(
     body = json.dumps(about.model_dump(mode="json"), indent=2, sort_keys=True)
     (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")
     session = TorchSession(net, codec)
-    if outcome.stayed:
-        told = "no look at the validation loss was better than the base's, so the base's weights are kept"
-        run.say(f"WARNING: {told}: nothing was learnt. Lower `lr`, or give it data that are like the validation split.")
     if tuning.held_out:
         after = bits_per_byte(session, tuning.held_out)
         note = "validation answers"
