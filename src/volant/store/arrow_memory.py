@@ -1,8 +1,7 @@
 """Where Arrow takes its memory from while many tables of one size come and go.
 
 Arrow's own allocator gives memory back to the system at once, which has to clear each page before it comes again: an
-eighth of the CPU time of a pass over texts. The C library's keeps what was let go for the next table, and more of it
-once a large block was let go: glibc takes from that how much is worth keeping.
+eighth of the CPU time of a pass over texts. The C library's keeps what was let go for the next table.
 """
 
 from __future__ import annotations
@@ -10,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LARGEST = (32 << 20) - (64 << 10)
-"""Bytes of the largest block from which glibc learns; it is let go untouched, so that no table has to come first."""
-
 
 @contextmanager
 def reused_memory() -> Iterator[None]:
     """Tables that are made meanwhile lie in the C library's memory; those that exist stay where they are."""
     import pyarrow as pa
 
-    before, pool = pa.default_memory_pool(), pa.system_memory_pool()
-    pa.set_memory_pool(pool)
-    pa.allocate_buffer(_LARGEST, memory_pool=pool)
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
     try:
         yield
     finally:

@@ -11,7 +11,6 @@ Legend: N records of all parts.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,9 +21,6 @@ from volant.stages.collect._clean_files import array, as_file, depends_on, found
 
 HELD = 96 << 20
 """Bytes of row groups that stay in memory from their judging to their writing; the rest is read twice."""
-_HAND_OVER = 1e-4
-"""Seconds that a thread that comes back from a compiled loop waits for Python's lock while another one holds it; of
-the 5 ms that are usual so much adds up that a tenth of the time goes by."""
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -301,9 +297,7 @@ def in_order(run: Run, function: Callable[[Given], Made], given: Iterable[Given]
         yield from map(function, given)
         return
     waiting: deque[Future[Made]] = deque()
-    before = sys.getswitchinterval()
     with ThreadPoolExecutor(run.threads) as pool:
-        sys.setswitchinterval(_HAND_OVER)
         try:
             for one in given:
                 waiting.append(pool.submit(function, one))
@@ -312,6 +306,5 @@ def in_order(run: Run, function: Callable[[Given], Made], given: Iterable[Given]
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            sys.setswitchinterval(before)
             for future in waiting:
                 future.cancel()
