@@ -8,6 +8,7 @@ import pytest
 from volant.modalities import minhash
 from volant.modalities.banding import candidate_pairs
 from volant.modalities.duplicates import near_clusters, near_duplicates, near_signatures, text_clusters
+from volant.modalities.linking import meeting
 from volant.modalities.shingle_sets import shingle_sets
 from volant.modalities.text_features import word_hashes
 
@@ -73,6 +74,13 @@ def test_on_disk_as_in_memory(families, tmp_path):
     mapped = np.lib.format.open_memmap(tmp_path / "s.npy", "w+", signature.dtype, signature.shape)
     mapped[:] = signature
     assert np.array_equal(candidate_pairs(mapped, 32, 4, keys=2000), whole)
+
+
+def test_keys_that_were_dealt_by_their_first_bits_are_sifted_all_the_same():
+    key = np.random.default_rng(0).integers(0, 1 << 32, 5000, np.uint64) | np.uint64(77) << np.uint64(40)
+    key[-500:] = key[:500]
+    met = meeting(key)
+    assert met[:500].all() and met[-500:].all() and met[500:-500].mean() < 0.13
 
 
 def test_only_new_ones_are_held_against_old_ones(families):
