@@ -3,7 +3,9 @@
     python bench/pretrain.py [--steps 60] [--out bench/pretrain.json]
 
 Prints and writes, for each way to train: tokens for each second of process CPU time (children counted, first five
-steps left out), the loss that it ends at, and how much CPU time it needed for the loss at which the Trainer ends.
+steps left out, and compiling with them), the loss that it ends at, and how much CPU time it needed for the loss at
+which the Trainer ends.
+`volant compiled` is what `pretrain.transformer` does by itself where a budget is long enough to pay for compiling.
 The text is Python's own language reference, which every Python carries.
 """
 
@@ -59,7 +61,7 @@ class Timed:
         return self._batches.batch(step)
 
 
-def ours(batches: Packed, steps: int, *, muon: bool, bf16: bool) -> dict[str, Any]:
+def ours(batches: Packed, steps: int, *, muon: bool, bf16: bool, compiled: bool = False) -> dict[str, Any]:
     """Train with `nets/loop.py`."""
     size = size_of(DEPTH)
     net = family.build(Tokens(VOCAB, LENGTH), seed=0, depth=DEPTH)
@@ -68,14 +70,14 @@ def ours(batches: Packed, steps: int, *, muon: bool, bf16: bool) -> dict[str, An
         run = Run(step="bench", out=Path(folder), work=Path(folder), threads=1)
         recipe = Recipe(
             steps=steps, lr=size.lr if muon else 2e-3, muon_lr=size.muon_lr if muon else 0.0, warmup=5,
-            decay=steps // 2, checkpoint_every=0, bf16=bf16,
+            decay=steps // 2, checkpoint_every=0, bf16=bf16, compiled=compiled,
         )  # fmt: skip
         train(run, net, timed, recipe)
         losses = [v for n, v, _ in run.watcher.metrics if n == "loss"]  # type: ignore[attr-defined]
     return result(timed.times, losses)
 
 
-def trainer(batches: Packed, steps: int, *, bf16: bool) -> dict[str, Any]:
+def trainer(batches: Packed, steps: int, *, bf16: bool, compiled: bool = False) -> dict[str, Any]:
     """Train with transformers' Trainer (AdamW, linear decay: its defaults but for the rate)."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -95,7 +97,7 @@ def trainer(batches: Packed, steps: int, *, bf16: bool) -> dict[str, Any]:
         arguments = TrainingArguments(
             output_dir=folder, max_steps=steps, per_device_train_batch_size=ROWS, learning_rate=2e-3, warmup_steps=5,
             logging_steps=1, save_strategy="no", report_to="none", use_cpu=True, bf16=bf16, disable_tqdm=True, seed=0,
-            logging_strategy="steps",
+            logging_strategy="steps", torch_compile=compiled,
         )  # fmt: skip
         data = [{"input_ids": r, "labels": r} for r in rows]
         Trainer(model=net, args=arguments, train_dataset=data, callbacks=[Watch()]).train()  # type: ignore[arg-type]
@@ -127,6 +129,8 @@ def main() -> None:
         "trainer fp32": trainer(batches, chosen.steps, bf16=False),
         "volant fp32 adamw": ours(batches, chosen.steps, muon=False, bf16=False),
         "volant": ours(batches, chosen.steps, muon=True, bf16=half),
+        "trainer compiled": trainer(batches, chosen.steps, bf16=False, compiled=True),
+        "volant compiled": ours(batches, chosen.steps, muon=True, bf16=half, compiled=True),
     }
     if half:
         found["trainer bf16"] = trainer(batches, chosen.steps, bf16=True)

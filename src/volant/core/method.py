@@ -177,7 +177,7 @@ class Method:
             what = f"{self.name} takes one {parameter.kind.kind} as {parameter.name!r}, not {len(values)}."
             raise SettingError(what, where=where, fix="Name one step.")
         for value in values:
-            if not isinstance(value, parameter.kind | str):
+            if value is None or (isinstance(value, Artifact) and not isinstance(value, parameter.kind)):
                 given = f"a {value.kind}" if isinstance(value, Artifact) else repr(value)
                 what = f"{self.name} takes a {parameter.kind.kind} as {parameter.name!r}, not {given}."
                 raise SettingError(what, where=where, fix="Swap the inputs, or name another step.")

@@ -10,7 +10,6 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from volant.core import Run, Sample
-from volant.core.errors import SettingError
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal
 from volant.core.sample import Source, split_of
@@ -50,18 +49,10 @@ def read(
             if isinstance(file, Refusal):
                 yield file
                 continue
-            for number, item in enumerate(_loaded(run, modality.load(file, source, **options))):
+            for number, item in enumerate(modality.load(file, source, **options)):
                 run.check_stop()
                 if few and isinstance(item, Sample) and item.group == file.name:
                     block = f"{file.name}#{number // 8}"
                     item = item.model_copy(update={"group": block, "split": split_of(block)})
                 yield item
             bar.advance(file.bytes)
-
-
-def _loaded(run: Run, items: Iterable[Sample | Refusal]) -> Iterator[Sample | Refusal]:
-    """The same; a wrong option is complained of with the step's name."""
-    try:
-        yield from items
-    except SettingError as error:
-        raise error.at(run.step) from error
