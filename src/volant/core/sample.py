@@ -36,6 +36,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Shape = Literal["text", "completion", "messages", "preference", "media", "row"]
 CONTENT_SHAPES: tuple[Shape, ...] = ("media", "row")  # what is made whole, for a condition, and is no text
+TEXT_FIELDS = ("condition", "content", "target", "rejected")  # of a Sample, in reading order
 Origin = Literal["human", "generated", "feedback"]
 T = TypeVar("T")
 _ROOM = 4  # times as many as are wanted are held while they are spread

@@ -28,14 +28,14 @@ from volant.modalities.record_columns import (
     contents,
     equal_keys,
     new_columns,
+    of_origin,
     plain_keys,
     plain_texts,
     put_rows,
     put_texts,
-    text_column,
 )
 from volant.modalities.sample_texts import texts_of, with_texts
-from volant.modalities.text_arrays import answer_array, text_array
+from volant.modalities.text_arrays import answer_array, text_array, text_column
 from volant.modalities.text_corpus import Corpus, own_spans, surprise
 from volant.modalities.text_features import Feature, Likeness, Reading, Rows, WordKind, columns_of, likeness
 from volant.modalities.text_features import read as read_texts
@@ -120,8 +120,7 @@ def placed(table: pa.Table, how: How, first: int = 0) -> pa.Table:
     Args:
         first: the number of the first row; plain texts lose lines that earlier records have.
     """
-    fed = values(pc.equal(pc.struct_field(table["source"], "origin"), one("feedback")))
-    moved = fed & values(pc.not_equal(table["split"], one("train")))
+    moved = of_origin(table, "feedback") & values(pc.not_equal(table["split"], one("train")))
     if moved.any():
         number = table.schema.get_field_index("split")
         split = pc.if_else(numbers(moved), one("train"), table["split"])

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from volant.core.sample import CONTENT_SHAPES
+from volant.core.sample import CONTENT_SHAPES, TEXT_FIELDS, Origin
+from volant.modalities.text_arrays import text_column
 from volant.modalities.text_features import Likeness, likeness
-from volant.store.arrow_values import numbers, one, strings, values, whole
+from volant.store.arrow_values import numbers, one, strings, values
 from volant.store.mixing import mixed
 
-FIELDS = ("condition", "content", "target", "rejected")
 CHANGED = ("id", "content", "parents", "attrs")
 """The columns of a plain text that change with what it says."""
 TEST, VALIDATION, TRAIN, FEEDBACK = range(4)
@@ -41,14 +41,14 @@ def plain_texts(table: pa.Table) -> NDArray[np.bool_]:
     return values(found)
 
 
+def of_origin(table: pa.Table, origin: Origin) -> NDArray[np.bool_]:
+    """Which rows [N] came from there."""
+    return values(pc.equal(pc.struct_field(table["source"], "origin"), one(origin)))
+
+
 def contents(table: pa.Table) -> NDArray[np.bool_]:
     """Which rows [N] are made whole, and are no text: pictures and rows of tables."""
     return values(pc.is_in(table["shape"], strings(CONTENT_SHAPES)))
-
-
-def text_column(column: pa.ChunkedArray) -> pa.LargeStringArray:
-    """A column of text in one piece; nothing is an empty text."""
-    return whole(pc.fill_null(column, one("", column.type)).cast(pa.large_string()))
 
 
 def at(array: Any, places: Places) -> Any:
@@ -153,8 +153,7 @@ def _more(attrs: str, more: Mapping[str, Any]) -> str:
 def rights(table: pa.Table) -> NDArray[np.uint8]:
     """The right of each row to stay: `TEST`, `VALIDATION`, `TRAIN` or `FEEDBACK`."""
     split = values(pc.index_in(table["split"], strings(["test", "validation", "train"])))
-    feedback = values(pc.equal(pc.struct_field(table["source"], "origin"), one("feedback")))
-    return np.where(feedback, FEEDBACK, split).astype(np.uint8)
+    return np.where(of_origin(table, "feedback"), FEEDBACK, split).astype(np.uint8)
 
 
 def kinds(table: pa.Table) -> NDArray[np.uint8]:
@@ -171,7 +170,7 @@ def equal_keys(table: pa.Table) -> NDArray[np.uint64]:
     """
     shapes = values(pc.fill_null(pc.index_in(table["shape"], strings(_SHAPES)), one(-1, pa.int32())))
     key_N2 = np.stack([mixed(shapes.astype(np.uint64) + np.uint64(k + 1)) for k in range(2)], axis=1)
-    for number, name in enumerate(FIELDS):
+    for number, name in enumerate(TEXT_FIELDS):
         if table[name].null_count < table.num_rows:
             texts = text_column(table[name])
             key_N2 += _text_keys(texts, likeness(texts), number)
@@ -185,7 +184,7 @@ def equal_keys(table: pa.Table) -> NDArray[np.uint64]:
 def plain_keys(texts: pa.LargeStringArray, found: Likeness) -> NDArray[np.uint64]:
     """As `equal_keys`, of plain texts whose likeness is known."""
     shape_2 = mixed(np.array([_SHAPES.index("text") + 1, _SHAPES.index("text") + 2], np.uint64))
-    return _text_keys(texts, found, FIELDS.index("content")) + shape_2
+    return _text_keys(texts, found, TEXT_FIELDS.index("content")) + shape_2
 
 
 def _text_keys(texts: pa.LargeStringArray, found: Likeness, field: int) -> NDArray[np.uint64]:

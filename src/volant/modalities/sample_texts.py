@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from volant.core import Sample
-from volant.core.sample import CONTENT_SHAPES, sample_id
-
-_FIELDS = ("condition", "content", "target", "rejected")
+from volant.core.sample import CONTENT_SHAPES, TEXT_FIELDS, sample_id
 
 
 def texts_of(sample: Sample) -> list[str]:
@@ -29,7 +27,7 @@ def with_texts(sample: Sample, texts: Sequence[str], **attrs: Any) -> Sample:
     if turns:
         update["content"] = json.dumps(turns, ensure_ascii=False)
     own = [sample.id] if sample.shape in CONTENT_SHAPES else []  # what it is lies in no text
-    name = sample_id(sample.shape, *own, *(update.get(field) or "" for field in _FIELDS))
+    name = sample_id(sample.shape, *own, *(update.get(field) or "" for field in TEXT_FIELDS))
     known = {"id": name, "parents": [*sample.parents, sample.id], "attrs": {**sample.attrs, **attrs}}
     return sample.model_copy(update={**update, **known})
 
@@ -39,7 +37,7 @@ def _names(sample: Sample) -> list[str]:
     if sample.shape in CONTENT_SHAPES:
         return ["condition"] if sample.condition else []
     chat = sample.shape == "messages"
-    return [name for name in _FIELDS if getattr(sample, name) and not (chat and name == "content")]
+    return [name for name in TEXT_FIELDS if getattr(sample, name) and not (chat and name == "content")]
 
 
 def _turns(sample: Sample) -> list[dict[str, Any]]:

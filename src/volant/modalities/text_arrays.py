@@ -12,20 +12,20 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from volant.core.sample import TEXT_FIELDS
 from volant.store.arrow_values import one, strings, whole
 
-_FIELDS = ("condition", "content", "target", "rejected")
-COLUMNS = ("shape", *_FIELDS)
+COLUMNS = ("shape", *TEXT_FIELDS)
 """What has to be read for it."""
 
 
 def text_array(table: pa.Table) -> pa.LargeStringArray:
     """All text of each row in reading order, as `Sample.text` gives it."""
     if pc.all(pc.equal(table["shape"], one("text")), min_count=0).as_py() and not _other(table):
-        return _filled(table["content"])
-    joined, none = _filled(table["condition"]), one("", pa.large_string())
-    for name in _FIELDS[1:]:
-        field = _filled(table[name])
+        return text_column(table["content"])
+    joined, none = text_column(table["condition"]), one("", pa.large_string())
+    for name in TEXT_FIELDS[1:]:
+        field = text_column(table[name])
         both = pc.binary_join_element_wise(joined, field, one("\n", pa.large_string()))
         joined = pc.if_else(pc.equal(joined, none), field, pc.if_else(pc.equal(field, none), joined, both))
     return _with_chats(table, joined)
@@ -34,11 +34,11 @@ def text_array(table: pa.Table) -> pa.LargeStringArray:
 def answer_array(table: pa.Table) -> pa.LargeStringArray:
     """What a model would learn to say: the target, or the assistant's turns; the whole text of a plain one."""
     answers = pc.if_else(pc.equal(table["shape"], one("text")), table["content"], table["target"])
-    return _with_chats(table, _filled(answers), "assistant")
+    return _with_chats(table, text_column(answers), "assistant")
 
 
 def _other(table: pa.Table) -> bool:
-    return any(table[name].null_count < table.num_rows for name in _FIELDS if name != "content")
+    return any(table[name].null_count < table.num_rows for name in TEXT_FIELDS if name != "content")
 
 
 def _with_chats(table: pa.Table, texts: pa.LargeStringArray, role: str = "") -> pa.LargeStringArray:
@@ -58,5 +58,6 @@ def _said(content: str | None, role: str) -> str:
         return ""
 
 
-def _filled(texts: pa.ChunkedArray) -> pa.LargeStringArray:
-    return whole(pc.fill_null(texts, one("", texts.type))).cast(pa.large_string())
+def text_column(column: pa.ChunkedArray) -> pa.LargeStringArray:
+    """A column of text in one piece; nothing is an empty text."""
+    return whole(pc.fill_null(column, one("", column.type)).cast(pa.large_string()))

@@ -179,9 +179,14 @@ def lower_first(
     first_S: NDArray[np.int64], shared_S: NDArray[np.uint64], hash_L: NDArray[np.uint64], rank_L: NDArray[np.int64]
 ) -> None:
     """Take the lowest rank of a text that has each shared line into account, of one part's lines."""
-    at_L = np.minimum(np.searchsorted(shared_S, hash_L), max(len(shared_S) - 1, 0))
-    held_L = shared_S[at_L] == hash_L if len(shared_S) else np.zeros(len(hash_L), bool)
+    at_L, held_L = looked_up(shared_S, hash_L)
     np.minimum.at(first_S, at_L[held_L], rank_L[held_L])
+
+
+def looked_up(shared_S: NDArray[np.uint64], hash_L: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Of each line its place among the shared ones, and whether it is one of them."""
+    at_L = np.minimum(np.searchsorted(shared_S, hash_L), max(len(shared_S) - 1, 0))
+    return at_L, shared_S[at_L] == hash_L if len(shared_S) else np.zeros(len(hash_L), bool)
 
 
 _PIECES, _SHIFT = 16, 60

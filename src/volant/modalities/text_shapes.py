@@ -22,7 +22,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from volant.core.sample import Sample, Source, sample_id, split_of
+from volant.core.sample import TEXT_FIELDS, Sample, Source, sample_id, split_of
 
 MAX_CHARS = 10_000_000
 _ROLES = {
@@ -63,14 +63,14 @@ def sample_of(
             raise BadRecord(f"has no field {own!r}, which `fields` names as {canonical}")
         view[canonical] = record[own]
     parts = _parts(view)
-    problem = text_problem("\n".join(str(parts.get(k) or "") for k in ("condition", "content", "target", "rejected")))
+    problem = text_problem("\n".join(str(parts.get(k) or "") for k in TEXT_FIELDS))
     if problem:
         raise BadRecord(problem)
     if group_field:
         if record.get(group_field) in (None, ""):
             raise BadRecord(f"has no value in the group field {group_field!r}")
         group = str(record[group_field])
-    body = [parts.get(k) or "" for k in ("shape", "condition", "content", "target", "rejected")]
+    body = [parts.get(k) or "" for k in ("shape", *TEXT_FIELDS)]
     name = sample_id(*body)
     group = group or _group(parts, name)
     return Sample(id=name, source=source, group=group, split=split_of(group), **parts)

@@ -76,7 +76,8 @@ def _seen(table: Any, forgotten: Collection[str]) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from volant.modalities.record_columns import at, plain_texts, rights, text_column
+    from volant.modalities.record_columns import at, plain_texts, rights
+    from volant.modalities.text_arrays import text_column
     from volant.modalities.text_corpus import languages_of, line_hashes, triples
 
     gone = pc.is_in(table["id"], pa.array(sorted(forgotten), pa.string()))
@@ -96,8 +97,10 @@ def _mostly(lines: Any, shared_S: Any) -> Any:
     """The places of the texts of a row group of which half of the lines or more are shared."""
     import numpy as np
 
-    line_L, place_L = lines["line"].to_numpy(), lines["place"].to_numpy()
-    held_L = shared_S[np.minimum(np.searchsorted(shared_S, line_L), len(shared_S) - 1)] == line_L
+    from volant.modalities.text_corpus import looked_up
+
+    place_L = lines["place"].to_numpy()
+    _, held_L = looked_up(shared_S, lines["line"].to_numpy())
     place_N, at_L = np.unique(place_L, return_inverse=True)
     return place_N[np.bincount(at_L, held_L) >= HALF * np.bincount(at_L)] if len(place_N) else place_N
 
@@ -114,8 +117,9 @@ def _copied(run: Run, pieces: Sequence[Any], chosen_P: Sequence[Any], near: floa
 
     from volant.modalities.duplicates import near_clusters
     from volant.modalities.minhash import signatures
-    from volant.modalities.record_columns import at, text_column
+    from volant.modalities.record_columns import at
     from volant.modalities.shingle_sets import Sets, shingle_sets
+    from volant.modalities.text_arrays import text_column
     from volant.modalities.text_features import likeness
 
     folder = run.work / "copied"

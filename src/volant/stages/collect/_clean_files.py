@@ -125,12 +125,12 @@ def found_files(found: Any) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from volant.modalities.record_columns import FEEDBACK, kinds, rights
+    from volant.modalities.record_columns import FEEDBACK, kinds, of_origin, rights
     from volant.store.arrow_values import numbers, one, strings
 
     table = found.table
     right_N = rights(table)
-    origin, groups = pc.struct_field(table["source"], "origin"), table["group"].combine_chunks()
+    groups = table["group"].combine_chunks()
     columns = {
         "id": table["id"],
         "drop": strings(found.drop.get(at, "") for at in range(table.num_rows)),
@@ -139,7 +139,7 @@ def found_files(found: Any) -> dict[str, Any]:
         "right": numbers(right_N),
         "kind": numbers(kinds(table)),
         "client": pc.if_else(numbers(right_N == FEEDBACK), groups, pa.nulls(1, groups.type)[0]),
-        "generated": pc.equal(origin, one("generated")),
+        "generated": numbers(of_origin(table, "generated")),
         "plain": numbers(found.plain_N),
         "text": pc.equal(table["shape"], one("text")),
         "words": numbers(np.diff(found.words.begin_N)),

@@ -15,10 +15,9 @@ from functools import lru_cache
 from typing import Any
 
 from volant.core import Dataset
-from volant.core.sample import CONTENT_SHAPES
+from volant.core.sample import CONTENT_SHAPES, TEXT_FIELDS
 from volant.stages.collect._facts import EXAMPLES, NUMBER, TWIN, Example, Facts, Rule, most_often
 
-TEXTS = ("condition", "content", "target", "rejected")
 _EXCERPT = 400  # characters
 _AHEAD = 200  # characters after an excerpt's end that a mask may need
 _REASON = re.compile(r"(\w+): (.*) against (.*)", re.DOTALL)
@@ -47,13 +46,13 @@ def facts_of(data: Dataset, passed: Facts | None = None) -> Facts:
     _make_safe(found)
     often = most_often(found.twins)
     if passed is None:
-        for table in tables(data, columns=["id", "shape", "split", "source", "labels", "attrs", *TEXTS]):
+        for table in tables(data, columns=["id", "shape", "split", "source", "labels", "attrs", *TEXT_FIELDS]):
             count_kept(found, table, often)
         return found
     found.twin_texts = {name: text for name, text in found.twin_texts.items() if name in often}
     for part in parts(data) if set(often) - set(found.twin_texts) else ():
         if len(_places(part.read(["id"]), often)):
-            _look_at_twins(found, part.read(["id", "split", *TEXTS]), often)
+            _look_at_twins(found, part.read(["id", "split", *TEXT_FIELDS]), often)
     return found
 
 
@@ -61,12 +60,11 @@ def _dropped(data: Dataset) -> Iterator[Any]:
     from volant.store.shards import parts_of
 
     for part in parts_of(sorted((data.path / "dropped").glob("dropped-*.parquet"))):
-        yield part.read(["id", "split", "source", "drop", *TEXTS])
+        yield part.read(["id", "split", "source", "drop", *TEXT_FIELDS])
 
 
 def count_dropped(found: Facts, table: Any) -> None:
     """Count dropped rows; of each rule the values that it saw, and the rows nearest to its threshold."""
-
     found.dropped.update(table["split"].to_pylist())
     for at, reason in enumerate(table["drop"].to_pylist()):
         parsed = _REASON.fullmatch(reason)
@@ -133,13 +131,6 @@ def _look_at_twins(found: Facts, table: Any, often: Sequence[str]) -> None:
         found.twin_texts[table["id"][at].as_py()] = _excerpt(table, at)
 
 
-def _count(counter: Counter[Any], column: Any) -> None:
-    import pyarrow.compute as pc
-
-    for found in pc.value_counts(column).to_pylist():
-        counter[found["values"]] += found["counts"]
-
-
 def _count_together(counter: Counter[tuple[str, ...]], columns: Sequence[Any]) -> None:
     """Count what stands side by side in columns of text."""
     import numpy as np
@@ -167,7 +158,7 @@ def _words(table: Any) -> Any:
     from volant.store.arrow_values import strings, values
 
     total = np.zeros(table.num_rows, np.int64)
-    for name in TEXTS:
+    for name in TEXT_FIELDS:
         if table[name].null_count < table.num_rows:
             total += np.concatenate([_words_of(chunk) for chunk in table[name].chunks])
     total[values(pc.is_in(table["shape"], value_set=strings(CONTENT_SHAPES)))] = 0
@@ -217,7 +208,7 @@ def _beginning(table: Any, at: int) -> str:
     """As much of a record's text as an excerpt is made of."""
     if table["split"][at].as_py() == "test":
         return "(in the sealed test split)"
-    texts = [table[name][at].as_py() for name in TEXTS]
+    texts = [table[name][at].as_py() for name in TEXT_FIELDS]
     return "\n".join(text for text in texts if text)[: _EXCERPT + _AHEAD]
 
 

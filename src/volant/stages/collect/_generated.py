@@ -85,15 +85,15 @@ def _binding(licence: str) -> list[str]:
     >>> _binding("(MIT AND (ISC OR Zlib)) AND CC0-1.0")
     (['MIT', '(ISC OR Zlib)', 'CC0-1.0'])
     """
-    parts, joined, depth = [""], {""}, 0
+    parts, choice, depth = [""], False, 0
     for word in re.split(r"( AND | OR |[()])", licence.strip()):
         depth += (word == "(") - (word == ")")
         if depth == 0 and word in (" AND ", " OR "):
-            joined.add(word)
+            choice |= word == " OR "
             parts.append("")
         else:
             parts[-1] += word
-    if " OR " in joined:
+    if choice:
         return [f"({licence})"]
     if len(parts) > 1:
         return [own for part in parts for own in _binding(part)]
