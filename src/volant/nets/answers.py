@@ -106,8 +106,7 @@ def answer_states(
     if packs(net):
         found = _states(net.model, ids_BL, real_BL, F.pad(counted_BL, (1, 0)))[:, :-1][counted_BL]
     else:
-        attention = None if real_BL is None else real_BL.long()
-        reply = net(input_ids=ids_BL, attention_mask=attention, output_hidden_states=True, use_cache=False)
+        reply = net(input_ids=ids_BL, attention_mask=_attention(real_BL), output_hidden_states=True, use_cache=False)
         found = reply.hidden_states[-1][:, :-1][counted_BL]
     return found
 
@@ -118,12 +117,16 @@ def _states(body: Any, ids_BL: torch.Tensor, real_BL: torch.Tensor | None, answe
     rows = shared(ids_BL, real, answers_BL)
     found: torch.Tensor
     if rows is None:
-        attention = None if real_BL is None else real_BL.long()
-        found = body(input_ids=ids_BL, attention_mask=attention, use_cache=False).last_hidden_state
+        found = body(input_ids=ids_BL, attention_mask=_attention(real_BL), use_cache=False).last_hidden_state
     else:
         reply = body(input_ids=rows.ids, attention_mask=rows.sees, position_ids=rows.place, use_cache=False)
         found = reply.last_hidden_state[rows.row, rows.column]
     return found
+
+
+def _attention(real_BL: torch.Tensor | None) -> torch.Tensor | None:
+    """Which ids are read, as transformers takes it."""
+    return None if real_BL is None else real_BL.long()
 
 
 def answer_logits(
@@ -134,8 +137,7 @@ def answer_logits(
     if packs(net):
         found = net.lm_head(answer_states(net, ids_BL, real_BL, counted_BL))
     else:
-        attention = None if real_BL is None else real_BL.long()
-        found = net(input_ids=ids_BL, attention_mask=attention, use_cache=False).logits[:, :-1][counted_BL]
+        found = net(input_ids=ids_BL, attention_mask=_attention(real_BL), use_cache=False).logits[:, :-1][counted_BL]
     return found
 
 
@@ -158,6 +160,5 @@ def answer_rewards(net: Any, batch: Batch) -> torch.Tensor:
         states_BLD = _states(net.model, batch.ids, batch.real, batch.mask)
         found = net.score(states_BLD[torch.arange(len(last_B), device=last_B.device), last_B])[:, 0].float()
     else:
-        attention = None if batch.real is None else batch.real.long()
-        found = net(input_ids=batch.ids, attention_mask=attention, use_cache=False).logits[:, 0].float()
+        found = net(input_ids=batch.ids, attention_mask=_attention(batch.real), use_cache=False).logits[:, 0].float()
     return found

@@ -101,7 +101,7 @@ def fit(
     *,
     weights: Sequence[float] | None = None,
     title: str = "training",
-    recipe: Mapping[str, Any] | None = None,
+    start_counts: bool = False,
 ) -> Outcome | None:
     """Train `net` in place by the loop, or estimate it at once; the outcome where there was a loop.
 
@@ -114,7 +114,8 @@ def fit(
         budget: steps and rate.
         weights: one an example, for weighted training; None: all alike.
         title: of the bar.
-        recipe: fields of `Recipe` that replace the family's own.
+        start_counts: the weights of the start are kept where no look is better; of a family whose losses choose none
+            between the steps, they choose none here either.
 
     Raises:
         DataError: there is no example.
@@ -126,12 +127,11 @@ def fit(
         return None
     rows = budget.batch or int(family.default_batch)
     steps = budget.steps or int(family.default_steps)
-    fields = {**family.recipe(codec.space, steps=steps, batch=rows), **(recipe or {})}
+    fields = dict(family.recipe(codec.space, steps=steps, batch=rows))
     for name in ("lr", "muon_lr"):
         if name in fields:
             fields[name] *= budget.rate
-    # Where losses choose no weights between, they choose none between the start and the end either.
-    fields["start_counts"] = bool(fields.get("start_counts") and fields.get("evaluate_every", 1))
+    fields["start_counts"] = start_counts and bool(fields.get("evaluate_every", 1))
     patience = budget.patience or int(fields.pop("patience", 0))
     chosen = Recipe(
         **{

@@ -24,6 +24,7 @@ from volant.core.errors import ArtifactError, DataError, VolantError
 from volant.core.run import Bar, Run
 from volant.nets import compiling, state, watching
 from volant.nets.batches import Batches, Step
+from volant.nets.going_back import Backs
 from volant.nets.guard import Guard, odd
 from volant.nets.optim import Optimisers, bf16_here, trainable, wsd
 from volant.nets.recipe import Outcome as Outcome
@@ -34,9 +35,6 @@ from volant.nets.transformer import token_loss
 Loss: TypeAlias = Callable[[Any, Any], tuple[torch.Tensor, int]]
 """(network, batch) to (summed loss, count), so that pieces of a batch add up to the whole."""
 
-_ROLL_BACKS = 3  # to one checkpoint
-_LOWEST = 2.0**-8  # of the rate that was asked for
-_SKIPPED = 20  # of so many batches one may be skipped, and three in any case
 _STAYED = (
     "since no look at the validation loss was better than the base's. Lower `lr`, or give data that are like the "
     "validation split."
@@ -160,10 +158,7 @@ class _Training:
             bf16=self.bf16,
             together=together,
         )
-        self.step, self.tokens, self.rate, self.roll_backs = 0, 0, 1.0, 0
-        self.back_to = (-1, 0)  # the checkpoint of the last time back, and how often to it
-        self.skipped: list[int] = []  # steps whose batches are broken
-        self.known: list[int] = []  # steps whose batches are harder than those before
+        self.step, self.tokens, self.backs = 0, 0, Backs(run.step, recipe.steps)
         self.told = 0
         self.start: float | None = None  # the validation loss before the first step, where it counts
         self.losses: list[float] = []
@@ -184,6 +179,7 @@ class _Training:
         if not self.team.any(not fits):
             assert found is not None
             self._load(found)
+            self.backs.load(found.facts)
             self.run.say(f"carrying on from the checkpoint at step {self.step} of {self.recipe.steps}")
             return
         if found is not None:
@@ -208,11 +204,7 @@ class _Training:
         facts = {
             "key": self._key(),
             "tokens": self.tokens,
-            "rate": self.rate,
-            "roll_backs": self.roll_backs,
-            "back_to": self.back_to,
-            "skipped": self.skipped,
-            "known": self.known,
+            **self.backs.facts(),
             "losses": self.losses,
             "start": self.start,
             "best": None if self.best == float("inf") else self.best,
@@ -242,8 +234,6 @@ class _Training:
         state.set_random_state(checkpoint.part("random"))
         facts = checkpoint.facts
         self.step, self.tokens, self.losses = checkpoint.step, int(facts["tokens"]), list(facts["losses"])
-        self.rate, self.roll_backs = float(facts["rate"]), int(facts["roll_backs"])
-        self.back_to, self.skipped, self.known = tuple(facts["back_to"]), list(facts["skipped"]), list(facts["known"])
         self.start = facts["start"]
         self.best, self.lowest = (float("inf") if facts[n] is None else float(facts[n]) for n in ("best", "lowest"))
         self.stale, self.reason = int(facts["stale"]), str(facts["reason"])
@@ -268,11 +258,8 @@ class _Training:
         """To the last checkpoint: past the batches where they are to blame, else with a lower rate."""
         if not self.step:
             self._check_start()
-        rise, failed = guard.rise, self.step
-        steps = [step for step in range(failed + 1) if step not in self.skipped][-guard.high :]
-        young, rate, backs, back_to = self.guard.young, self.rate, self.roll_backs + 1, self.back_to
-        skipped, known = self.skipped, self.known
-        known_before = set(steps) <= set(known)
+        rise, young, failed = guard.rise, self.guard.young, self.step
+        steps = self.backs.last(failed, guard.high)
         found = state.latest(self.folder)
         if found is None:
             raise DataError(
@@ -280,37 +267,9 @@ class _Training:
             )
         self._load(found)
         # Answers that are drawn to be learnt from are another model's at each step: there the rate is to blame.
-        blamed = "" if self.far else odd(steps, self._tried, rise, self.ceiling, skipped)
+        blamed = "" if self.far else odd(steps, self._tried, rise, self.ceiling, self.backs.skipped)
         self._load(found)
-        self.roll_backs, self.rate = backs, rate
-        self.back_to = (found.step, back_to[1] if back_to[0] == found.step else 0)
-        self.skipped, self.known = skipped, known
-        here = f"back to step {self.step}"
-        which = f"the batches of steps {steps[0]} to {failed} are" if len(steps) > 1 else "its batch is"
-        hard = blamed == "harder" or (blamed == "broken" and young and len(steps) > 1)
-        if hard and not known_before:
-            self.known = [*known, *steps]
-            self.run.say(f"step {failed}: {why}; {here}: {which} harder than those before, and taken as they are")
-        elif blamed == "broken":
-            self.skipped = [*skipped, *steps]
-            self._check_skipped(why)
-            self.run.say(f"step {failed}: {why}; {here}: {which} to blame, also with good weights, and skipped")
-        else:
-            self.rate /= 2
-            self.back_to = (found.step, self.back_to[1] + 1)
-            if self.back_to[1] > _ROLL_BACKS or self.rate < _LOWEST:
-                what = f"training went wrong at step {failed}: {why}; {self.roll_backs - 1} times back did not help"
-                raise DataError(what, where=self.run.step, fix="Lower `lr`, or look for broken samples in the data.")
-            self.run.say(f"step {failed}: {why}; {here} with {self.rate:g} times the rate")
-
-    def _check_skipped(self, why: str) -> None:
-        most = max(3, self.recipe.steps // _SKIPPED)
-        if len(self.skipped) > most:
-            what = f"training went wrong at {len(self.skipped)} of {self.recipe.steps} steps, last: {why}"
-            fix = "Their batches are to blame, also with good weights: look for broken samples in the data."
-            if not self.losses:
-                fix = "No step gave a number: look for broken samples in the data, or take another base."
-            raise DataError(f"{what}.", where=self.run.step, fix=fix)
+        self.run.say(self.backs.went(why, steps, blamed, young=young, to=found.step, learnt=bool(self.losses)))
 
     def _tried(self, step: int) -> tuple[float, float]:
         """Loss and gradient's norm of that step's batch with the weights as they are, which stay."""
@@ -351,7 +310,7 @@ class _Training:
         return self._finish()
 
     def _one_step(self) -> None:
-        if self.step in self.skipped:
+        if self.step in self.backs.skipped:
             self.step += 1
         elif not self._learnt():
             return
@@ -369,7 +328,7 @@ class _Training:
         value, norm = self._gradients(batch), self._norm()
         was, usual = self.guard.high, self.guard.usual
         guard = self.guard
-        why = guard.check(value, norm, known=self.step in self.known)
+        why = guard.check(value, norm, known=self.step in self.backs.known)
         far = self.far() if self.far and not why else None
         if far is not None:
             guard = self.far_guard
@@ -381,7 +340,7 @@ class _Training:
         if was and self.guard.calm:
             self._tell_odd(was, usual)
         recipe = self.recipe
-        factor = self.rate * wsd(self.step, recipe.steps, warmup=recipe.warmup, decay=recipe.decay)
+        factor = self.backs.rate * wsd(self.step, recipe.steps, warmup=recipe.warmup, decay=recipe.decay)
         self.optimiser.step(factor)
         self.optimiser.zero()
         after_step: Any = getattr(self.net, "after_step", None)
@@ -438,8 +397,8 @@ class _Training:
     def _finish(self) -> Outcome:
         self._flush()
         reason = self.reason or f"all {self.recipe.steps} steps are done"
-        if self.skipped:
-            reason += f"; {len(self.skipped)} of them were skipped, since their batches are broken"
+        if self.backs.skipped:
+            reason += f"; {len(self.backs.skipped)} of them were skipped, since their batches are broken"
         if self.start is not None and not self.best < self.start:
             reason += f"; no look was better than the start ({self.best:.3f}), whose weights are kept"
             self.run.say(f"WARNING: nothing was learnt, {_STAYED}")
@@ -452,7 +411,7 @@ class _Training:
         loss = sum(self.losses) / len(self.losses) if self.losses else float("nan")
         best = self.best if self.best_weights else None
         self.run.say(f"training ended at step {self.step}: {reason}")
-        return Outcome(self.step, self.tokens, loss, best, reason, self.roll_backs)
+        return Outcome(self.step, self.tokens, loss, best, reason, self.backs.times)
 
     def _flush(self) -> None:
         for name, value, at in self.points:

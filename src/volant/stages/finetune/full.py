@@ -93,6 +93,6 @@ def _content(
         task.held_out,
         spent,
         title="fine-tuning",
-        recipe={"start_counts": True},
+        start_counts=True,
     )
     return adapting.finish(task, data, judge, outcome, {"tuned": "full"})

@@ -102,7 +102,7 @@ def _content(
         table.requires_grad_(True)  # a new class needs an embedding of its own
     family, codec = opened.family, opened.codec
     outcome = content.fit(
-        run, family, net, codec, task.examples, task.held_out, spent, title="fine-tuning", recipe={"start_counts": True}
+        run, family, net, codec, task.examples, task.held_out, spent, title="fine-tuning", start_counts=True
     )
     wanted = content.losses(family, net, codec, task.held_out[:64])
     lowrank.save(core, run.out / "adapter", rank=rank, alpha=alpha)
