@@ -70,6 +70,22 @@ def test_code_reaches_through_imports_and_is_remembered(own, tmp_path):
     assert CodeReader(tmp_path / "cache.json").of(method).digest != code.digest
 
 
+def test_what_is_opened_by_name_is_code_where_its_package_is_used(own, tmp_path):
+    def read(*opened):
+        return CodeReader(tmp_path / "cache.json").of(method_of(a_method), opened)
+
+    (own / "modalities").mkdir()
+    (own / "modalities" / "__init__.py").write_text("")
+    (own / "modalities" / "sound.py").write_text("from volant.engines import fast\nversion = 7\n")
+    sound = "volant.modalities.sound"
+    assert read(sound, "volant.nets.remote").digest == read().digest, "this method opens no modality"
+    (own / "stages" / "m.py").write_text("from volant.modalities import open_modality\n")
+    assert read(sound).versions == {"modalities/sound.py": "7;"} and read().versions == {}
+    before = read(sound).digest
+    (own / "modalities" / "sound.py").write_text("version = 7\nx = 22\n")
+    assert read(sound).digest != before and read().digest == read().digest
+
+
 def parts(method=None, **changes):
     given = {
         "settings": {"rank": 1}, "inputs": {"data": ["d"]}, "outside": {"p": Snapshot("files", "p")},

@@ -102,7 +102,9 @@ def prepare(project: Project, step: str, method: Method, bound: Bound, seed: int
         if value not in (None, "", []):
             snapshot = project.snapshots.take(kind, value, where=f"{step}.{name}")
             outside[name] = project.narrow(snapshot)
-    code = project.code.of(method)
+    models = [a.about for values in bound.inputs.values() for a in values if isinstance(a, Model)]
+    by_name = [name for about in models for name in (f"nets.{about.family}", f"engines.{about.engine}")]
+    code = project.code.of(method, [f"volant.{name}" for name in (f"modalities.{project.goal.modality}", *by_name)])
     parts = key_parts(
         method,
         code,

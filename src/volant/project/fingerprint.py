@@ -4,7 +4,8 @@
 the names and versions of the families, modalities, scorers and engines it uses. Different: it runs.
 
 `code`: the syntax trees, without docstrings, of the method, of its stage's files that it imports, and of
-those of nets, scorers, modalities and engines. Different in the user's own method: it runs. Different in
+those of nets, scorers, modalities and engines, also of what is opened by name: the goal's modality, and the
+family and engine of a model that goes in. Different in the user's own method: it runs. Different in
 Volant's own files: shown as *fresh, made by older code*, and run with `--refresh`.
 
 Both are read from the source without importing it, and kept by size and mtime.
@@ -64,19 +65,27 @@ class CodeReader:
     def __init__(self, cache: Path) -> None:
         self.cache = cache
         self._changed = False
-        self._codes: dict[str, Code] = {}
+        self._codes: dict[tuple[str, frozenset[str]], Code] = {}
 
     @cached_property
     def _known(self) -> dict[str, Any]:
         return read_cache(self.cache)
 
-    def of(self, method: Method) -> Code:
-        """The code of a method; read once in the life of this reader."""
-        if method.name not in self._codes:
-            self._codes[method.name] = self._read(method)
-        return self._codes[method.name]
+    def of(self, method: Method, opened: Collection[str] = ()) -> Code:
+        """The code of a method; read once in the life of this reader.
 
-    def _read(self, method: Method) -> Code:
+        Args:
+            method: where reading starts.
+            opened: modules that are opened by name (`volant.modalities.text`): each is read where code imports the
+                package that opens it.
+        """
+        key = method.name, frozenset(opened)
+        if key not in self._codes:
+            self._codes[key] = self._read(method, opened)
+        return self._codes[key]
+
+    def _read(self, method: Method, opened: Collection[str]) -> Code:
+        by_name = [path for name in opened if (path := _module_file(name)) is not None]
         start = Path(inspect.getfile(method.function))
         todo, seen = [start], {}
         while todo:
@@ -85,6 +94,8 @@ class CodeReader:
                 continue
             seen[path] = self._facts(path)
             todo += [found for name in seen[path].imports if (found := _module_file(name)) is not None]
+            if path.name == "__init__.py":
+                todo += [found for found in by_name if found.parent == path.parent]
         total = hashlib.sha256()
         names = {path: _shown(path) for path in seen}
         for path in sorted(seen, key=lambda p: names[p]):
