@@ -15,6 +15,7 @@ import json
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from volant.engines.decoding import TextStream
 FILES = ("model.bin", "vocabulary.json", "config.json")
 EXTRA = "ctranslate2"  # the key of `volant.json`'s `extra` that holds `Facts`
 _BATCH = 32
-_SCORED_BYTES = 128 * 2**20
+_SMALL_BYTES = 64 * 2**20  # of weights: below it a product is too short to be shared, so that threads take a batch each
+_SCORED, _SCORED_BYTES = 8, 128 * 2**20  # texts of a batch that is scored, and their log-probabilities, for each worker
 # The library's seed is one variable of the process: set it and draw the first token without being overtaken.
 _SEEDING = threading.Lock()
 
@@ -126,14 +128,17 @@ class CTranslate2Session:
         folder: with the library's three files.
         codec: the one that travels with the model.
         facts: context, start and stop ids.
-        threads: for the arithmetic.
+        threads: for the arithmetic; a small model takes a batch on each, others share each product among them.
         device: `cpu` or `cuda`.
     """
 
     def __init__(self, folder: Path, codec: Codec, facts: Facts, *, threads: int = 1, device: str = "cpu") -> None:
         self._folder, self._codec, self._facts = folder, codec, facts
+        small = (folder / FILES[0]).stat().st_size < _SMALL_BYTES
+        self._workers = threads if small and device != "cuda" else 1
         self._options: dict[str, Any] = {
-            "device": "cuda" if device == "cuda" else "cpu", "compute_type": facts.compute, "intra_threads": threads,
+            "device": "cuda" if device == "cuda" else "cpu", "compute_type": facts.compute,
+            "intra_threads": threads // self._workers, "inter_threads": self._workers,
         }  # fmt: skip
         self._generator: Any = self._load()
         self._names: list[str] = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
@@ -184,8 +189,9 @@ class CTranslate2Session:
     def _work(self, jobs: list[_Job], events: queue.Queue[_Event], left: threading.Event) -> None:
         """Runs in a thread of its own: the library calls back from there, the session's generator reads."""
         try:
-            for group in _groups(jobs):
-                self._run(group, events, left)
+            with ThreadPoolExecutor(self._workers, "volant-ctranslate2") as pool:
+                for _ in pool.map(lambda group: self._run(group, events, left), _groups(jobs)):
+                    pass
         except Exception as error:  # native code raises RuntimeError and ValueError; the reader must hear of any
             events.put(ArtifactError(f"CTranslate2 failed: {error}", where=str(self._folder)))
         finally:
@@ -256,10 +262,14 @@ class CTranslate2Session:
                 at = end
         scored: dict[int, list[float]] = {}
         order = sorted(range(len(windows)), key=lambda w: len(windows[w][1]))
+        groups: list[list[int]] = []
         while order:
             rows = max(1, _SCORED_BYTES // (4 * len(self._names) * len(windows[order[-1]][1])))
-            group, order = order[:rows], order[rows:]
-            scored |= zip(group, self._score([windows[w][1:] for w in group]), strict=True)
+            groups, order = [*groups, order[: min(rows, _SCORED)]], order[min(rows, _SCORED) :]
+        with ThreadPoolExecutor(self._workers, "volant-ctranslate2") as pool:
+            told = pool.map(self._score, ([windows[w][1:] for w in group] for group in groups))
+            for group, values in zip(groups, told, strict=True):
+                scored |= zip(group, values, strict=True)
         found: list[list[float]] = [[] for _ in pairs]
         for place, (index, _, _) in enumerate(windows):
             found[index] += scored[place]
