@@ -10,7 +10,8 @@ sentences and would leak into itself. What is compiled once a machine (loops, Py
 made, in about ten minutes, and is never in memory.
 
 On a busy machine wall times say nothing of threads. So the CPU seconds of the first thread are told, too: a run of two
-threads takes at least these, and at least half of all; what gain that leaves is told beside the measured one.
+threads takes at least these, and at least half of all; what gain that leaves is told beside the measured one, and so is
+what two runs of one thread each gain that share nothing but the machine: more than these no threads can.
 
 `--rival ENV/bin/python` pairs it with datatrove 0.10.1 (bar: 50 times the MB a CPU second); `clean_rival.py` says how
 to make ENV. It is slow, so it gets the first `--rival-megabytes` of the same corpus, between runs of ours.
@@ -25,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,12 @@ def once(data: Path, threads: int, personal: str) -> dict[str, Any]:
     return told
 
 
+def side_by_side(data: Path) -> float:
+    """Wall seconds of two runs at once, each by one thread in a process of its own: the longer of them."""
+    with ThreadPoolExecutor(2) as pool:
+        return max(float(told["wall"]) for told in pool.map(lambda _: once(data, 1, "keep"), range(2)))
+
+
 def _as_installed() -> dict[str, str]:
     """The environment, but Python keeps its compiled modules, as an installed package has them."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -135,6 +143,7 @@ def main() -> None:
             return
         once(data, 1, "keep")  # compiles what is compiled once a machine
         found = [{n: once(data, n, "keep") for n in (1, 2)} for _ in range(asked.runs)]
+        machine = 2 * statistics.median(pair[1]["wall"] for pair in found) / side_by_side(data)
         other = rival(asked.rival, asked.rival_megabytes, asked.shared) if asked.rival else None
         masked = once(data, 1, "mask")
     rates = [size / pair[1]["cpu"] for pair in found]
@@ -154,6 +163,7 @@ def main() -> None:
     print(
         f"{'  at most, by CPU time':<22} {bound:7.2f}  ({', '.join(f'{s:.2f}' for s in both)} CPU s: all, first thread)"
     )
+    print(f"{'  by two processes':<22} {machine:7.2f}  (two runs of one thread at once: what the machine gives)")
     print(f"{'masked, MB a CPU s':<22} {size / masked['cpu']:7.2f}")
     print(f"{'peak of memory, GB':<22} {peak:7.2f}  bar 2 at 5,000 MB")
     print(f"the same bytes by one and two threads, {asked.runs} runs each: {'yes' if same else 'NO'}")
@@ -163,6 +173,7 @@ def main() -> None:
         "megabytes": size,
         **figures,
         "gain_by_cpu": bound,
+        "gain_by_processes": machine,
         "masked": size / masked["cpu"],
         "peak_gb": peak,
         "same_bytes": same,
