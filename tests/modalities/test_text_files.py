@@ -144,14 +144,6 @@ def test_own_field_names(tmp_path):
     assert "no field 'question'" in missing[0].reason
 
 
-@pytest.mark.parametrize("option", ["plain", "whole"])
-def test_what_is_true_or_false_is_nothing_else(tmp_path, option):
-    with pytest.raises(SettingError, match=f"reading: `{option}` is true or false, not 'maybe'"):
-        read(tmp_path, "a.txt", "text", **{option: "maybe"})
-    with pytest.raises(SettingError, match=r"text has no 'plian'. Did you mean 'plain'?"):
-        read(tmp_path, "a.txt", "text", plian=True)
-
-
 def test_encodings(tmp_path):
     assert one(read(tmp_path, "a.txt", "é".encode("utf-16"))).content == "é"
     assert one(read(tmp_path, "b.txt", "\ufeffé".encode())).content == "é"
@@ -217,7 +209,6 @@ def test_check_names_what_is_wrong():
 
 
 def test_unknown_modality_names_the_nearest():
-    from volant.core.errors import SettingError
 
     with pytest.raises(SettingError, match="Did you mean 'text'"):
         open_modality("txt")

@@ -48,3 +48,8 @@ def test_an_unknown_option_of_the_reading_names_file_line_and_step(tmp_path):
     )
     with pytest.raises(SettingError, match=r"^volant.yaml:5 raw keys: a table has no option 'keys'\. Did you mean"):
         Project(tmp_path).go()
+    (tmp_path / "volant.yaml").write_text(
+        (tmp_path / "volant.yaml").read_text().replace("reading: {keys: [a]}", "encoding: utf-9")
+    )
+    with pytest.raises(SettingError, match=r"^volant.yaml:5 raw encoding: there is no encoding 'utf-9'\."):
+        Project(tmp_path).go()

@@ -51,6 +51,14 @@ class Image:
         """
         yield from image_files.load(file, source, image_files.Reading.of(options))
 
+    def check_reading(self, options: Mapping[str, Any]) -> None:
+        """Refuse options of `load` that mean nothing, before a file is read.
+
+        Raises:
+            SettingError: one has no such value.
+        """
+        image_files.Reading.of(options)
+
     def check(self, sample: Sample) -> list[str]:
         """What is wrong with a sample, in words; empty when it may be used."""
         if sample.shape != "media" or sample.media is None:

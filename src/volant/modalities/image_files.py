@@ -31,6 +31,7 @@ from volant.modalities.image_arrays import array_images
 from volant.modalities.image_captions import CAPTIONS, ENDINGS, METADATA, caption_of, inside, row_caption
 from volant.modalities.image_pixels import MAX_BYTES, MAX_PIXELS, MOST_PIXELS, BadImage, decoded, image_sample
 from volant.modalities.image_tar import TARS, tar_images
+from volant.modalities.reading_options import check_count, check_options
 from volant.modalities.zip_archive import Archive, BadFile
 
 LISTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
@@ -58,21 +59,26 @@ class Reading:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Reading:
-        """The options of `load`; what is for other modalities is passed over.
+        """The options of `load`; what is for documents of text is passed over.
 
         Raises:
-            SettingError: `captions` is none of the known words, or `max_pixels` is out of its bounds.
+            SettingError: there is no such option, `captions` is none of the known words, or `max_pixels` is out of
+                its bounds.
         """
+        check_options(options, cls.__dataclass_fields__, "an image")
+        check_count(options, "max_pixels", 1, MOST_PIXELS)
         captions = str(options.get("captions") or "auto")
         if captions not in CAPTIONS:
             what = f"captions cannot be {captions!r}."
             raise SettingError(what, where="captions", fix=did_you_mean(captions, CAPTIONS))
-        max_pixels = int(options.get("max_pixels") or MAX_PIXELS)
-        if not 1 <= max_pixels <= MOST_PIXELS:
-            fix = f"Take 1 to {MOST_PIXELS:,}."
-            raise SettingError(f"max_pixels cannot be {max_pixels:,}.", where="max_pixels", fix=fix)
         fields = {str(k): str(v) for k, v in (options.get("fields") or {}).items()}
-        return cls(captions, max_pixels, fields, str(options.get("group") or ""), str(options.get("encoding") or ""))
+        return cls(
+            captions,
+            options.get("max_pixels") or MAX_PIXELS,
+            fields,
+            str(options.get("group") or ""),
+            str(options.get("encoding") or ""),
+        )
 
 
 def load(file: OutsideFile, source: Source, reading: Reading) -> Iterator[Sample | Refusal]:

@@ -54,6 +54,14 @@ class Table:
         """
         yield from table_rows.load(file, source, table_rows.declared_from(options))
 
+    def check_reading(self, options: Mapping[str, Any]) -> None:
+        """Refuse options of `load` that mean nothing, before a file is read.
+
+        Raises:
+            SettingError: there is no such option, or none of that value.
+        """
+        table_rows.declared_from(options)
+
     def check(self, sample: Sample) -> list[str]:
         """What is wrong with a row, in words: its values, its declared kinds and constraints."""
         if sample.shape != "row":

@@ -20,13 +20,13 @@ from volant.core.errors import DataError, SettingError, did_you_mean
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal
 from volant.core.sample import Sample, Source, sample_id, split_of
+from volant.modalities.reading_options import OF_TEXT, check_options
 from volant.modalities.table_files import open_table
 from volant.modalities.table_kinds import MISSING, Guess, check_kinds, text_of, value_of
 from volant.modalities.table_rules import Known, Rule, bind
 from volant.modalities.table_source import Table, Unreadable
 
 MOST_KEYS = 5_000_000
-_ALSO = {"piece_chars"}  # of text files; a table has no use for it
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,24 @@ def declared_from(options: Mapping[str, Any]) -> Declared:
         SettingError: there is no such option, or it is of another type.
     """
     names = Declared.__dataclass_fields__
-    given = {name: value for name, value in options.items() if value and name not in _ALSO}
+    check_options(options, names, "a table")
+    given = {name: value for name, value in options.items() if value and name not in OF_TEXT}
     for name, value in given.items():
-        if name not in names:
-            raise SettingError(f"a table has no option {name!r}.", where=name, fix=did_you_mean(name, names))
-        if name in ("key", "constraints", "columns") and isinstance(value, str):
+        if name in ("key", "constraints", "columns", "missing") and isinstance(value, str):
             given[name] = [value]
         elif name in ("types", "fields") and not isinstance(value, Mapping):
             raise SettingError(f"`{name}` is no mapping.", where=name, fix="Write {column: ...}.")
-        elif name in ("key", "constraints", "columns", "missing") and not all(isinstance(v, str) for v in value):
+        elif name in ("key", "constraints", "columns", "missing") and not _texts(value):
             raise SettingError(f"`{name}` is no list of texts.", where=name, fix=f"Write {name}: [...].")
+        elif name in ("condition", "delimiter") and not isinstance(value, str):
+            raise SettingError(f"`{name}` is a text, not {value!r}.", where=name, fix=f"Write {name}: '{value}'.")
     if len(given.get("delimiter", ",")) != 1:
         raise SettingError(f"{given['delimiter']!r} is no delimiter.", where="delimiter", fix="Give one character.")
     return Declared(**given)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(one, str) for one in value)
 
 
 def row_of(sample: Sample) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from volant.core.protocols import Refusal, Route
 from volant.core.sample import Sample, Source
 from volant.modalities import minhash, text_delivery, text_files
 from volant.modalities.licence import canonical
+from volant.modalities.reading_options import check_options
 from volant.modalities.text_entry import Record
-from volant.modalities.text_shapes import BadRecord, sample_of, text_problem
+from volant.modalities.text_shapes import FIELDS, BadRecord, sample_of, text_problem
 from volant.modalities.words import words_of
 
 if TYPE_CHECKING:
@@ -54,15 +55,27 @@ class Text:
                 lines; 0 keeps them whole), `plain` (files of unknown endings are read as plain text), `whole` (every
                 file of text is one document, a web page or a table as well).
         """
-        unknown = next((name for name in options if name not in _READING), "")
-        if unknown:
-            raise SettingError(f"text has no {unknown!r}.", where="reading", fix=did_you_mean(unknown, _READING))
-        encoding, plain, whole = str(options.get("encoding", "")), _yes(options, "plain"), _yes(options, "whole")
-        for found in text_files.records(file, encoding=encoding, plain=plain, whole=whole):
+        self.check_reading(options)
+        encoding, plain, whole = (options.get(name) for name in ("encoding", "plain", "whole"))
+        for found in text_files.records(file, encoding=encoding or "", plain=bool(plain), whole=bool(whole)):
             if isinstance(found, Refusal):
                 yield found
             else:
                 yield from _samples(found, source, options)
+
+    def check_reading(self, options: Mapping[str, Any]) -> None:
+        """Refuse options of `load` that mean nothing, before a file is read.
+
+        Raises:
+            SettingError: there is no such option, or none of that value.
+        """
+        check_options(options, _READING, "text")
+        fields = options.get("fields") or {}
+        unknown = [known for known in fields if known not in (*FIELDS, *_OF_SOURCE)]
+        if unknown:
+            what = f"{unknown[0]!r} is no field that is known; the known name stands first."
+            fix = f"{did_you_mean(unknown[0], (*FIELDS, *_OF_SOURCE))} Write it as in {{prompt: question}}."
+            raise SettingError(what, where="fields", fix=fix)
 
     def check(self, sample: Sample) -> list[str]:
         """What is wrong with a sample, in words; empty when it may be used."""
@@ -162,18 +175,12 @@ def _chat_problems(sample: Sample) -> list[str]:
     return problems if "assistant" in roles else [*problems, "it has no assistant turn"]
 
 
-def _yes(options: Mapping[str, Any], name: str) -> bool:
-    """An option that is true or false; false where it is not given."""
-    value = options.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise SettingError(f"`{name}` is true or false, not {value!r}.", where="reading", fix=f"{name}: true")
-    return bool(value)
-
-
 def _samples(record: Record, source: Source, options: Mapping[str, Any]) -> Iterator[Sample | Refusal]:
     """A record as one sample, a document as one a piece."""
     most = int(options.get("piece_chars", 0)) if record.document else 0
     pieces = [{**record.fields, "text": p} for p in cut(record.fields["text"], most)] if most else [record.fields]
+    if not pieces:
+        yield Refusal(record.place, "is empty")
     asked = {} if record.document else dict(options.get("fields") or {})
     own = {name: asked.pop(name) for name in _OF_SOURCE if name in asked}
     for number, piece in enumerate(pieces):

@@ -114,7 +114,10 @@ def decoded(raw: bytes, encoding: str = "") -> str:
         if raw.startswith(bom):
             raw, encoding = raw[len(bom) :], encoding or name
     try:
-        return raw.decode(encoding or "utf-8").replace("\r\n", "\n")
+        text = raw.decode(encoding or "utf-8")
+        if not encoding and 3 * text.count("\0") > len(text):
+            raise NotText("holds many NUL bytes, as UTF-16 does; save it as UTF-8 or set `encoding`", 1)
+        return text.replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         reason = f"not {error.encoding} (byte 0x{raw[error.start]:02x}); save it as UTF-8 or set `encoding`"

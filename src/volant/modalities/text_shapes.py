@@ -25,6 +25,10 @@ from typing import Any
 from volant.core.sample import TEXT_FIELDS, Sample, Source, sample_id, split_of
 
 MAX_CHARS = 10_000_000
+FIELDS = (
+    "messages", "conversations", "prompt", "chosen", "rejected", "instruction", "input", "output", "response",
+    "completion", "text", "content",
+)  # fmt: skip
 _ROLES = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user",

@@ -252,10 +252,13 @@ def _placed(project: Project, call: Call, problem: VolantError) -> VolantError:
     """The error with its step, and with the line of the project file where it is about an option that stands there."""
     if not problem.where:
         return problem.at(call.step)
+    option = "" if problem.where == call.step else problem.where.partition(".")[0]
     if isinstance(problem, SettingError) and project.spec and call.step in project.spec.steps:
         for name, value in call.bound.settings.items():
-            if isinstance(value, Mapping) and problem.where in value:
-                return problem.at(project.spec.where("steps", call.step, name, problem.where))
+            if isinstance(value, Mapping) and option in value:
+                return problem.at(project.spec.where("steps", call.step, name, option))
+        if option in call.bound.settings:
+            return problem.at(project.spec.where("steps", call.step, option))
     return problem
 
 

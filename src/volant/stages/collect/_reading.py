@@ -44,6 +44,7 @@ def read(
     from volant.modalities import open_modality
 
     modality = open_modality(run.modality)
+    getattr(modality, "check_reading", lambda _: None)(options)  # a modality from outside may have no such check
     with run.progress("reading files", total, "bytes") as bar:
         for file, source in files:
             if isinstance(file, Refusal):
