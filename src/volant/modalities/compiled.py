@@ -2,9 +2,9 @@
 
 In goes a function of arrays and whole or floating numbers that makes no memory, raises nothing and returns nothing or a
 whole number; out comes the same function as machine code. It is compiled at its first call on a machine and kept beside
-its file (or in the user's cache); later processes load what was kept and call it without importing numba, which takes
-longer than many megabytes of text do. Such functions live in files of their own, and write into arrays that they are
-given: what allocates these for them is plain Python.
+its file (or in the user's cache); later processes put what was kept into memory (`machine_code`) and call it without
+importing numba or LLVM, which takes longer than many megabytes of text do. Such functions live in files of their own,
+and write into arrays that they are given: what allocates these for them is plain Python.
 
 Calls let go of Python's lock, so that threads run side by side. Arrays have to be contiguous.
 """
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, update_wrapper
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from threading import RLock
@@ -25,10 +26,13 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from volant.modalities.machine_code import address_of
+
 F = TypeVar("F", bound=Callable[..., Any])
 _LOCK = RLock()
 _OWN = ("memset", "memcpy", "memmove")  # what machine code may call: all that is there without numba
 _SUM = 32  # bytes of a digest
+_LASTING = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features")  # lines that never change
 _IMPORTED = re.compile(rb"^from volant\.modalities\.(\w+) import", re.MULTILINE)
 
 
@@ -149,15 +153,20 @@ def _flat(given: tuple[Any, ...]) -> list[Any]:
 
 
 def _callable(kept: bytes, given: tuple[Any, ...]) -> Callable[..., int]:
+    name, _, code = kept.partition(b"\n")
+    place = address_of(name.decode(), code) or _linked(name.decode(), code)
+    kinds = [ctypes.c_double if isinstance(v, float) else ctypes.c_int64 for v in _flat(given)]
+    return cast(Callable[..., int], ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *kinds)(place))
+
+
+def _linked(name: str, code: bytes) -> int:
+    """The address of a function of an object file that LLVM has to link."""
     from llvmlite import binding
 
-    name, _, code = kept.partition(b"\n")
     engine = _engine()
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    place = engine.get_function_address(name.decode())
-    kinds = [ctypes.c_double if isinstance(v, float) else ctypes.c_int64 for v in _flat(given)]
-    return cast(Callable[..., int], ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *kinds)(place))
+    return int(engine.get_function_address(name))
 
 
 @lru_cache(maxsize=1)
@@ -185,6 +194,11 @@ def _make_known() -> None:
 
 @lru_cache(maxsize=1)
 def _processor() -> str:
+    """What machine code is made for: the processor and what it can do, as Linux tells it, or LLVM."""
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+        own = [line for line in takewhile(str.strip, file) if line.startswith(_LASTING)]
+        if len(own) >= 3:
+            return "".join(own)
     from llvmlite import binding
 
     return f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}"
