@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from volant.core.sample import Sample
@@ -42,6 +41,7 @@ from volant.modalities.text_features import read as read_texts
 from volant.modalities.text_rules import Rule, broken, trims_first
 from volant.modalities.text_shapes import MAX_CHARS
 from volant.modalities.words import Words, joined_words
+from volant.store import arrow_functions as pc
 from volant.store.arrow_values import numbers, one, strings, values
 from volant.store.dataset import from_table, to_table
 
@@ -215,7 +215,7 @@ def _compared(
     key_N2, mark_NP = np.zeros((count, 2), np.uint64), np.zeros((count, LENGTH), np.uint32)
     key_N2[places], mark_NP[places] = plain_keys(said, plain), signatures(plain.words)
     rest = np.setdiff1d(np.arange(count), places)
-    others = table.take(numbers(rest))
+    others = pc.take(table, numbers(rest))
     words = likeness(text_array(others)).words
     key_N2[rest], mark_NP[rest] = equal_keys(others), signatures(words)
     mark_NP[contents(table)] = 0
@@ -246,7 +246,7 @@ def _count_for_own_rules(found: Tagged, how: How) -> None:
     places = found.alive(~contents(found.table) & (~shapes if how.presets else True))
     if not len(places):
         return
-    rows = found.table.take(numbers(places))
+    rows = pc.take(found.table, numbers(places))
     texts = zip(shapes[places].tolist(), text_array(rows).to_pylist(), answer_array(rows).to_pylist(), strict=True)
     found.own_NF[places] = [figures(text) if plain else answer_figures(text, answer) for plain, text, answer in texts]
 
@@ -272,7 +272,7 @@ class Masked:
 def masked(table: pa.Table, places: Places, how: How) -> Masked:
     """Mask or drop what says who somebody is, in rows at these places of a table that has changed already."""
     drop: dict[int, str] = {}
-    rows = table.take(numbers(places))
+    rows = pc.take(table, numbers(places))
     plain_N = plain_texts(rows)
     plain, others = np.flatnonzero(plain_N), np.flatnonzero(~plain_N)
     texts, sums = masked_sums(at(text_column(rows["content"]), plain))
@@ -293,7 +293,7 @@ def masked(table: pa.Table, places: Places, how: How) -> Masked:
     if changed:
         rows = put_rows(rows, np.array([at for at, _ in changed]), to_table(sample for _, sample in changed))
     touched = np.array(sorted(drop), np.int64)
-    rows = rows.take(numbers(touched))
+    rows = pc.take(rows, numbers(touched))
     return Masked({}, places[touched], rows, *_likened(rows))
 
 
@@ -327,4 +327,4 @@ def _masked(texts: Sequence[Sequence[str]]) -> Iterator[tuple[list[str], dict[st
 
 
 def _samples(table: pa.Table, places: Places) -> Iterator[Sample]:
-    return from_table(table.take(numbers(places))) if len(places) else iter(())
+    return from_table(pc.take(table, numbers(places))) if len(places) else iter(())

@@ -16,10 +16,10 @@ from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from volant.modalities.personal_kinds import KINDS, SIGN, Kind
+from volant.store import arrow_functions as pc
 from volant.store.arrow_values import numbers, strings, values
 
 VERSION = 2  # of what is found: another one masks other things
@@ -67,7 +67,7 @@ def masked_all(texts: pa.StringArray) -> tuple[pa.StringArray, dict[str, pa.Arra
     counts = {name: np.zeros(len(texts), np.int32) for name in NAMES}
     near = _where(texts, SIGN)
     if len(near):
-        changed, rows = _by_line(texts.take(numbers(near)), near, counts)
+        changed, rows = _by_line(pc.take(texts, numbers(near)), near, counts)
         mask = np.zeros(len(texts), bool)
         mask[rows] = True
         texts = pc.replace_with_mask(texts, numbers(mask), changed)
@@ -91,10 +91,10 @@ def _by_line(texts: pa.Array, places: Ints, counts: Counts) -> tuple[pa.Array, I
     lists = pc.split_pattern(whole, "\n")
     ends = values(lists.offsets)
     of_line = np.repeat(places, np.diff(ends))
-    lines = lists.flatten()
+    lines = pc.list_flatten(lists)
     masked_lines = _masked_parts(lines, [kind for kind in KINDS if not kind.lines], of_line, counts)
     found = np.flatnonzero(np.add.reduce([counts[name][places] for name in NAMES]))
-    after = type(lists).from_arrays(lists.offsets, masked_lines).take(numbers(found))
+    after = pc.take(type(lists).from_arrays(lists.offsets, masked_lines), numbers(found))
     return strings(map("\n".join, after.to_pylist()), texts.type), places[found]
 
 
@@ -103,7 +103,7 @@ def _masked_parts(parts: pa.Array, kinds: Sequence[Kind], places: Ints, counts: 
     near = _where(parts, SIGN)
     if not len(near):
         return parts
-    few = parts.take(numbers(near))
+    few = pc.take(parts, numbers(near))
     likely: dict[int, list[Kind]] = {}
     for kind in kinds:
         for row in _where(few, kind.gate).tolist():

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from volant.core.sample import CONTENT_SHAPES, TEXT_FIELDS, Origin
 from volant.modalities.text_arrays import text_column
 from volant.modalities.text_features import Likeness, likeness
+from volant.store import arrow_functions as pc
 from volant.store.arrow_values import numbers, one, strings, values
 from volant.store.mixing import mixed
 
@@ -53,7 +53,7 @@ def contents(table: pa.Table) -> NDArray[np.bool_]:
 
 def at(array: Any, places: Places) -> Any:
     """What stands at these rising places; the array itself where that is all of it."""
-    return array if len(places) == len(array) else array.take(numbers(places))
+    return array if len(places) == len(array) else pc.take(array, numbers(places))
 
 
 def put_rows(table: pa.Table, places: Places, rows: pa.Table) -> pa.Table:
@@ -64,7 +64,7 @@ def put_rows(table: pa.Table, places: Places, rows: pa.Table) -> pa.Table:
         return rows
     order = np.arange(table.num_rows)
     order[places] = table.num_rows + np.arange(len(places))
-    return pa.concat_tables([table, rows]).combine_chunks().take(numbers(order))
+    return pc.take(pa.concat_tables([table, rows]).combine_chunks(), numbers(order))
 
 
 def put_texts(
@@ -78,13 +78,13 @@ def new_columns(
     table: pa.Table, places: Places, texts: pa.LargeStringArray, attrs: Sequence[Mapping[str, Any]]
 ) -> pa.Table:
     """What changes of the plain texts at these places when they say something else: the columns of `CHANGED`."""
-    rows = table.select(["id", "parents", "attrs"]).take(numbers(places)).combine_chunks()
+    rows = pc.take(table.select(["id", "parents", "attrs"]), numbers(places)).combine_chunks()
     known = [_more(before, more) for before, more in zip(rows["attrs"].to_pylist(), attrs, strict=True)]
     fields = {name: table.schema.field(name) for name in CHANGED}
     fresh = {
         "id": strings(_names(texts), fields["id"].type),
-        "content": texts.cast(fields["content"].type),
-        "parents": _with_own(rows["parents"], rows["id"]).cast(fields["parents"].type),
+        "content": pc.cast(texts, fields["content"].type),
+        "parents": pc.cast(_with_own(rows["parents"], rows["id"]), fields["parents"].type),
         "attrs": strings(known, fields["attrs"].type),
     }
     return pa.table(list(fresh.values()), schema=pa.schema(list(fields.values())))
@@ -102,7 +102,7 @@ def _with_own(parents: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.ListArray:
     first[edge_N[1:] - 1] = False
     order[first] = np.arange(len(held))
     both = pa.concat_arrays([held, ids.combine_chunks()])
-    return pa.ListArray.from_arrays(numbers(edge_N.astype(np.int32)), both.take(numbers(order)))
+    return pa.ListArray.from_arrays(numbers(edge_N.astype(np.int32)), pc.take(both, numbers(order)))
 
 
 def put_columns(table: pa.Table, places: Places, columns: pa.Table) -> pa.Table:
@@ -126,7 +126,7 @@ def _mixed(before: pa.Array, mask: NDArray[np.bool_], after: pa.Array) -> pa.Arr
         return pc.replace_with_mask(before, numbers(mask), after)
     order = np.arange(len(before))
     order[mask] = len(before) + np.arange(len(after))
-    return pa.concat_arrays([before, after]).take(numbers(order))
+    return pc.take(pa.concat_arrays([before, after]), numbers(order))
 
 
 def _names(texts: pa.LargeStringArray) -> list[str]:

@@ -26,6 +26,7 @@ from volant.modalities.minhash import LENGTH, VERSION, signatures
 from volant.modalities.record_columns import MEDIA, TEXT, equal_keys, kinds, rights
 from volant.modalities.text_arrays import text_array
 from volant.modalities.text_features import likeness
+from volant.store import arrow_functions as pc
 from volant.store.arrow_values import numbers
 from volant.store.dataset import from_table
 from volant.store.shards import Shards, unreadable
@@ -70,7 +71,7 @@ class Sketches:
     def taken(self, own: NDArray[Any]) -> Sketches:
         """Those of these numbers, in their order."""
         parts = (self.right_N, self.kind_N, self.key_N2, self.mark_NP)
-        return Sketches(self.ids.take(numbers(own)), *(part[own] for part in parts))
+        return Sketches(pc.take(self.ids, numbers(own)), *(part[own] for part in parts))
 
     @property
     def table(self) -> pa.Table:
@@ -91,7 +92,7 @@ def sketched(table: pa.Table, modality: Any) -> Sketches:
     mark_NP = signatures(alike.words)
     mark_NP[kind_N != TEXT] = 0
     media_N = kind_N == MEDIA
-    for place, sample in zip(np.flatnonzero(media_N), from_table(table.filter(numbers(media_N))), strict=True):
+    for place, sample in zip(np.flatnonzero(media_N), from_table(pc.filter(table, numbers(media_N))), strict=True):
         mark_NP[place] = np.asarray(modality.fingerprint(sample)).astype(np.uint32)
     return Sketches(table["id"].combine_chunks(), rights(table), kind_N, equal_keys(table), narrowed(mark_NP))
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from volant.core.sample import TEXT_FIELDS
+from volant.store import arrow_functions as pc
 from volant.store.arrow_values import one, strings, whole
 
 COLUMNS = ("shape", *TEXT_FIELDS)
@@ -45,7 +45,7 @@ def _with_chats(table: pa.Table, texts: pa.LargeStringArray, role: str = "") -> 
     chats = pc.equal(table["shape"], one("messages"))
     if not pc.any(chats, min_count=0).as_py():
         return texts
-    said = [_said(content, role) for content in table["content"].filter(chats).to_pylist()]
+    said = [_said(content, role) for content in pc.filter(table["content"], chats).to_pylist()]
     return pc.replace_with_mask(texts, chats.combine_chunks(), strings(said, pa.large_string()))
 
 
@@ -60,4 +60,4 @@ def _said(content: str | None, role: str) -> str:
 
 def text_column(column: pa.ChunkedArray) -> pa.LargeStringArray:
     """A column of text in one piece; nothing is an empty text."""
-    return whole(pc.fill_null(column, one("", column.type)).cast(pa.large_string()))
+    return whole(pc.cast(pc.fill_null(column, one("", column.type)), pa.large_string()))

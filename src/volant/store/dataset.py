@@ -18,13 +18,13 @@ from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from volant.core.artifact import Dataset
 from volant.core.errors import ArtifactError, DataError
 from volant.core.sample import SPLITS, Sample, Split
+from volant.store import arrow_functions as pc
 from volant.store.arrow_values import one
 from volant.store.croissant import croissant
 from volant.store.datacard import short_card
@@ -76,7 +76,7 @@ class Writer:
         )
         names = pc.unique(place).to_pylist()
         for name in names:
-            part = table.filter(pc.equal(place, one(name))) if len(names) > 1 else table
+            part = pc.filter(table, pc.equal(place, one(name))) if len(names) > 1 else table
             folder, _, split = name.partition("/")
             if folder == "dropped":
                 _count(self._dropped, pc.list_element(pc.split_pattern(part["drop"], ":", max_splits=1), one(0)))

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from volant.core.errors import ArtifactError
+from volant.store import arrow_functions as pc
 from volant.store.arrow_values import one, values
 
 _TEXT = pa.string()
@@ -169,8 +170,6 @@ def unreadable(file: Path, error: Exception) -> ArtifactError:
 
 def _sizes(table: pa.Table) -> np.ndarray:
     """About how many bytes each row holds: its text and media, and 128 for the rest; int64 [rows]."""
-    import pyarrow.compute as pc  # reading needs none of it, and it takes as long as all the rest of Arrow
-
     total = np.full(table.num_rows, 128, np.int64)
     for column in table.columns:
         if pa.types.is_string(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_string(column.type):

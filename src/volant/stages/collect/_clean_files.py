@@ -123,9 +123,9 @@ def found_files(found: Any) -> dict[str, Any]:
     """What was found of a table, as the files of its set."""
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     from volant.modalities.record_columns import FEEDBACK, kinds, of_origin, rights
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import numbers, one, strings
 
     table = found.table

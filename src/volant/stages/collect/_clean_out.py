@@ -105,6 +105,7 @@ def write(
 def _looked(run: Run, rows: Rows, part: int, sets: Sequence[EvaluationSet], training: Any) -> tuple[Out, Any]:
     """What those of a part's rows that train share with the sets, and the rows."""
     from volant.modalities.text_arrays import text_array
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import numbers
 
     run.check_stop()
@@ -116,14 +117,13 @@ def _looked(run: Run, rows: Rows, part: int, sets: Sequence[EvaluationSet], trai
         return str(text_array(table.slice(int(places[number]), 1))[0])
 
     found = look_at(sets, rows.words(part, places), text_of)
-    ids = table["id"].take(numbers(places)).to_pylist() if found else []
+    ids = pc.take(table["id"], numbers(places)).to_pylist() if found else []
     return Out(ids, found, {int(places[at]): drop for at, drop in told(sets, found).items()}), table
 
 
 def _tell(rows: Rows, part: int, table: Any, out: Out) -> None:
     """Write beside each row what drops it, and part the kept from the dropped."""
-    import pyarrow.compute as pc
-
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import one, strings
 
     here = range(int(rows.begin_P[part]), int(rows.begin_P[part + 1]))
@@ -139,7 +139,7 @@ def _tell(rows: Rows, part: int, table: Any, out: Out) -> None:
     out.dropped.update(drop.split(":")[0] for drop in drops if drop)
     stays = pc.equal(table["drop"], one(""))
     for wanted in (stays, pc.invert(stays)):
-        own = table.filter(wanted)
+        own = pc.filter(table, wanted)
         if own.num_rows:  # an empty slice would hold all texts of its table in memory
             out.tables.append(own)
 
@@ -156,15 +156,16 @@ def _count(out: Out, often: Sequence[str]) -> None:
 
 def _counted(table: Any) -> dict[str, Facts]:
     """What is counted of dropped rows, by split."""
-    import pyarrow.compute as pc
-
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import one
 
     found = {}
     splits = pc.unique(table["split"]).to_pylist()
     for split in splits:
         found[split] = Facts("")
-        count_dropped(found[split], table.filter(pc.equal(table["split"], one(split))) if len(splits) > 1 else table)
+        count_dropped(
+            found[split], pc.filter(table, pc.equal(table["split"], one(split))) if len(splits) > 1 else table
+        )
     return found
 
 

@@ -284,10 +284,11 @@ def _of_places(table: Any, places: Any) -> Any:
     """The rows of a table that stand for these places."""
     import numpy as np
 
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import numbers, values
 
     stays = np.isin(values(table["place"]), places)
-    return table if stays.all() else table.filter(numbers(stays))
+    return table if stays.all() else pc.filter(table, numbers(stays))
 
 
 def in_order(run: Run, function: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:

@@ -93,8 +93,8 @@ def _number_in(bar: str) -> float | None:
 def count_kept(found: Facts, table: Any, often: Sequence[str]) -> None:
     """Count kept rows of the schema; of the records of these ids an excerpt is taken."""
     import numpy as np
-    import pyarrow.compute as pc
 
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import one, values
 
     source = table["source"]
@@ -113,14 +113,15 @@ def count_kept(found: Facts, table: Any, often: Sequence[str]) -> None:
         if len(powers):
             found.lengths.setdefault(split, Counter()).update(dict(zip(powers.tolist(), counts.tolist(), strict=True)))
     _count_attrs(found, table["attrs"])
-    for labels in table["labels"].filter(pc.greater(pc.list_value_length(table["labels"]), one(0))).to_pylist():
+    sizes = pc.list_value_length(table["labels"])
+    some = pc.greater(sizes, one(0, sizes.type))
+    for labels in pc.filter(table["labels"], some).to_pylist():
         found.labels.update((label["name"], label["value"]) for label in labels)
     _look_at_twins(found, table, often)
 
 
 def _places(table: Any, ids: Sequence[str]) -> list[int]:
-    import pyarrow.compute as pc
-
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import strings
 
     return list(pc.indices_nonzero(pc.is_in(table["id"], value_set=strings(ids))).to_pylist()) if ids else []
@@ -135,12 +136,13 @@ def _count_together(counter: Counter[tuple[str, ...]], columns: Sequence[Any]) -
     """Count what stands side by side in columns of text."""
     import numpy as np
 
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import values
 
     code_N: Any = np.zeros(len(columns[0]), np.int64)
     named, codes_of = [], []
     for column in columns:
-        encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+        encoded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
         named.append(np.array(encoded.dictionary.to_pylist(), object))
         codes_of.append(values(encoded.indices))
         code_N = np.unique(code_N, return_inverse=True)[1] * max(1, len(named[-1])) + codes_of[-1]
@@ -153,8 +155,8 @@ def _count_together(counter: Counter[tuple[str, ...]], columns: Sequence[Any]) -
 def _words(table: Any) -> Any:
     """Runs of other than ASCII white space in all texts of each record; 0 for pictures and rows."""
     import numpy as np
-    import pyarrow.compute as pc
 
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import strings, values
 
     total = np.zeros(table.num_rows, np.int64)
@@ -189,10 +191,10 @@ def _words_of(texts: Any) -> Any:
 
 
 def _count_attrs(found: Facts, attrs: Any) -> None:
-    import pyarrow.compute as pc
+    from volant.store import arrow_functions as pc
 
     marked = pc.match_substring_regex(attrs, r'"(?:language|flags|masked|repaired)": ')
-    for own in map(json.loads, attrs.filter(marked).to_pylist()):
+    for own in map(json.loads, pc.filter(attrs, marked).to_pylist()):
         if isinstance(code := own.get("language"), str):
             found.languages[code or "none"] += 1
         found.flags.update(own.get("flags", {}).keys())

@@ -40,13 +40,14 @@ def evaluation_set(name: str, tables: Iterable[Any]) -> EvaluationSet:
 
     from volant.modalities.leakage import Guard, parts_of
     from volant.modalities.record_columns import contents, plain_texts
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import numbers
     from volant.store.dataset import from_table
 
     ids: list[str] = []
     items: list[list[str]] = []
     for table in tables:
-        texts = table.take(numbers(np.flatnonzero(~contents(table))))
+        texts = pc.take(table, numbers(np.flatnonzero(~contents(table))))
         ids += texts["id"].to_pylist()
         if plain_texts(texts).all():
             items += [[text] for text in texts["content"].to_pylist()]

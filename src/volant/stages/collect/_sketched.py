@@ -27,8 +27,9 @@ def _part(rows: Rows, part: int, places: Any) -> Sketches:
     import numpy as np
 
     from volant.modalities.sketch_columns import Sketches, narrowed
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import numbers
 
     own = places + rows.begin_P[part]
     marks = narrowed(np.asarray(rows.marks(part, places)))
-    return Sketches(rows.ids.take(numbers(own)), rows.right_N[own], rows.kind_N[own], rows.key_N2[own], marks)
+    return Sketches(pc.take(rows.ids, numbers(own)), rows.right_N[own], rows.kind_N[own], rows.key_N2[own], marks)

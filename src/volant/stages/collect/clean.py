@@ -141,6 +141,7 @@ def clean(
 
 def _sets(rows: Rows, guards: Sequence[Dataset]) -> list[EvaluationSet]:
     """The kept test and validation records, and those of other datasets."""
+    from volant.store import arrow_functions as pc
     from volant.store.arrow_values import numbers
     from volant.store.dataset import tables
 
@@ -148,7 +149,9 @@ def _sets(rows: Rows, guards: Sequence[Dataset]) -> list[EvaluationSet]:
     for right, split in enumerate(("test", "validation")):
         kept = rows.kept(rows.right_N == right)
         own = (part for part in range(len(rows.parts)) if len(rows.inside(part, kept)))
-        found.append(evaluation_set(split, (rows.table(part).take(numbers(rows.inside(part, kept))) for part in own)))
+        found.append(
+            evaluation_set(split, (pc.take(rows.table(part), numbers(rows.inside(part, kept))) for part in own))
+        )
     for guard in guards:
         held_out: tuple[Literal["validation", "test"], ...] = ("validation", "test")
         counts = guard.about["splits"]
