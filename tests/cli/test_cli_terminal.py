@@ -51,10 +51,12 @@ def test_plain_lines_come_while_it_works() -> None:
     bar = plain.bar("tuned", "training", 3, "steps")
     for _ in range(3):
         bar.advance()
+    plain.close_bar(bar)
     plain.say("tuned", "done")
     plain.score("tuned", Score(name="relevance", value=0.5, low=0.4, high=0.6, n=9, of="baseline:ngram"))
     lines = stream.getvalue().splitlines()
-    assert len(lines) == 5 and lines[-1] == "tuned      relevance 0.5 [0.4, 0.6] (baseline:ngram)"
+    assert len(lines) == 5 and sum("3/3" in line for line in lines) == 1, "what is over is told once"
+    assert lines[-1] == "tuned      relevance 0.5 [0.4, 0.6] (baseline:ngram)"
 
 
 def test_live_display_draws_bars_and_figures() -> None:

@@ -155,8 +155,8 @@ class _PlainBar:
     def advance(self, n: float = 1, **fields: float | str) -> None:
         self.done += n
         self.fields.update(fields)
-        now = time.monotonic()
-        if now - self.shown >= self.out.every:
+        now, over = time.monotonic(), 0 < self.total <= self.done  # what is over is told once, when the bar is closed
+        if not over and now - self.shown >= self.out.every:
             self.shown = now
             self.out.line(self.step, self.text(now))
 
