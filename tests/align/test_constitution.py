@@ -13,11 +13,13 @@ from tiny_models import dataset, model, run_in, samples, watched
 from volant.core.artifact import Dataset, Model
 from volant.core.errors import DataError, GateRefused
 from volant.core.outside import OutsideFile, Snapshot
-from volant.core.protocols import Chunk, Request
+from volant.core.protocols import Chunk, Output, Request
+from volant.scorers import build
 from volant.scorers.agreement import kappa, kappa_score
 from volant.stages.align import constitution, dpo
+from volant.stages.align.constitution import _Answer, _apart
 from volant.stages.align.critic import Critic
-from volant.stages.align.principles import read
+from volant.stages.align.principles import Bench, read
 from volant.store.dataset import rows
 
 SHORT = """principles:
@@ -93,12 +95,27 @@ def test_principles_that_are_computed_give_pairs_to_learn_from(made: tuple[Model
     assert {p.split for p in pairs} == {"train", "validation"} and all(p.target != p.rejected for p in pairs)
     assert all(p.labels[0].by.startswith("constitution:short@") and p.source.origin == "generated" for p in pairs)
     assert any(p.attrs["revision"] for p in pairs) and all(p.parents for p in pairs)
+    asked = {s.id: s for s in samples()}
+    for name, scorer in build({"word_count": {"least": 1, "most": 4}, "token_f1": {}}).items():
+        sides = [[Output(str(getattr(p, side))) for p in pairs] for side in ("target", "rejected")]
+        kept, lost = (scorer.values(side, [asked[p.parents[0]] for p in pairs]) for side in sides)
+        assert all(a >= b for a, b in zip(kept, lost, strict=True)), name
     scores = {s.name: s for s in watched(run).scores}
     assert scores["judge_kappa"].value == 1.0 and scores["judge_kappa"].n == 16
     assert {"keeps_short", "keeps_like", "pair_yield", "revision_wins", "chosen_length_change"} <= set(scores)
     aligned = run_in(tmp_path / "dpo")
     dpo(aligned, made[0], found, lr=3e-4, epochs=3)
     assert {s.name: s for s in watched(aligned).scores}["pair_accuracy"].value > 0.5
+
+
+def test_no_pair_costs_a_principle_unless_it_may(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(SHORT)
+    bench = Bench(read(tmp_path / "c.yaml", "c.yaml"), None)
+    answers = [_Answer(Output(str(values)), values) for values in ([1.0, 0.1], [0.0, 0.9], [1.0, 0.5], [0.4, 0.5])]
+    assert _apart(answers, bench, tradeoffs=False) == (answers[2], answers[0])
+    crossed = [answers[0], answers[1]]
+    assert _apart(crossed, bench, tradeoffs=False) is None and _apart(answers[:1], bench, tradeoffs=True) is None
+    assert _apart(crossed, bench, tradeoffs=True) == (answers[1], answers[0])
 
 
 def test_the_same_seed_gives_the_same_pairs(made: tuple[Model, Dataset], tmp_path: Path) -> None:

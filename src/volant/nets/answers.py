@@ -151,12 +151,16 @@ def answer_logp(net: Any, batch: Batch) -> torch.Tensor:
     return logp_N.new_zeros(batch.ids.size(0)).index_add(0, rows_N, logp_N)
 
 
+def last_place(mask_BL: torch.Tensor) -> torch.Tensor:
+    """Where the last True of each row stands [B]; 0 where there is none."""
+    return (mask_BL * torch.arange(mask_BL.size(1), device=mask_BL.device)).argmax(1)
+
+
 def answer_rewards(net: Any, batch: Batch) -> torch.Tensor:
     """The reward of each row [B]: what the head makes of its last id that is no padding, as transformers takes it."""
     found: torch.Tensor
     if packs(net) and hasattr(net, "score"):
-        width = batch.ids.size(1)
-        last_B = ((batch.ids != net.config.pad_token_id) * torch.arange(width, device=batch.ids.device)).argmax(1)
+        last_B = last_place(batch.ids != net.config.pad_token_id)
         states_BLD = _states(net.model, batch.ids, batch.real, batch.mask)
         found = net.score(states_BLD[torch.arange(len(last_B), device=last_B.device), last_B])[:, 0].float()
     else:

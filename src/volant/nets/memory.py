@@ -16,6 +16,7 @@ from volant.core.run import Run
 # Kept for the backward pass for each token, layer and unit of width: norms, projections, gates, attention.
 _ACTIVATIONS = 34
 _REST_BYTES = 400 * 2**20
+RANK = 12  # of the adapters of text where none is named
 _FOUR_BITS = 0.52  # bytes a number in 4 bits takes with its share of the scales
 
 
@@ -40,7 +41,7 @@ def training_bytes(net: Any, *, tokens: int, counted: int, recomputed: bool = Fa
     return int(weights + activations + logits + _REST_BYTES)
 
 
-def ways(net: Any, *, tokens: int, counted: int, rank: int = 12) -> dict[str, int]:
+def ways(net: Any, *, tokens: int, counted: int, rank: int = RANK) -> dict[str, int]:
     """Bytes beyond what is in use that each way to fine-tune a network takes, the dearest first.
 
     Args:
@@ -63,7 +64,7 @@ def ways(net: Any, *, tokens: int, counted: int, rank: int = 12) -> dict[str, in
     return {"full": own, "lora": lora, "qlora": lora - freed}
 
 
-def check_ways(run: Run, net: Any, *, tokens: int, counted: int, rank: int = 12) -> str:
+def check_ways(run: Run, net: Any, *, tokens: int, counted: int, rank: int = RANK) -> str:
     """The plan of a fine-tuning's memory, in a sentence.
 
     Args:

@@ -28,7 +28,7 @@ from torch import nn
 
 from volant.core.errors import DataError
 from volant.core.run import Run
-from volant.nets.answers import answer_states
+from volant.nets.answers import answer_states, last_place
 from volant.nets.nearness import Start
 from volant.nets.rollout import Rollout, roll, token_logp
 
@@ -313,8 +313,7 @@ def ppo_loss(drawing: Drawing, start: Start, *, beta: float, clip: float, smooth
             was_RL, _ = token_logp(net.policy, made, heat=drawing.heat)
         mask_RL = made.answers[:, 1:].to(logp_RL.device)
         paid_RL = -beta * (logp_RL - was_RL) * mask_RL
-        last_R = (mask_RL * torch.arange(mask_RL.size(1), device=mask_RL.device)).argmax(1)
-        paid_RL[torch.arange(len(last_R)), last_R] += worth_R
+        paid_RL[torch.arange(len(worth_R)), last_place(mask_RL)] += worth_R
         better_RL, returns_RL = estimated(paid_RL, values_RL, mask_RL, discount=1.0, smooth=smooth)
         some = better_RL[mask_RL]
         better_RL = (better_RL - some.mean()) / (some.std(unbiased=False) + 1e-4) * mask_RL

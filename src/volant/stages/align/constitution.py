@@ -48,6 +48,7 @@ def constitution(
     least_kappa: Annotated[float, Field(ge=-1, le=1)] = 0.0,
     prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 256,
     answers: Annotated[int, Field(ge=1, le=64)] = 4,
+    tradeoffs: bool = False,
     temperature: Annotated[float, Field(gt=0, le=5)] = TEMPERATURE,
     margin: Annotated[float, Field(ge=0, le=1)] = 0.05,
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 48,
@@ -68,6 +69,8 @@ def constitution(
         least_kappa: agreement with people below this refuses the labels; it needs at least ten ratings to count.
         prompts: how many are asked, a quarter of them from the validation split.
         answers: drawn for each prompt, beside one revision; more give clearer pairs and take longer.
+        tradeoffs: a chosen answer may keep a principle less well than the rejected one, where the weighted mean is
+            ahead. Without it no pair costs a principle, so that a model gives none up for others; fewer pairs come.
         temperature: of the answers; a small model says little of worth when it is high.
         margin: how far apart two answers have to be by the scorers; nearer ones are ties, unless a critic decides.
         max_tokens: the longest answer.
@@ -96,7 +99,7 @@ def constitution(
         _agreement(run, bench, said, asking, [*train, *held], least_kappa)
         asked = _chosen(run, train, held, prompts)
         found = _answered(run, model, asked, bench, asking, every, answers, max_tokens, temperature)
-        pairs = _pairs(run, asked, found, bench, said, asking, margin)
+        pairs = _pairs(run, asked, found, bench, said, asking, margin, tradeoffs)
         if asking and asking.unread:
             run.say(f"{asking.unread} verdicts of the critic were neither A nor B and count as ties")
     finally:
@@ -173,7 +176,7 @@ def _valued(bench: Bench, outputs: Sequence[Output], sample: Sample) -> list[_An
 
 def _pairs(
     run: Run, asked: list[Sample], found: list[list[_Answer]], bench: Bench, said: Sequence[Principle],
-    critic: Critic | None, margin: float,
+    critic: Critic | None, margin: float, tradeoffs: bool,
 ) -> list[Sample]:  # fmt: skip
     """The better and the worse answer to each prompt, by the scorers, and by the critic where words decide."""
     from volant.scorers.measure import prompt_of
@@ -181,36 +184,47 @@ def _pairs(
     couples = []
     for number, own in enumerate(found):
         filled = [a for a in own if a.output.text.strip()]
-        if len(filled) < 2:
-            continue
-        if bench:
-            ordered = sorted(filled, key=lambda a: bench.total(a.values))
-            couples.append((number, ordered[-1], ordered[0]))
-        elif filled[-1].critique:
-            couples.append((number, filled[-1], filled[0]))
-    lead = [bench.total(good.values) - bench.total(bad.values) if bench else 0.0 for _, good, bad in couples]
-    words = [0.0] * len(couples)
+        if couple := _apart(filled, bench, tradeoffs) if bench else _revised(filled):
+            couples.append((number, *couple))
+    leads = [[x - y for x, y in zip(good.values, bad.values, strict=True)] for _, good, bad in couples]
+    judging = bench.principles
     if critic and said:
-        weight = sum(p.weight for p in [*bench.principles, *said])
+        judging = [*judging, *said]
         for principle in said:
             verdicts = critic.verdicts(
                 [(prompt_of(asked[n]), g.output.text, b.output.text, principle.says) for n, g, b in couples]
             )
-            words = [w + principle.weight * v / weight for w, v in zip(words, verdicts, strict=True)]
-        share = sum(p.weight for p in bench.principles) / weight
-        lead = [share * x + w for x, w in zip(lead, words, strict=True)]
+            leads = [[*lead, float(verdict)] for lead, verdict in zip(leads, verdicts, strict=True)]
+    weights = [p.weight for p in judging]
     by = "constitution:" + "+".join(part for part in (bench.version, "critic" if critic and said else "") if part)
     pairs = []
-    for (number, good, bad), ahead in zip(couples, lead, strict=True):
+    for (number, good, bad), each in zip(couples, leads, strict=True):
+        ahead = sum(w * x for w, x in zip(weights, each, strict=True)) / sum(weights)
         if ahead < 0:
-            good, bad, ahead = bad, good, -ahead
-        if good.output.text != bad.output.text and ahead >= max(margin, 1e-9):
+            good, bad, ahead, each = bad, good, -ahead, [-x for x in each]
+        if good.output.text != bad.output.text and ahead >= max(margin, 1e-9) and (tradeoffs or min(each) >= 0):
             pairs.append(_pair(asked[number], good, bad, ahead, by))
-    run.say(f"{len(asked) - len(pairs)} of {len(asked)} prompts gave no two answers at least {margin:g} apart")
+    how = "" if tradeoffs else " that cost no principle"
+    run.say(f"{len(asked) - len(pairs)} of {len(asked)} prompts gave no two answers at least {margin:g} apart{how}")
     if not any(p.split == "train" for p in pairs):
-        fix = "Raise `prompts` or `answers`, lower `margin`, or look whether the principles tell answers apart."
+        fix = "Raise `prompts` or `answers`, lower `margin`, allow `tradeoffs`, or change the principles."
         raise DataError("the principles gave no pair to learn from.", where=run.step, fix=fix)
     return pairs
+
+
+def _apart(answers: Sequence[_Answer], bench: Bench, tradeoffs: bool) -> tuple[_Answer, _Answer] | None:
+    """The two that the scorers set furthest apart; the better one keeps each principle at least as well."""
+    ordered = sorted(answers, key=lambda a: bench.total(a.values))
+    couples = [
+        (good, bad) for good in reversed(ordered) for bad in ordered
+        if good is not bad and (tradeoffs or all(x >= y for x, y in zip(good.values, bad.values, strict=True)))
+    ]  # fmt: skip
+    return max(couples, key=lambda c: bench.total(c[0].values) - bench.total(c[1].values), default=None)
+
+
+def _revised(answers: Sequence[_Answer]) -> tuple[_Answer, _Answer] | None:
+    """The revision and the answer that it revises, for a critic to judge."""
+    return (answers[-1], answers[0]) if len(answers) > 1 and answers[-1].critique else None
 
 
 def _pair(sample: Sample, good: _Answer, bad: _Answer, ahead: float, by: str) -> Sample:

@@ -26,11 +26,15 @@ def config_of(variant: str, rank: int, alpha: float, dropout: float, targets: st
     LoKr (Edalati et al. 2022).
 
     Args:
+        rank: 0 takes what is usual.
         alpha: 0 takes twice the rank.
         targets: `all-linear`, or names of layers.
     """
     from peft import LoHaConfig, LoKrConfig, LoraConfig
 
+    from volant.nets.memory import RANK
+
+    rank = rank or RANK
     strength: Any = alpha or 2 * rank
     shared: dict[str, Any] = {"r": rank, "target_modules": targets, "task_type": "CAUSAL_LM"}
     if variant in ("loha", "lokr"):

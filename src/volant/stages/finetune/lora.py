@@ -77,7 +77,7 @@ def lora(
         return _content(content, data, judge, budget, rank or 8, alpha, dropout, named)
     adapting.refuse(run, "images or tables", replay=replay)
     spent = tuning.Budget(epochs, steps, batch, lr, context, patience, pack=pack)
-    config = adapters.config_of(variant, rank or 12, alpha, dropout, named or targets)
+    config = adapters.config_of(variant, rank, alpha, dropout, named or targets)
     told = {"tuned": variant, "rank": config.r}
     return adapters.learnt(run, model, data, config, spent, told, retain=retain, judge=judge)
 

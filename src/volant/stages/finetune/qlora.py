@@ -22,7 +22,7 @@ def qlora(
     *,
     judge: Model | None = None,
     retain: Dataset | None = None,
-    rank: Annotated[int, Field(ge=1, le=1024)] = 12,
+    rank: Annotated[int, Field(ge=0, le=1024)] = 0,
     alpha: Annotated[float, Field(ge=0)] = 0.0,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     targets: Annotated[str, Field(min_length=1)] = "all-linear",
@@ -40,7 +40,7 @@ def qlora(
         judge: a model that the task metric asks, where it needs one.
         retain: what the base should go on knowing, such as the texts of its pre-training: their validation split
             says how much is forgotten. For text.
-        rank: columns of the adapter matrices; more can learn more, and take more memory and data.
+        rank: columns of the adapter matrices; more can learn more, and take more memory and data. 0 takes 12.
         alpha: strength of the adapter, as `alpha / rank`; 0 takes twice the rank.
         dropout: share of the adapter's inputs that is left out in training; helps where there is little data.
         targets: `all-linear` for every matrix of the blocks, or their names with commas (`q_proj,v_proj`).
@@ -67,5 +67,5 @@ def qlora(
     named = targets if targets == "all-linear" else [t.strip() for t in targets.split(",")]
     config = adapters.config_of("lora", rank, alpha, dropout, named)
     spent = tuning.Budget(epochs, steps, batch, lr, context, patience, pack=pack)
-    told = {"tuned": "qlora", "rank": rank}
+    told = {"tuned": "qlora", "rank": config.r}
     return adapters.learnt(run, model, data, config, spent, told, retain=retain, judge=judge, four_bits=True)
