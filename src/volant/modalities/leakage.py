@@ -25,7 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -181,6 +181,7 @@ def _points_of(texts: Sequence[str], words: Words) -> NDArray[np.uint8]:
     return point_W
 
 
+@lru_cache(maxsize=1 << 14)
 def _points(word: str) -> int:
     if len(word) >= 3 and not word[0].isdigit():
         return 0 if word in _TELLS_NOTHING else 3

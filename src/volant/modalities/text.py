@@ -20,15 +20,15 @@ from volant.core.errors import DataError, LicenceError, SettingError, did_you_me
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal, Route
 from volant.core.sample import Sample, Source
-from volant.modalities import minhash, text_delivery, text_files
+from volant.modalities import minhash, text_delivery
 from volant.modalities.licence import canonical
 from volant.modalities.reading_options import check_options
-from volant.modalities.text_entry import Record
 from volant.modalities.text_shapes import FIELDS, BadRecord, sample_of, text_problem
 from volant.modalities.words import words_of
 
 if TYPE_CHECKING:
     from volant.modalities.text_codec import TextCodec
+    from volant.modalities.text_entry import Record
 
 FEATURES = 1024
 _OF_SOURCE = ("licence", "collected_at", "uri")
@@ -55,6 +55,8 @@ class Text:
                 lines; 0 keeps them whole), `plain` (files of unknown endings are read as plain text), `whole` (every
                 file of text is one document, a web page or a table as well).
         """
+        from volant.modalities import text_files  # reads web pages, archives and documents, which cleaning has not
+
         self.check_reading(options)
         encoding, plain, whole = (options.get(name) for name in ("encoding", "plain", "whole"))
         for found in text_files.records(file, encoding=encoding or "", plain=bool(plain), whole=bool(whole)):

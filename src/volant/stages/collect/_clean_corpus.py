@@ -26,15 +26,16 @@ def corpus_of(run: Run, datasets: Sequence[Dataset], rules: Sequence[Any], near:
     Args:
         near: similarity from which a text is a copy of another.
     """
-    import numpy as np
-
-    from volant.modalities.text_corpus import Corpus, bits, lower_first, shared_lines, spoken, versions
-    from volant.modalities.text_corpus_kernel import KINDS
     from volant.modalities.text_rules import LINE_RECORDS, SHARED_LINES, SURPRISE
 
     bound = {rule.name: rule.bound for rule in rules}
     if SURPRISE not in bound:
         return None
+    import numpy as np
+
+    from volant.modalities.text_corpus import Corpus, bits, lower_first, shared_lines, spoken, versions
+    from volant.modalities.text_corpus_kernel import KINDS
+
     about = repr((versions(), known(run.forgotten)))
     pieces, begin_P, files = opened(run, datasets, "corpus", about)
 

@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -43,16 +44,16 @@ def facts_of(data: Dataset, passed: Facts | None = None) -> Facts:
     if passed is None:
         for table in _dropped(data):
             count_dropped(found, table)
-    _make_safe(found)
     often = most_often(found.twins)
     if passed is None:
         for table in tables(data, columns=["id", "shape", "split", "source", "labels", "attrs", *TEXT_FIELDS]):
             count_kept(found, table, often)
-        return found
-    found.twin_texts = {name: text for name, text in found.twin_texts.items() if name in often}
-    for part in parts(data) if set(often) - set(found.twin_texts) else ():
-        if len(_places(part.read(["id"]), often)):
-            _look_at_twins(found, part.read(["id", "split", *TEXT_FIELDS]), often)
+    else:
+        found.twin_texts = {name: text for name, text in found.twin_texts.items() if name in often}
+        for part in parts(data) if set(often) - set(found.twin_texts) else ():
+            if len(_places(part.read(["id"]), often)):
+                _look_at_twins(found, part.read(["id", "split", *TEXT_FIELDS]), often)
+    _make_safe(found)
     return found
 
 
@@ -129,7 +130,7 @@ def _places(table: Any, ids: Sequence[str]) -> list[int]:
 
 def _look_at_twins(found: Facts, table: Any, often: Sequence[str]) -> None:
     for at in _places(table, often):
-        found.twin_texts[table["id"][at].as_py()] = _excerpt(table, at)
+        found.twin_texts[table["id"][at].as_py()] = _beginning(table, at)
 
 
 def _count_together(counter: Counter[tuple[str, ...]], columns: Sequence[Any]) -> None:
@@ -202,10 +203,6 @@ def _count_attrs(found: Facts, attrs: Any) -> None:
         found.changed.update(name for name in ("repaired", "masked") if own.get(name))
 
 
-def _excerpt(table: Any, at: int) -> str:
-    return safe(_beginning(table, at), _EXCERPT)
-
-
 def _beginning(table: Any, at: int) -> str:
     """As much of a record's text as an excerpt is made of."""
     if table["split"][at].as_py() == "test":
@@ -215,26 +212,33 @@ def _beginning(table: Any, at: int) -> str:
 
 
 def _make_safe(found: Facts) -> None:
-    """The examples of all rules without personal data; all at once, so that few texts are looked at closely."""
-    examples = [(rule, at) for rule in found.rules.values() for at in range(len(rule.examples))]
-    shown = [rule.examples[at][2] for rule, at in examples]
-    values, texts = _all_safe([one.value for one in shown], 600), _all_safe([one.text for one in shown], _EXCERPT)
-    for (rule, at), one, value, text in zip(examples, shown, values, texts, strict=True):
-        far, number, _ = rule.examples[at]
-        rule.examples[at] = far, number, Example(one.record, one.uri, value, text)
+    """Take personal data out of all excerpts; at once, since to look for it begins with some forty patterns."""
+    rules = list(found.rules.values())
+    shown = [(text, _EXCERPT) for text in found.twin_texts.values()]
+    for one in (one for rule in rules for _, _, one in rule.examples):
+        shown += [(one.value, 600), (one.text, _EXCERPT)]
+    made = iter(_all_safe(shown))
+    found.twin_texts = {name: next(made) for name in found.twin_texts}
+    for rule in rules:
+        rule.examples = [
+            (far, number, replace(one, value=next(made), text=next(made))) for far, number, one in rule.examples
+        ]
 
 
 def safe(text: str, most: int) -> str:
     """The beginning of a text without personal data; what a mask may need is looked at before it is cut."""
-    return _all_safe([text], most)[0]
+    return _all_safe([(text, most)])[0]
 
 
-def _all_safe(texts: Sequence[str], most: int) -> list[str]:
+def _all_safe(shown: Sequence[tuple[str, int]]) -> list[str]:
     import pyarrow as pa
 
     from volant.modalities.personal import masked_all
     from volant.store.arrow_values import strings
 
-    beginnings = [text[: most + _AHEAD].encode("utf-8", "replace").decode() for text in texts]
-    shown = masked_all(strings(beginnings, pa.large_string()))[0].to_pylist()
-    return [text if len(text) <= most else f"{text[:most].rstrip()} ..." for text in shown]
+    beginnings = [text[: most + _AHEAD].encode("utf-8", "replace").decode() for text, most in shown]
+    texts = masked_all(strings(beginnings, pa.large_string()))[0].to_pylist()
+    return [
+        text if len(text) <= most else f"{text[:most].rstrip()} ..."
+        for text, (_, most) in zip(texts, shown, strict=True)
+    ]
