@@ -6,7 +6,9 @@ blocks whose sets fit into memory. Legend: S sets, M pairs, G shingles.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +27,14 @@ def shingle_sets(words: Words) -> Iterator[Set]:
     from volant.modalities.sketch import shingles
 
     gram_G, edge_N = shingles(words.hash_W, words.begin_N, SHINGLE)
-    for i in range(len(words)):
-        gram_G[edge_N[i] : edge_N[i + 1]].sort()
-        own = gram_G[edge_N[i] : edge_N[i + 1]]
-        new = np.ones(len(own), bool)
-        np.not_equal(own[1:], own[:-1], out=new[1:])
-        yield own[new]
+    for first, last in pairwise(edge_N.tolist()):
+        gram_G[first:last].sort()
+    new_G = np.ones(len(gram_G) + 1, bool)
+    np.not_equal(gram_G[1:], gram_G[:-1], out=new_G[1:-1])
+    new_G[edge_N] = True
+    edge_N = np.concatenate([[0], np.cumsum(new_G[:-1])])[edge_N]
+    gram_G = gram_G[new_G[:-1]]
+    return (gram_G[first:last] for first, last in pairwise(edge_N.tolist()))
 
 
 class Sets:
@@ -77,13 +81,11 @@ class Sets:
         wanted = wanted if self._order is None else self._order[wanted]
         if self._file is None:
             return [self._held[i] for i in wanted.tolist()]
-        found: list[Set] = []
         edge_S = np.concatenate([[0], np.cumsum(self._sizes)]).astype(np.int64)
+        places = zip(edge_S[wanted].tolist(), edge_S[wanted + 1].tolist(), strict=True)
         with self._file.open("rb") as file:
-            for i in wanted.tolist():
-                file.seek(8 * int(edge_S[i]))
-                found.append(np.frombuffer(file.read(8 * self._sizes[i]), np.uint64))
-        return found
+            read, number = os.pread, file.fileno()  # mapped into memory, all of the file would count for it
+            return [np.frombuffer(read(number, 8 * (last - first), 8 * first), np.uint64) for first, last in places]
 
 
 def jaccards_of(sets: Sets, pair_M2: NDArray[np.int64]) -> NDArray[np.float32]:

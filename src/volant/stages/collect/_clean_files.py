@@ -15,6 +15,7 @@ import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -133,7 +134,7 @@ def found_files(found: Any) -> dict[str, Any]:
     groups = table["group"].combine_chunks()
     columns = {
         "id": table["id"],
-        "drop": strings(found.drop.get(at, "") for at in range(table.num_rows)),
+        "drop": strings(map(found.drop.get, range(table.num_rows), repeat(""))),
         "key_a": numbers(found.key_N2[:, 0]),
         "key_b": numbers(found.key_N2[:, 1]),
         "right": numbers(right_N),

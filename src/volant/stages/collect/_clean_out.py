@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from volant.core import Dataset, Run
@@ -127,7 +128,7 @@ def _tell(rows: Rows, part: int, table: Any, out: Out) -> None:
     from volant.store.arrow_values import one, strings
 
     here = range(int(rows.begin_P[part]), int(rows.begin_P[part + 1]))
-    drops = [rows.drop.get(number, "") for number in here]
+    drops = list(map(rows.drop.get, here, repeat("")))
     for at, drop in out.leaks.items():
         drops[at] = drop
     at = table.schema.get_field_index("drop")

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from heapq import nsmallest
 from typing import Any
 
 from volant.core import Dataset
@@ -67,10 +68,14 @@ def _dropped(data: Dataset) -> Iterator[Any]:
 def count_dropped(found: Facts, table: Any) -> None:
     """Count dropped rows; of each rule the values that it saw, and the rows nearest to its threshold."""
     found.dropped.update(table["split"].to_pylist())
+    rules: dict[str, Rule] = {}
+    near: dict[str, list[tuple[float, int, int, str]]] = {}  # by rule: how far away, which of those dropped, where
     for at, reason in enumerate(table["drop"].to_pylist()):
         parsed = _REASON.fullmatch(reason)
         name, value, bar = parsed.groups() if parsed else (reason.split(":")[0], reason.partition(":")[2].strip(), "")
-        rule = found.rules.setdefault(name, Rule(name, bar))
+        if name not in rules:
+            rules[name], near[name] = Rule(name, bar), []
+        rule = rules[name]
         rule.count += 1
         number, limit, far = NUMBER.match(value), _number_in(bar), 0.0
         if number:
@@ -79,10 +84,13 @@ def count_dropped(found: Facts, table: Any) -> None:
         twin = TWIN.search(value)
         if twin:
             found.twins[twin[1]] += 1
-        if len(rule.examples) < EXAMPLES or far < rule.examples[-1][0]:
+        near[name].append((far, rule.count, at, value))
+    for name, rule in rules.items():
+        for far, order, at, value in nsmallest(EXAMPLES, near[name]):
             uri = table["source"][at]["uri"].as_py()
             shown = Example(table["id"][at].as_py(), uri, value, _beginning(table, at))
-            rule.examples = sorted([*rule.examples, (far, rule.count, shown)], key=lambda e: e[:2])[:EXAMPLES]
+            rule.examples.append((far, order, shown))
+        found.rules.setdefault(name, Rule(name, rule.bar)).add(rule)
 
 
 @lru_cache(maxsize=256)

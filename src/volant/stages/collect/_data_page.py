@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from volant.core import Dataset, Run
@@ -150,16 +151,17 @@ def _sources(found: Facts) -> str:
     from volant.store.page import table
     from volant.store.plots import meter
 
-    ranked = _by_folder(found.sources)
-    most = ranked[0][1] if ranked else 1
-    rows: list[Sequence[object]] = [(*source, f"{n:,}", meter(n / most)) for source, n in ranked[:_MOST]]
-    if ranked[_MOST:]:
-        rows.append((f"{len(ranked) - _MOST:,} more", "", "", "", f"{sum(n for _, n in ranked[_MOST:]):,}", ""))
+    named = _by_folder(found.sources)
+    ranked = nsmallest(_MOST, named.items(), key=lambda item: (-item[1], item[0]))
+    rows: list[Sequence[object]] = [(*source, f"{n:,}", meter(n / ranked[0][1])) for source, n in ranked]
+    if len(named) > _MOST:
+        rest = sum(named.values()) - sum(n for _, n in ranked)
+        rows.append((f"{len(named) - _MOST:,} more", "", "", "", f"{rest:,}", ""))
     return table(("source", "licence", "consent", "origin", "records", ""), rows, numeric=(4,))
 
 
-def _by_folder(sources: Counter[Place]) -> list[tuple[Place, int]]:
-    """Sources with their records, the most first; where there are too many, files of one folder and terms as one."""
+def _by_folder(sources: Counter[Place]) -> dict[Place, int]:
+    """Sources with their records; where there are too many, files of one folder and terms as one."""
     found = {source: (n, 1) for source, n in sources.items()}
     while len(found) > _MOST and (deepest := max(_depth(place) for place, *_ in found)):
         merged: dict[Place, tuple[int, int]] = {}
@@ -169,8 +171,7 @@ def _by_folder(sources: Counter[Place]) -> list[tuple[Place, int]]:
             before = merged.get(key, (0, 0))
             merged[key] = (before[0] + n, before[1] + files)
         found = merged
-    named = {(f"{p} ({files:,} files)" if files > 1 else p, *terms): n for (p, *terms), (n, files) in found.items()}
-    return sorted(named.items(), key=lambda item: (-item[1], item[0]))
+    return {(f"{p} ({files:,} files)" if files > 1 else p, *terms): n for (p, *terms), (n, files) in found.items()}
 
 
 def _depth(place: str) -> int:

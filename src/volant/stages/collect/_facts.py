@@ -96,7 +96,6 @@ def histogram(values: Sequence[float], limit: float | None) -> tuple[list[int], 
     low, high = min(ends), max(ends)
     if high <= low:
         return [len(values)], low, low
-    counts = [0] * min(BINS, max(2, len(set(ends))))
-    for value in values:
-        counts[min(len(counts) - 1, int((value - low) / (high - low) * len(counts)))] += 1
-    return counts, low, high
+    last = min(BINS, max(2, len(set(ends)))) - 1
+    counts = Counter([min(last, int((value - low) / (high - low) * (last + 1))) for value in values])
+    return [counts[place] for place in range(last + 1)], low, high
