@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,8 +36,8 @@ from volant.store.shards import Part, Shards, parts_of, unreadable
 class Writer:
     """Writes samples into a directory; use as a context manager, the metadata comes at its end."""
 
-    def __init__(self, folder: Path, modality: str) -> None:
-        self.folder, self.modality = folder, modality
+    def __init__(self, folder: Path, modality: str, threads: int) -> None:
+        self.folder, self.modality, self.threads = folder, modality, threads
         self._shards: dict[str, Shards] = {}
         self._kept: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
@@ -109,8 +110,8 @@ class Writer:
         """Finish the shards and write the metadata."""
         if not self._kept:  # an empty shard keeps the schema, so that readers of Parquet still open it
             self._shard("data", "train")
-        for shards in self._shards.values():
-            shards.finish()
+        with ThreadPoolExecutor(self.threads) as pool:  # the last row group of each is compressed now
+            list(pool.map(Shards.finish, self._shards.values()))
         about = self.about
         _write_json(self.folder / "dataset.json", about)
         _write_json(self.folder / "croissant.json", croissant(about, columns(), self.folder))
@@ -134,10 +135,10 @@ class Writer:
         return self._shards[stem]
 
 
-def writer(folder: Path, *, modality: str = "text") -> Writer:
+def writer(folder: Path, *, modality: str = "text", threads: int = 1) -> Writer:
     """Open a directory for writing samples; `dataset.json`, the shards and the cards are there when it closes."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Writer(folder, modality)
+    return Writer(folder, modality, threads)
 
 
 def rows(data: Dataset, split: Split | None = None) -> Iterator[Sample]:

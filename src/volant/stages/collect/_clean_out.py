@@ -69,9 +69,9 @@ def write(
     from volant.store.arrow_memory import reused_memory
     from volant.store.dataset import dropped_tables, writer
 
-    dropped, kept, facts = Counter[str](), Counter[str](), Facts(run.modality)
-    gone: dict[str, Facts] = {}
     often = twins_in(rows.drop.values())
+    dropped, kept, facts = Counter[str](), Counter[str](), Facts(run.modality, sought=set(often))
+    gone: dict[str, Facts] = {}
     last: list[Any] = []
 
     def made(part: int) -> Out:
@@ -81,7 +81,7 @@ def write(
         return out
 
     with (
-        writer(run.out, modality=run.modality) as files,
+        writer(run.out, modality=run.modality, threads=run.threads) as files,
         run.progress("leakage gate and writing", len(rows), "records") as bar,
         reused_memory(),
     ):

@@ -51,7 +51,7 @@ def facts_of(data: Dataset, passed: Facts | None = None) -> Facts:
             count_kept(found, table, often)
     else:
         found.twin_texts = {name: text for name, text in found.twin_texts.items() if name in often}
-        for part in parts(data) if set(often) - set(found.twin_texts) else ():
+        for part in parts(data) if set(often) - set(found.twin_texts) - found.sought else ():
             if len(_places(part.read(["id"]), often)):
                 _look_at_twins(found, part.read(["id", "split", *TEXT_FIELDS]), often)
     _make_safe(found)

@@ -68,6 +68,7 @@ class Facts:
     rules: dict[str, Rule] = field(default_factory=dict)
     twins: Counter[str] = field(default_factory=Counter)
     twin_texts: dict[str, str] = field(default_factory=dict)
+    sought: set[str] = field(default_factory=set)  # whose texts were looked for among all kept rows
 
     def add(self, later: Facts) -> None:
         """Add what was counted of later rows."""

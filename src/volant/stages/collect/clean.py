@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -29,7 +30,7 @@ from volant.core.sample import SPLITS
 from volant.stages.collect._clean_alike import drop_equal, drop_near
 from volant.stages.collect._clean_corpus import corpus_of
 from volant.stages.collect._clean_out import drop_leaks, write
-from volant.stages.collect._clean_rows import Rows
+from volant.stages.collect._clean_rows import Rows, in_order
 from volant.stages.collect._data_page import data_page
 from volant.stages.collect._facts import Facts
 from volant.stages.collect._guard import EvaluationSet, evaluation_set, report
@@ -135,9 +136,10 @@ def clean(
     facts = _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
     capped = ("client_cap:", "generated_cap:")  # nothing like these stays, so later data may bring them again
     gone = [number for number, drop in rows.drop.items() if drop.startswith(capped)]
-    keep_sketches(run, rows, np.setdiff1d(compared, gone, assume_unique=True))
+    compared = np.setdiff1d(compared, gone, assume_unique=True)
     made = Dataset(run.out)
-    data_page(run, made, passed=facts)
+    last = (partial(keep_sketches, run, rows, compared), partial(data_page, run, made, passed=facts))
+    list(in_order(run, lambda step: step(), last))
     return made
 
 
