@@ -49,10 +49,18 @@ def candidate_pairs(
     if parts == 1:
         found = list(_entries(signature_NP, bands, rows))
         codes = _codes(np.concatenate(found), since) if found else np.zeros(0, np.uint64)
-        return _decoded(np.unique(codes))
+        return _decoded(_once(codes))
     place: Any = tempfile.TemporaryDirectory() if work is None else nullcontext(str(work))
     with place as folder:
         return _on_disk(signature_NP, bands, rows, Path(folder), since, parts, keys)
+
+
+def _once(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The different ones, rising; `np.unique` does it, too, and imports `numpy.ma` for it."""
+    codes = np.sort(codes)
+    new = np.ones(len(codes), bool)
+    np.not_equal(codes[1:], codes[:-1], out=new[1:])
+    return codes[new]
 
 
 def _on_disk(

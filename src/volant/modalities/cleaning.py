@@ -226,7 +226,8 @@ def _sound(texts: pa.LargeStringArray, read: Reading | None, alike: Likeness) ->
     """Which texts are plainly without fault; of the others the modality is asked."""
     small_N = values(pc.binary_length(texts)) <= MAX_CHARS
     if read:
-        return np.asarray((read.features["words"] > 0) & (read.features["nuls"] == 0) & small_N)
+        found = read.features
+        return np.asarray((found["words"] > 0) & (found["nuls"] == 0) & small_N)
     return np.asarray((np.diff(alike.words.begin_N) > 0) & ~values(pc.match_substring(texts, "\0")) & small_N)
 
 

@@ -136,7 +136,11 @@ class Writer:
 
 
 def writer(folder: Path, *, modality: str = "text", threads: int = 1) -> Writer:
-    """Open a directory for writing samples; `dataset.json`, the shards and the cards are there when it closes."""
+    """Open a directory for writing samples; `dataset.json`, the shards and the cards are there when it closes.
+
+    Args:
+        threads: how many finish the shards.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     return Writer(folder, modality, threads)
 
