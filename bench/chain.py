@@ -1,6 +1,7 @@
 """The chain of alignment on the docstrings: base, tuned, reward model, DPO, GRPO and PPO, constitution.
 
-    python bench/chain.py [--seeds 0 1 2] [--prompts 400] [--folder DIR] [--out bench/chain.json]
+    python bench/chain.py [--seeds 0 1 2] [--prompts 400] [--folder DIR [--again STEP ...]]
+                          [--out bench/chain.json]
 
 It starts from the base in the box. Each step is measured on functions of the test modules, which no step was trained on
 and none chose its weights by: tuning by bits a byte of the authors' first lines; the reward model by pairs of drawn
@@ -8,7 +9,9 @@ answers that it orders as the scorers do (against chance); DPO and GRPO by those
 them; PPO by the reward model; the constitution by its principles. Tuning starts from the base,
 DPO, GRPO and PPO each from the tuned model, the constitution from DPO's. Beside each stand relevance, the task metric
 (`worse` where a paired test says so: a reward that was hacked), characters an answer, and nats from the start. Answers
-are greedy. Paired permutation tests; processor seconds with children counted, one thread.
+are greedy. A folder that is gone on with makes only what its settings leave to be made; where code has changed and no
+setting, `--again judged` names the steps to make anew. Paired permutation tests; processor seconds with children
+counted, one thread.
 """
 
 from __future__ import annotations
@@ -68,14 +71,14 @@ class Stand:
 class Chain:
     """One seed's steps in a project, and what is measured of each."""
 
-    def __init__(self, project: Project, exam: list[Sample], seed: int) -> None:
-        self.project, self.exam, self.seed = project, exam, seed
+    def __init__(self, project: Project, exam: list[Sample], seed: int, again: Sequence[str]) -> None:
+        self.project, self.exam, self.seed, self.again = project, exam, seed, again
         self.rows: list[dict[str, Any]] = []
 
     def run(self, step: str, method: Any, *inputs: Any, **settings: Any) -> tuple[Any, float]:
         """The step's artifact, and the processor seconds that it took."""
         start = cpu_seconds()
-        made = self.project.step(step, seed=self.seed).run(method, *inputs, **settings)
+        made = self.project.step(step, seed=self.seed, refresh=step in self.again).run(method, *inputs, **settings)
         return made, cpu_seconds() - start
 
     def stand(self, model: Model, bits: bool = False) -> Stand:
@@ -175,7 +178,7 @@ def rewards(judge: Model, samples: Sequence[Sample], texts: Sequence[str]) -> li
 
 def one(project: Project, pairs: Dataset, exam: list[Sample], asked: argparse.Namespace, seed: int) -> list[Any]:
     """All steps of a seed."""
-    chain = Chain(project, exam, seed)
+    chain = Chain(project, exam, seed, asked.again)
     base, _ = chain.run("base", pretrain.base, source="volant/docstrings")
     tuned, seconds = chain.run("tuned", finetune.full, base, pairs, steps=asked.tuning, lr=0.0004, context=256)
     first, second = chain.stand(base, bits=True), chain.stand(tuned, bits=True)
@@ -217,7 +220,7 @@ def one(project: Project, pairs: Dataset, exam: list[Sample], asked: argparse.Na
         "judged", align.constitution, dpo, pairs, principles="principles.yaml", prompts=asked.judged,
         max_tokens=TOKENS, temperature=HEAT,
     )  # fmt: skip
-    follow("constitution", align.dpo, third, kept, dpo, judged, extra=drawing, **by_pairs)
+    follow("constitution", align.dpo, third, kept, dpo, judged, extra=drawing, **by_pairs | {"lr": asked.judged_rate})
     return chain.rows
 
 
@@ -248,7 +251,7 @@ def main() -> None:
     parser.add_argument(
         "--prompts", type=int, default=400, help="asked for pairs, a quarter of them to choose weights by"
     )
-    parser.add_argument("--judged", type=int, default=400, help="prompts that the constitution judges answers to")
+    parser.add_argument("--judged", type=int, default=1000, help="prompts that the constitution judges answers to")
     parser.add_argument("--margin", type=float, default=0.05, help="between the two answers of a pair")
     parser.add_argument("--reward-epochs", type=float, default=2.0)
     parser.add_argument("--dpo-epochs", type=float, default=1.0)
@@ -256,10 +259,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5, help="of PPO")
     parser.add_argument("--every", type=int, default=1, help="only each n-th function of the exam")
     parser.add_argument("--rate", type=float, default=7e-5, help="of DPO")
+    parser.add_argument("--judged-rate", type=float, default=2.5e-5, help="of DPO on the constitution's pairs")
     parser.add_argument("--grpo-rate", type=float, default=1.2e-4)
     parser.add_argument("--ppo-rate", type=float, default=5e-5)
     parser.add_argument("--on", default="test", help="split of the exam; settings are chosen on `validation`")
     parser.add_argument("--folder", default="")
+    parser.add_argument("--again", nargs="+", default=[], help="steps that are made anew in a folder that holds them")
     parser.add_argument("--out", default="bench/chain.json")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
