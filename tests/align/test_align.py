@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
 
 from tiny_models import dataset, model, pairs, run_in, samples, watched
 from volant.core.artifact import Dataset, Model, payload_digest
@@ -18,6 +19,7 @@ from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.method import method_of
 from volant.core.outside import Snapshot
 from volant.core.sample import Label
+from volant.nets import judge
 from volant.scorers.measure import check_task
 from volant.stages.align import dpo, kto, orpo, preferences, reward, simpo
 from volant.store.dataset import rows
@@ -92,6 +94,19 @@ def test_nobody_prefers_anything(made: tuple[Model, Dataset, Dataset], tmp_path:
     with pytest.raises(DataError, match="no pair to learn from") as caught:
         preferences(run_in(tmp_path, outside=MARK, records=Rated()), *made[:2], prompts=0)
     assert "volant rate" in caught.value.fix
+
+
+def test_data_without_pairs_say_what_pairs_are(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    for learn, said in ((reward, "holds no pairs of answers"), (dpo, "no pair to learn from"), (kto, "no answer to")):
+        with pytest.raises(DataError, match=said) as caught:
+            learn(run_in(tmp_path / said), *made[:2])
+        assert "`prompt`, `chosen` and `rejected`" in caught.value.fix
+
+
+def test_opening_a_judge_shows_no_bar_of_transformers(made: tuple[Model, Dataset, Dataset]) -> None:
+    logging.enable_progress_bar()
+    judge.fresh(made[0].path, seed=0, pad=0)
+    assert not logging.is_progress_bar_enabled()
 
 
 def test_reward_opens_alone_and_tells_right_from_wrong(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:

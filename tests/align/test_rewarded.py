@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tiny_models import dataset, model, pairs, run_in, samples, watched
-from volant.core.errors import DataError, SettingError
+from volant.core.artifact import Model
+from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.modalities import open_modality
+from volant.nets import loop
 from volant.nets.policy import Asked, Critic, Questions, advantages, estimated
 from volant.nets.rollout import roll, token_logp
 from volant.nets.transformer import family
@@ -101,6 +106,33 @@ def test_the_reward_of_draws_rises(method, made, tmp_path):
     names = {name for name, _, _ in watched(run).metrics}
     assert {"reward", "reward_spread", "kl", "entropy", "answer_tokens", "validation_loss"} <= names
     assert {"held_out_reward", "held_out_reward_change", "logratio"} <= {s.name for s in watched(run).scores}
+
+
+@pytest.mark.parametrize("method", [grpo, pytest.param(ppo, marks=pytest.mark.slow)])
+def test_weights_that_become_no_numbers_are_gone_back_from(method, made, tmp_path, monkeypatch):
+    gradients, broken = loop._Training._gradients, []
+
+    def breaks(training, batch):
+        if training.step == 3 and not broken:
+            broken.append(3)
+            with torch.no_grad():
+                next(iter(training.net.parameters())).fill_(float("nan"))
+        return gradients(training, batch)
+
+    monkeypatch.setattr(loop._Training, "_gradients", breaks)
+    run = run_in(tmp_path / "run")
+    size = {"draws": 5, "updates": 1} if method is ppo else {"steps": 5}
+    method(run, *made, scorers=["token_f1"], tokens=4, prompts=2, group_size=2, **size)
+    assert broken and any("step 3: the loss is nan; back to step 0 with 0.5" in said for said in watched(run).lines)
+
+
+def test_a_base_that_is_damaged_is_refused(made, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(made[0].path, damaged)
+    weights = load_file(damaged / "model.safetensors")
+    save_file({name: tensor * float("nan") for name, tensor in weights.items()}, damaged / "model.safetensors")
+    with pytest.raises(ArtifactError, match="not all numbers"):
+        grpo(run_in(tmp_path / "run"), Model(damaged), made[1], scorers=["token_f1"], steps=1, prompts=2, tokens=4)
 
 
 def test_a_reward_model_rewards_too(made, tmp_path):

@@ -158,6 +158,7 @@ def test_what_to_do_follows_from_why_it_cannot_be_written(tmp_path, monkeypatch,
         state.save(tmp_path, 3, tensors(3), {})
     assert mend in error.value.fix and ("gc" in error.value.fix) is (number == errno.ENOSPC)
     assert "begins anew" in error.value.fix
+    assert not error.value.where  # the project puts the step there
 
 
 def test_digest_tells_states_apart():

@@ -306,3 +306,12 @@ def test_pages_are_self_contained(tmp_path):
     plan.sizing(run)
     html = (run.out / "index.html").read_text()
     assert "<script" not in html and "https://" not in html and "finetune.lora" in html
+
+
+def test_an_axis_of_costs_begins_at_none() -> None:
+    from volant.store.scatter import Point, scatter
+
+    drawn = scatter("quality", "over CPU seconds", [Point(0, 0.1, 0.05, 0.2), Point(500, 0.3, 0.2, 0.4)])
+    assert ">-" not in drawn and ">0<" in drawn
+    below = scatter("change", "over CPU seconds", [Point(0, -0.1, -0.2, 0.0), Point(500, 0.3, 0.2, 0.4)])
+    assert ">-0.236<" in below

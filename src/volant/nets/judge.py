@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from volant.core.errors import ArtifactError, SettingError
-from volant.nets.transformer import check_files
+from volant.nets.transformer import check_files, quiet
 
 
 def fresh(folder: Path, *, seed: int, pad: int) -> Any:
@@ -56,6 +56,7 @@ def _load(folder: Path, **options: Any) -> Any:
     from transformers.utils import logging
 
     check_files(folder)
+    quiet()
     # transformers prints a table to say that the head is new, which here is the point.
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -91,6 +91,8 @@ def roll(
             logits_RV, seen_RL = logits_RV[place_R], seen_RL[place_R]
             reply.past_key_values.batch_select_indices(place_R.to(device))
         cache = reply.past_key_values
+        # Of weights that are no numbers any id is as good: the loss of it is none either, which the guard sees.
+        logits_RV = torch.where(logits_RV.isfinite().all(1, keepdim=True), logits_RV, 0.0)
         if heat:
             chances_RV = (logits_RV / heat).softmax(-1)
             chosen_R = torch.stack(

@@ -61,7 +61,7 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
         mend = "Make room (`volant gc`)" if full else "See that the folder can be written and its disk is sound"
         on = "carries on from there" if kept else "begins anew"
         fix = f"{mend}, then run again: it {on}."
-        raise MachineError(what, where=str(folder.name), fix=fix) from error
+        raise MachineError(what, fix=fix) from error
     if target.exists():
         shutil.rmtree(target)
     beside.rename(target)

@@ -81,7 +81,7 @@ def _dot(point: Point, x: float, low: float, y: float, high: float) -> str:
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
-    """The ends of an axis, with a little room on both sides."""
+    """The ends of an axis, with a little room on both sides; below zero only where a value is."""
     low, high = min(values), max(values)
     room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    return low - room, high + room
+    return low - room if low < 0 else max(0.0, low - room), high + room

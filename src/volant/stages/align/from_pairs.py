@@ -64,6 +64,7 @@ def learnt(
     preference.check_trainable(model)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
     train, held = pairs_of(data, "train"), pairs_of(data, "validation")
+    given = len(train)
     if reward is not None:
         train = _agreed(run, reward, train)
     length = codec.space.length
@@ -74,8 +75,12 @@ def learnt(
         watched, held_worth = preference.rated(*_rated(codec, data, "validation", held), length)
         extra = {"worth": worth, "held_worth": held_worth, "ranked": ranked}
     if not pairs:
-        fix = "Run `align.preferences` with more `prompts`, or without `reward`."
-        raise DataError(f"there is no {'answer' if single else 'pair'} to learn from.", where=run.step, fix=fix)
+        what, fix = f"there is no {'answer' if single else 'pair'} to learn from.", "Leave `reward` out."
+        if not given:
+            fix = "Give records of `prompt`, `chosen` and `rejected`, or run `align.preferences` with more `prompts`."
+        elif reward is None:
+            fix = f"No answer differs within the {length} tokens that the model reads: give shorter prompts."
+        raise DataError(what, where=run.step, fix=fix)
     net = family.load(model.path).to(run.device)
     before = lengths(TorchSession(net, codec), data, limit)
     outcome, judged = preference.prefer(

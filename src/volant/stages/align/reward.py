@@ -13,6 +13,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Run, Score
 from volant.core.artifact import ModelAbout
+from volant.core.errors import DataError
 from volant.core.sample import Sample
 
 
@@ -80,6 +81,9 @@ def _split(run: Run, data: Dataset, share: float) -> tuple[list[Sample], list[Sa
 
     train = [s for s in rows(data, "train") if s.shape == "preference"]
     held = [s for s in rows(data, "validation") if s.shape == "preference"] if count(data, "validation") else []
+    if not train:
+        fix = "Give records of `prompt`, `chosen` and `rejected`, or what `align.preferences` made."
+        raise DataError("the train split holds no pairs of answers.", where=run.step, fix=fix)
     if len(held) >= 8:
         return train, held
     parts = max(2, round(1 / share))
