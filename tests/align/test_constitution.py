@@ -178,6 +178,17 @@ def test_what_nobody_can_judge_is_refused(made: tuple[Model, Dataset], tmp_path:
         constitution(running(tmp_path / "b", same), *made, **{**FEW, "prompts": 8})
 
 
+def test_a_critic_that_answers_nonsense_is_told_apart_from_ties(
+    made: tuple[Model, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import volant.engines
+
+    really, hosted = volant.engines.open_model, Model(tmp_path)
+    monkeypatch.setattr(volant.engines, "open_model", lambda m, **k: Scripted("C") if m is hosted else really(m, **k))
+    with pytest.raises(DataError, match="no pair to learn from.* neither A nor B: name one that follows"):
+        constitution(running(tmp_path / "run", SAID), *made, critic=hosted, **{**FEW, "prompts": 8})
+
+
 def test_kappa_is_cohens() -> None:
     """The example of Cohen (1960) as textbooks give it: 20 yes-yes, 15 no-no, 5 and 10 apart, kappa 0.4."""
     first = ["yes"] * 25 + ["no"] * 25

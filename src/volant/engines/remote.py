@@ -191,7 +191,7 @@ class RemoteSession:
         raise RemoteError(
             f"the service did not answer in {self.address.retries + 1} attempts: {problem}",
             where=self.address.url,
-            fix="Check that it runs and is not overloaded; raise `timeout_seconds` or `retries` if it is only slow.",
+            fix="Check the address, and that it runs there; where it is overloaded, lower `concurrency`.",
         )
 
     def _stream(self, request: Request, abandoned: threading.Event) -> Iterator[Chunk]:

@@ -208,6 +208,8 @@ def _pairs(
     run.say(f"{len(asked) - len(pairs)} of {len(asked)} prompts gave no two answers at least {margin:g} apart{how}")
     if not any(p.split == "train" for p in pairs):
         fix = "Raise `prompts` or `answers`, lower `margin`, allow `tradeoffs`, or change the principles."
+        if critic and critic.unread:
+            fix = f"{critic.unread} verdicts of the critic were neither A nor B: name one that follows instructions."
         raise DataError("the principles gave no pair to learn from.", where=run.step, fix=fix)
     return pairs
 
