@@ -43,9 +43,19 @@ def test_a_long_matrix_iterated_by_its_small_square_comes_to_the_same(shape, lea
     u, _, v = torch.linalg.svd(torch.randn(shape), full_matrices=False)
     update = u @ torch.diag(torch.logspace(0, math.log10(least), min(shape[1:]))) @ v
     long = update if shape[2] > shape[1] else update.mT
-    plain = optim._by_itself(long / (long.norm(dim=(-2, -1), keepdim=True) + 1e-7), 5)
+    whole = optim._by_itself(*optim._bounded(long))
     result = optim.orthogonalise(update, bf16=False)
-    torch.testing.assert_close(result if shape[2] > shape[1] else result.mT, plain, atol=2e-4, rtol=0)
+    torch.testing.assert_close(result if shape[2] > shape[1] else result.mT, whole, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_one_direction_alone_and_nothing_at_all_stay_within_bounds(bf16):
+    """Where the bound is the singular value itself, rounding must not carry it to where the quintics run away."""
+    torch.manual_seed(0)
+    for shape in ((40, 40), (24, 96)):
+        one = torch.randn(50, shape[0], 1) @ torch.randn(50, 1, shape[1])
+        assert torch.linalg.matrix_norm(optim.orthogonalise(one, bf16=bf16), 2).sub(1).abs().max() < 0.4
+        assert not optim.orthogonalise(torch.zeros(1, *shape), bf16=bf16).any()
 
 
 def test_matrices_of_blocks_go_to_muon_and_tables_to_adamw():

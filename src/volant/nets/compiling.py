@@ -9,6 +9,7 @@ checkpoints, and a run that carries on abides by it. Measuring (`evaluate`) stay
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 
 from volant.core.run import Run
-from volant.nets import transformer
+from volant.nets import qwen3, transformer
 
 # Measured on one thread of AVX2 (docs/LOG.md, "the step, shorter"): what compiling takes, and what a step then saves
 # for each token, layer and unit of width.
@@ -46,16 +47,19 @@ def pays(run: Run, net: Any, *, steps: int, step_tokens: int) -> bool:
     return answer
 
 
+def least_tokens(net: Any, *, threads: int) -> int:
+    """The budget from which on compiling pays, where it can be done at all."""
+    each = _SAVED_SECONDS * int(net.config.num_hidden_layers) * int(net.config.hidden_size) / max(1, threads)
+    return math.ceil(_MARGIN * _COMPILE_SECONDS / each)
+
+
 def _worth(run: Run, net: Any, tokens: int) -> bool:
-    if net.is_activation_checkpointing:
-        return False  # memory is short, and blocks are computed twice as they are written
-    config = net.config
-    if run.device != "cpu" or not hasattr(getattr(net, "model", None), "layers"):
+    if run.device != "cpu" or not qwen3.fits(net):
         return False
-    work = tokens * int(config.num_hidden_layers) * int(config.hidden_size)
-    saved = _SAVED_SECONDS * work / max(1, run.threads)
-    if saved < _MARGIN * _COMPILE_SECONDS:
+    least = least_tokens(net, threads=run.threads)
+    if tokens < least:
         return False
+    saved = _MARGIN * _COMPILE_SECONDS * tokens / least
     refused = _refused()
     if refused:
         run.say(f"not compiled, which would save about {saved:.0f} seconds: {refused}")
@@ -94,15 +98,12 @@ def uncompiled() -> AbstractContextManager[Any]:
 
 @contextmanager
 def compiled(net: Any) -> Iterator[Any]:
-    """The network's blocks compiled until the end; gives `token_loss` with its head compiled."""
-    blocks = list(net.model.layers)
+    """Gives `token_loss` with the network's blocks compiled, until the end."""
+    assert qwen3.fits(net), "the compiled blocks are Qwen3's"
     with _quiet():
-        for block in blocks:
-            block.compile(dynamic=False)
+        block = torch.compile(qwen3.block, dynamic=False, fullgraph=True)
         try:
-            yield partial(transformer.token_loss, of_head=torch.compile(transformer.head_loss, dynamic=False))
+            yield partial(transformer.token_loss, of_hidden=partial(qwen3.hidden, of_block=block))
         finally:
-            for block in blocks:
-                block._compiled_call_impl = None
             # Else the next training of this process adds to these compilations until their number is at its bound.
             torch._dynamo.reset()

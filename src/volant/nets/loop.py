@@ -22,7 +22,7 @@ import torch
 
 from volant.core.errors import ArtifactError, DataError, VolantError
 from volant.core.run import Bar, Run
-from volant.nets import compiling, state, watching
+from volant.nets import compiling, freed, state, watching
 from volant.nets.batches import Batches, Step
 from volant.nets.going_back import Backs
 from volant.nets.guard import Guard, odd
@@ -40,7 +40,7 @@ _STAYED = (
     "validation split."
 )
 _TOLD = 5  # odd batches that are said one by one
-_BATCHES = 6  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
+_BATCHES = 7  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
 
 
 def train(
@@ -75,7 +75,7 @@ def train(
     torch.set_num_threads(run.threads)
     assert loss is token_loss or not recipe.compiled, "the compiled loss is token_loss"
     chosen_loss = compiling.compiled(net) if recipe.compiled else nullcontext(loss)
-    with team(run) as together, chosen_loss as chosen:
+    with team(run) as together, chosen_loss as chosen, freed.kept():
         size = getattr(getattr(net, "config", None), "vocab_size", 0) if loss is token_loss else 0
         ceiling = math.log(size) if size else math.inf
         training = _Training(run, net, batches, recipe, validation, chosen, run.work / name, together, ceiling)

@@ -272,7 +272,7 @@ def _continued(net: Any, prompt: Sequence[int], seed: int, steps: int, heat: flo
 
 
 def token_loss(
-    net: Any, batch: Batch, *, seen_BL: torch.Tensor | None = None, of_head: Callable[..., Any] | None = None
+    net: Any, batch: Batch, *, seen_BL: torch.Tensor | None = None, of_hidden: Callable[..., Any] | None = None
 ) -> tuple[torch.Tensor, int]:
     """(sum of the cross-entropies in nats, number of counted targets); what the training loop minimises.
 
@@ -282,9 +282,8 @@ def token_loss(
         net: a causal language model.
         batch: its ids are the targets.
         seen_BL: the ids that the network reads in place of the batch's own.
-        of_head: in place of `head_loss`, where it is compiled.
+        of_hidden: gives the last hidden states of (net, batch, ids that are read) in place of the network's layers.
     """
-    of_head = of_head or head_loss
     seen_BL = batch.ids if seen_BL is None else seen_BL
     counted_BL = batch.mask[:, 1:]
     count = int(counted_BL.sum())
@@ -295,20 +294,24 @@ def token_loss(
             input_ids=seen_BL, attention_mask=seen_by(batch), position_ids=batch.place, use_cache=False
         ).logits
         return F.cross_entropy(logits_BLV[:, :-1][counted_BL].float(), targets_N, reduction="sum"), count
-    reply = plain.model(input_ids=seen_BL, attention_mask=seen_by(batch), position_ids=batch.place, use_cache=False)
-    hidden_ND = reply.last_hidden_state[:, :-1][counted_BL]
+    hidden_BLD = (of_hidden or _hidden)(plain, batch, seen_BL)[:, :-1]
+    hidden_ND = hidden_BLD.flatten(0, 1) if count == counted_BL.numel() else hidden_BLD[counted_BL]
     piece = max(64, _LOGITS_BYTES // (4 * plain.config.vocab_size))
     if hidden_ND.size(0) <= piece:
-        return of_head(plain.lm_head, hidden_ND, targets_N), count
+        return _head_loss(plain.lm_head, hidden_ND, targets_N), count
     total = hidden_ND.new_zeros((), dtype=torch.float32)
     for start in range(0, hidden_ND.size(0), piece):
         part, wanted = hidden_ND[start : start + piece], targets_N[start : start + piece]
-        total = total + torch.utils.checkpoint.checkpoint(of_head, plain.lm_head, part, wanted, use_reentrant=False)
+        total = total + torch.utils.checkpoint.checkpoint(_head_loss, plain.lm_head, part, wanted, use_reentrant=False)
     return total, count
 
 
-def head_loss(head: Callable[[torch.Tensor], torch.Tensor], hidden_ND: torch.Tensor, wanted_N: torch.Tensor) -> Any:
-    """The summed cross-entropy of some hidden states."""
+def _hidden(plain: Any, batch: Batch, seen_BL: torch.Tensor) -> Any:
+    reply = plain.model(input_ids=seen_BL, attention_mask=seen_by(batch), position_ids=batch.place, use_cache=False)
+    return reply.last_hidden_state
+
+
+def _head_loss(head: Callable[[torch.Tensor], torch.Tensor], hidden_ND: torch.Tensor, wanted_N: torch.Tensor) -> Any:
     return F.cross_entropy(head(hidden_ND).float(), wanted_N, reduction="sum")
 
 
