@@ -56,6 +56,9 @@ def test_an_object_file_of_another_kind_is_left_to_llvm() -> None:
     other = bytearray(code)
     other[place + 8] = 2  # takes it in another way
     assert address_of(name.decode(), bytes(other)) is None
+    other = bytearray(code)
+    other[table + 64 * next(at for at, own in enumerate(sections) if own[2] & 2 and own[5]) + 8] |= 1  # written to
+    assert address_of(name.decode(), bytes(other)) is None
 
 
 def test_damaged_machine_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

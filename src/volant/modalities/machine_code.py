@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 _OBJECT = (b"\x7fELF\x02\x01\x01", 1, 62)  # 64 bits, the low byte first; to be linked; for x86-64
 _SYMBOLS, _PLACES, _ZEROS = 2, 4, 8  # kinds of sections
-_IN_MEMORY = 2  # flag of a section
+_WRITTEN, _IN_MEMORY = 1, 2  # flags of a section
 _ADDRESS = 1  # kind of a place: the address itself, 64 bits
 _HELD: list[mmap.mmap] = []
 
@@ -49,6 +49,8 @@ def address_of(name: str, code: bytes) -> int | None:
         return None
     table, count = *struct.unpack_from("<Q", code, 40), *struct.unpack_from("<H", code, 60)
     sections = [_Section(*struct.unpack_from("<IIQQQQIIQQ", code, table + 64 * at)) for at in range(count)]
+    if any(own.flags & _WRITTEN and own.flags & _IN_MEMORY and own.size for own in sections):
+        return None  # memory that runs is not written to
     begins, size = list[int](), 0
     for own in sections:
         size += -size % max(1, own.even)
@@ -56,8 +58,8 @@ def address_of(name: str, code: bytes) -> int | None:
         size += own.size if own.flags & _IN_MEMORY else 0
     memory = mmap.mmap(-1, max(1, size))
     first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    known: dict[str, int] = {}
-    symbols: list[int] = []
+    known: dict[str, int | None] = {}
+    symbols: list[int | None] = []
     for begin, own in zip(begins, sections, strict=True):
         if own.flags & _IN_MEMORY and own.kind != _ZEROS:
             memory[begin : begin + own.size] = code[own.at : own.at + own.size]
@@ -65,18 +67,18 @@ def address_of(name: str, code: bytes) -> int | None:
             said, _, _, section, value, _ = struct.unpack_from("<IBBHQQ", code, at)
             said += sections[own.link].at
             title = code[said : code.index(b"\0", said)].decode()
-            if section == 0:
-                value = _outside(title) if title else 0
-            elif section < count:
-                value += first + begins[section]
-            symbols.append(value)
-            known[title] = value
+            lies: int | None = _outside(title) if title and not section else 0
+            if section:  # a symbol of no section of this file has no place here
+                lies = first + begins[section] + value if section < count else None
+            symbols.append(lies)
+            known[title] = lies
     for own in sections:
         for at in own.rows(24) if own.kind == _PLACES else ():
             offset, what, added = struct.unpack_from("<QQq", code, at)
-            if what & 0xFFFFFFFF != _ADDRESS or not sections[own.info].flags & _IN_MEMORY:
+            lies = symbols[what >> 32]
+            if what & 0xFFFFFFFF != _ADDRESS or lies is None or not sections[own.info].flags & _IN_MEMORY:
                 return None
-            struct.pack_into("<Q", memory, begins[own.info] + offset, symbols[what >> 32] + added)
+            struct.pack_into("<Q", memory, begins[own.info] + offset, lies + added)
     if _system().mprotect(ctypes.c_void_p(first), ctypes.c_size_t(len(memory)), mmap.PROT_READ | mmap.PROT_EXEC):
         return None  # a system that lets no process make code
     _HELD.append(memory)
