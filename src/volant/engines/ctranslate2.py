@@ -135,7 +135,7 @@ class CTranslate2Session:
     def __init__(self, folder: Path, codec: Codec, facts: Facts, *, threads: int = 1, device: str = "cpu") -> None:
         self._folder, self._codec, self._facts = folder, codec, facts
         small = (folder / FILES[0]).stat().st_size < _SMALL_BYTES
-        self._workers = threads if small and device != "cuda" else 1
+        self._workers = max(1, threads) if small and device != "cuda" else 1
         self._options: dict[str, Any] = {
             "device": "cuda" if device == "cuda" else "cpu", "compute_type": facts.compute,
             "intra_threads": threads // self._workers, "inter_threads": self._workers,
@@ -265,7 +265,8 @@ class CTranslate2Session:
         groups: list[list[int]] = []
         while order:
             rows = max(1, _SCORED_BYTES // (4 * len(self._names) * len(windows[order[-1]][1])))
-            groups, order = [*groups, order[: min(rows, _SCORED)]], order[min(rows, _SCORED) :]
+            groups.append(order[: min(rows, _SCORED)])
+            order = order[len(groups[-1]) :]
         with ThreadPoolExecutor(self._workers, "volant-ctranslate2") as pool:
             told = pool.map(self._score, ([windows[w][1:] for w in group] for group in groups))
             for group, values in zip(groups, told, strict=True):

@@ -1,7 +1,7 @@
 """A transformer's blocks as machine code of their own, where the time that compiling takes comes back.
 
 What enters: a network and a budget. What leaves: whether to compile, and for the length of a `with` the network with
-its blocks compiled by torch's inductor, which fuses norms, rotary positions, gates and the loss. All blocks share one
+its blocks compiled by torch's inductor, which fuses norms, rotary positions and gates. All blocks share one
 compilation, whatever the depth. Whether it pays follows from the sizes and the threads and never from a clock: compiled
 code rounds differently, so a busy machine must not change what a run comes to. What was decided is kept with the run's
 checkpoints, and a run that carries on abides by it. Measuring (`evaluate`) stays uncompiled.
@@ -40,7 +40,7 @@ def pays(run: Run, net: Any, *, steps: int, step_tokens: int) -> bool:
         return False  # what gathers the weights of a block cannot be compiled with it
     kept = run.work / "compiled"
     if kept.is_file():
-        return kept.read_text(encoding="utf-8") == "yes"
+        return kept.read_text(encoding="utf-8") == "yes" and run.device == "cpu" and qwen3.fits(net)
     answer = _worth(run, net, steps * step_tokens)
     run.work.mkdir(parents=True, exist_ok=True)
     kept.write_text("yes" if answer else "no", encoding="utf-8")
@@ -101,7 +101,7 @@ def compiled(net: Any) -> Iterator[Any]:
     """Gives `token_loss` with the network's blocks compiled, until the end."""
     assert qwen3.fits(net), "the compiled blocks are Qwen3's"
     with _quiet():
-        block = torch.compile(qwen3.block, dynamic=False, fullgraph=True)
+        block = torch.compile(qwen3.block, dynamic=False)
         try:
             yield partial(transformer.token_loss, of_hidden=partial(qwen3.hidden, of_block=block))
         finally:

@@ -2,8 +2,9 @@
 
 glibc gives the end of the heap back to the system as soon as a few megabytes of it are free, and fetches it again page
 by page, each filled with zeros: a step of compiled blocks met 5,100 such pages, 6 % of its time. What enters: nothing.
-What leaves: for the length of a `with` the end of the heap is kept. The most that a process takes does not grow by
-it; what is free at the end is given back. Where there is another C library nothing is done.
+What leaves: for the length of a `with` up to a gigabyte at the end of the heap is kept, beside large blocks, which are
+mapped; what is free at the end is given back. Afterwards glibc's thresholds stay fixed at the upper values that it
+comes to by itself, for the whole process. Where there is another C library nothing is done.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from volant.nets.batches import Batch
@@ -31,6 +32,8 @@ def fits(net: Any) -> bool:
     config: Any = getattr(net, "config", None)
     return (
         getattr(config, "model_type", "") == "qwen3"
+        and hasattr(getattr(net, "model", None), "layers")  # else an adapter is around it
+        and all(type(own) is nn.Linear for own in net.model.layers.modules() if hasattr(own, "in_features"))
         and config.num_key_value_heads == config.num_attention_heads
         and config.hidden_act == "silu"
         and not config.attention_bias

@@ -92,7 +92,7 @@ def roll(
             reply.past_key_values.batch_select_indices(place_R.to(device))
         cache = reply.past_key_values
         # Of weights that are no numbers any id is as good: the loss of it is none either, which the guard sees.
-        logits_RV = torch.where(logits_RV.isfinite().all(1, keepdim=True), logits_RV, 0.0)
+        logits_RV = torch.where(logits_RV.logsumexp(1, keepdim=True).isfinite(), logits_RV, 0.0)
         if heat:
             chances_RV = (logits_RV / heat).softmax(-1)
             chosen_R = torch.stack(
