@@ -12,6 +12,7 @@ import torch
 import small_content
 from tiny_models import dataset, model, run_in, samples
 from volant.core.artifact import Card, Model, payload_digest
+from volant.core.errors import SettingError
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal
 from volant.core.spaces import Column, Grid, Mixed, Tokens
@@ -381,8 +382,9 @@ def test_an_unknown_encoding_is_refused(ending, tmp_path):
     file = tmp_path / f"a{ending}"
     file.write_text('{"text": "a b c"}\n')
     about = OutsideFile(file, file.name, file.stat().st_size, "")
-    (found,) = modality.load(about, SAMPLES[0].source, encoding="latin-99")
-    assert isinstance(found, Refusal) and "latin-99" in found.reason
+    for encoding in ("latin-99", "hex"):  # the latter is none of texts
+        with pytest.raises(SettingError, match=encoding):
+            list(modality.load(about, SAMPLES[0].source, encoding=encoding))
 
 
 def test_masked(tmp_path):

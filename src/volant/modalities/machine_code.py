@@ -82,7 +82,7 @@ def address_of(name: str, code: bytes) -> int | None:
     if _system().mprotect(ctypes.c_void_p(first), ctypes.c_size_t(len(memory)), mmap.PROT_READ | mmap.PROT_EXEC):
         return None  # a system that lets no process make code
     _HELD.append(memory)
-    return known[name]
+    return known.get(name)
 
 
 @lru_cache(maxsize=1)
@@ -91,6 +91,7 @@ def _system() -> Any:
     return ctypes.CDLL(None)
 
 
-def _outside(name: str) -> int:
-    """The address of a function of the C library."""
-    return ctypes.cast(getattr(_system(), name), ctypes.c_void_p).value or 0
+def _outside(name: str) -> int | None:
+    """The address of a function of the C library; None if it has none of that name."""
+    found = getattr(_system(), name, None)
+    return ctypes.cast(found, ctypes.c_void_p).value if found else None

@@ -5,7 +5,6 @@ Enters: the options that a user gave to a gathering step. Leaves: nothing, or th
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -36,8 +35,8 @@ def check_options(options: Mapping[str, Any], known: Collection[str], what: str)
             raise SettingError(f"`{name}` is no mapping.", where=name, fix="Write {prompt: question}.")
     check_count(options, "piece_chars", 0)
     try:
-        codecs.lookup(options.get("encoding") or "utf-8")
-    except LookupError as error:
+        "a".encode(options.get("encoding") or "utf-8")
+    except (LookupError, UnicodeError) as error:
         what, fix = f"there is no encoding {options['encoding']!r}.", "Empty is UTF-8; others: latin-1, cp1252, utf-16."
         raise SettingError(what, where="encoding", fix=fix) from error
 

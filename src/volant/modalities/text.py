@@ -179,7 +179,7 @@ def _chat_problems(sample: Sample) -> list[str]:
 
 def _samples(record: Record, source: Source, options: Mapping[str, Any]) -> Iterator[Sample | Refusal]:
     """A record as one sample, a document as one a piece."""
-    most = int(options.get("piece_chars", 0)) if record.document else 0
+    most = int(options.get("piece_chars") or 0) if record.document else 0
     pieces = [{**record.fields, "text": p} for p in cut(record.fields["text"], most)] if most else [record.fields]
     if not pieces:
         yield Refusal(record.place, "is empty")
