@@ -66,6 +66,7 @@ class CodeReader:
         self.cache = cache
         self._changed = False
         self._codes: dict[tuple[str, frozenset[str]], Code] = {}
+        self._files: dict[Path, tuple[str, FileFacts, list[Path]]] = {}
 
     @cached_property
     def _known(self) -> dict[str, Any]:
@@ -87,26 +88,35 @@ class CodeReader:
     def _read(self, method: Method, opened: Collection[str]) -> Code:
         by_name = [path for name in opened if (path := _module_file(name)) is not None]
         start = Path(inspect.getfile(method.function))
-        todo, seen = [start], {}
+        todo, done = [start], set[Path]()
+        seen: dict[str, FileFacts] = {}
         while todo:
             path = todo.pop()
-            if path in seen:
+            if path in done:
                 continue
-            seen[path] = self._facts(path)
-            todo += [found for name in seen[path].imports if (found := _module_file(name)) is not None]
+            done.add(path)
+            shown, seen[shown], imported = self._file(path)
+            todo += imported
             if path.name == "__init__.py":
                 todo += [found for found in by_name if found.parent == path.parent]
-        total = hashlib.sha256()
-        names = {path: _shown(path) for path in seen}
-        for path in sorted(seen, key=lambda p: names[p]):
-            total.update(f"{names[path]}\0{seen[path].tree}\n".encode())
+        total, seen = hashlib.sha256(), dict(sorted(seen.items()))
+        for shown, facts in seen.items():
+            total.update(f"{shown}\0{facts.tree}\n".encode())
         return Code(
             digest=total.hexdigest(),
-            versions={names[path]: facts.version for path, facts in sorted(seen.items()) if facts.version},
+            versions={shown: facts.version for shown, facts in seen.items() if facts.version},
             goal=sorted({name for facts in seen.values() for name in facts.goal}),
             reads=sorted({name for facts in seen.values() for name in facts.reads}),
             packages=sorted({name for facts in seen.values() for name in facts.packages}),
         )
+
+    def _file(self, path: Path) -> tuple[str, FileFacts, list[Path]]:
+        """A file's name, its facts and the files that it imports; methods share most files, so each is read once."""
+        if path not in self._files:
+            facts = self._facts(path)
+            imported = [found for name in facts.imports if (found := _module_file(name)) is not None]
+            self._files[path] = _shown(path), facts, imported
+        return self._files[path]
 
     def _facts(self, path: Path) -> FileFacts:
         stat = path.stat()
