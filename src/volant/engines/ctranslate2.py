@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import queue
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,8 @@ FILES = ("model.bin", "vocabulary.json", "config.json")
 EXTRA = "ctranslate2"  # the key of `volant.json`'s `extra` that holds `Facts`
 _BATCH = 32
 _SMALL_BYTES = 64 * 2**20  # of weights: below it a product is too short to be shared, so that threads take a batch each
-_SCORED, _SCORED_BYTES = 8, 128 * 2**20  # texts of a batch that is scored, and their log-probabilities, for each worker
+_SCORED = 8  # texts of a batch that a small model scores
+_SCORED_BYTES = 128 * 2**20  # of the log-probabilities of a batch that is scored
 # The library's seed is one variable of the process: set it and draw the first token without being overtaken.
 _SEEDING = threading.Lock()
 
@@ -134,8 +136,9 @@ class CTranslate2Session:
 
     def __init__(self, folder: Path, codec: Codec, facts: Facts, *, threads: int = 1, device: str = "cpu") -> None:
         self._folder, self._codec, self._facts = folder, codec, facts
-        small = (folder / FILES[0]).stat().st_size < _SMALL_BYTES
-        self._workers = max(1, threads) if small and device != "cuda" else 1
+        small = device != "cuda" and (folder / FILES[0]).stat().st_size < _SMALL_BYTES
+        self._workers = max(1, threads) if small else 1
+        self._most = _SCORED if small else sys.maxsize
         self._options: dict[str, Any] = {
             "device": "cuda" if device == "cuda" else "cpu", "compute_type": facts.compute,
             "intra_threads": threads // self._workers, "inter_threads": self._workers,
@@ -265,7 +268,7 @@ class CTranslate2Session:
         groups: list[list[int]] = []
         while order:
             rows = max(1, _SCORED_BYTES // (4 * len(self._names) * len(windows[order[-1]][1])))
-            groups.append(order[: min(rows, _SCORED)])
+            groups.append(order[: min(rows, self._most)])
             order = order[len(groups[-1]) :]
         with ThreadPoolExecutor(self._workers, "volant-ctranslate2") as pool:
             told = pool.map(self._score, ([windows[w][1:] for w in group] for group in groups))
