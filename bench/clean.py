@@ -40,12 +40,14 @@ import json, resource, sys, time
 from pathlib import Path
 from volant.core.artifact import Dataset, payload_digest
 from volant.core.run import Run
+from volant.runners.local import runner
 from volant.stages import collect
 data, folder, threads, personal = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 (folder / "out").mkdir(parents=True), (folder / "work").mkdir()
 run = Run(step="clean", out=folder / "out", work=folder / "work", threads=threads)
 wall, cpu, first = time.perf_counter(), sum(resource.getrusage(resource.RUSAGE_SELF)[:2]), time.thread_time()
-made = collect.clean(run, Dataset(data), rules=["gopher", "c4_loose", "fineweb"], personal=personal)
+rules = ["gopher", "c4_loose", "fineweb"]
+made = runner.submit(lambda run: collect.clean(run, Dataset(data), rules=rules, personal=personal), run).result()
 first = time.thread_time() - first
 wall, cpu = time.perf_counter() - wall, sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) - cpu
 peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1e6

@@ -40,7 +40,7 @@ def pays(run: Run, net: Any, *, steps: int, step_tokens: int) -> bool:
         return False  # what gathers the weights of a block cannot be compiled with it
     kept = run.work / "compiled"
     if kept.is_file():
-        return kept.read_text(encoding="utf-8") == "yes" and run.device == "cpu" and qwen3.fits(net)
+        return kept.read_text(encoding="utf-8") == "yes" and _can(run, net)
     answer = _worth(run, net, steps * step_tokens)
     run.work.mkdir(parents=True, exist_ok=True)
     kept.write_text("yes" if answer else "no", encoding="utf-8")
@@ -53,8 +53,12 @@ def least_tokens(net: Any, *, threads: int) -> int:
     return math.ceil(_MARGIN * _COMPILE_SECONDS / each)
 
 
+def _can(run: Run, net: Any) -> bool:
+    return run.device == "cpu" and qwen3.fits(net)
+
+
 def _worth(run: Run, net: Any, tokens: int) -> bool:
-    if run.device != "cpu" or not qwen3.fits(net):
+    if not _can(run, net):
         return False
     least = least_tokens(net, threads=run.threads)
     if tokens < least:

@@ -40,7 +40,7 @@ class Local:
         # Read by OpenMP when torch is first loaded. Threads that spin while they wait halve the tokens per
         # CPU second as soon as another process wants the core too; that is every shared machine.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # the same, read when NumPy is: a power of two of ticks
+        os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # as NumPy is: its own spin for 25 ms
         try:
             return Done(call(run, *arguments))
         except Exception as error:

@@ -75,14 +75,15 @@ def _seen(table: Any, forgotten: Collection[str]) -> dict[str, Any]:
     """Lines, runs of characters and languages of a row group's plain texts, as files; forgotten ones say nothing."""
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     from volant.modalities.record_columns import at, plain_texts, rights
     from volant.modalities.text_arrays import text_column
     from volant.modalities.text_corpus import languages_of, line_hashes, triples
+    from volant.store import arrow_functions as pc
+    from volant.store.arrow_values import one, strings
 
-    gone = pc.is_in(table["id"], pa.array(sorted(forgotten), pa.string()))
-    speaks = pc.and_not(pc.equal(table["drop"], ""), gone)
+    gone = pc.is_in(table["id"], strings(sorted(forgotten)))
+    speaks = pc.and_not(pc.equal(table["drop"], one("")), gone)
     places = np.flatnonzero(plain_texts(table) & np.asarray(speaks))
     texts = at(text_column(table["content"]), places)
     hash_L, place_L = line_hashes(texts)

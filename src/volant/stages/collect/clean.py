@@ -16,7 +16,6 @@ change the time that it takes and no byte of what comes out.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -97,7 +96,6 @@ def clean(
         DataError: a split is empty before or after cleaning.
         SettingError: `thresholds` names no rule of `rules`.
     """
-    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # read by NumPy's import; threads of it spin for 25 ms else
     import numpy as np
 
     from volant.modalities import open_modality
