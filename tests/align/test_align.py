@@ -42,7 +42,9 @@ class Rated:
 
     def ratings(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         for number, (prompt, a, b, choice, rater) in enumerate(self.given):
-            yield {"id": number, "at": "", "prompt": prompt, "a": a, "b": b, "choice": choice, "rater": rater}
+            scores = {"a_score": 2, "b_score": 5} if rater == "ben" else {"a_score": None, "b_score": None}
+            row = {"id": number, "at": "", "prompt": prompt, "a": a, "b": b, "choice": choice, "rater": rater}
+            yield {**row, **scores}
 
     requests = feedback = runs = None  # type: ignore[assignment]
 
@@ -77,6 +79,7 @@ def test_people_come_first(made: tuple[Model, Dataset, Dataset], tmp_path: Path)
     assert [(s.target, s.rejected, s.labels[0].by) for s in people] == [
         ("Read it.", "Write it.", "person:ana"), ("y", "x", "person:ben"),
     ]  # fmt: skip
+    assert [s.attrs for s in people] == [{}, {"chosen_score": 5, "rejected_score": 2}]
     assert people[0].parents == ["read_word"] and people[0].source.consent == "given"
     assert not [s for s in found if s.condition == prompt and s not in people]
 

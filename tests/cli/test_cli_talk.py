@@ -202,6 +202,45 @@ def test_rate_ends_on_q_and_needs_prompts(session: Echo, tmp_path: Path) -> None
     assert "no prompt" in volant("rate", "--prompts", "prompts.txt", code=2)
 
 
+def test_scores_in_the_terminal_make_the_choice(session: Echo, tmp_path: Path) -> None:
+    from volant.core.outside import Snapshot
+    from volant.project import Project
+
+    (tmp_path / "prompts.txt").write_text("p one\np two\np three\n")
+    assert "Kept 2" in volant("rate", "--prompts", "prompts.txt", "--scores", keys="9 1\n4 2\ns\n3,3\n")
+    records = Project(tmp_path).records
+    kept = list(records.ratings(Snapshot("ratings", "*", facts=records.marks("*"))))
+    records.close()
+    told = [(r["prompt"], r["choice"], r["a_score"], r["b_score"]) for r in kept]
+    assert told == [("p one", "a", 4, 2), ("p three", "tie", 3, 3)]
+
+
+def test_of_four_prompts_three_are_learnt_from_and_one_is_held_out(
+    session: Echo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from volant.core.artifact import Dataset
+    from volant.core.sample import Source, sample_id
+    from volant.scorers.measure import prompt_of
+    from volant.store.dataset import writer
+
+    source = Source(uri="test:turns", licence="CC0-1.0")
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "?"}]
+    known = {}
+    with writer(tmp_path / "data") as out:
+        for n in range(20):
+            said = json.dumps([turns[0], {**turns[1], "content": f"q {n}"}, {"role": "assistant", "content": "Yes."}])
+            split = "train" if n < 12 else "validation"
+            sample = Sample(id=sample_id(said), shape="messages", source=source, content=said, split=split)
+            known[prompt_of(sample)] = split
+            out.write(sample)
+    monkeypatch.setattr(place, "newest", lambda *_, **__: Dataset(tmp_path / "data"))
+    volant("rate", "--count", "8", keys="a\n" * 8)
+    asked = session.asked[::2]
+    assert all([m["role"] for m in request.messages] == ["system", "user"] for request in asked)  # as a user would
+    splits = [known["\n".join(m["content"] for m in request.messages)] for request in asked]
+    assert splits.count("train") == 6 and splits.count("validation") == 2 and "validation" in splits[:4]
+
+
 def test_two_pictures_are_shown_side_by_side_and_the_choice_is_kept(painter: Any, tmp_path: Path) -> None:
     from volant.core.outside import Snapshot
     from volant.project import Project

@@ -222,18 +222,18 @@ def test_a_project_that_names_the_labels_before_there_are_any(tmp_path, monkeypa
 
 
 def test_pictures_and_rows_as_people_read_them(tmp_path, monkeypatch):
-    from volant.cli.label import _whole
+    from volant.cli.label import whole
     from volant.core.errors import SettingError
     from volant.serving.labelling import keys_of
 
     source = Source(uri="t", licence="MIT")
     row = Sample(id="r", shape="row", source=source, content='{"a<b": 1.5, "c": null}')
-    assert "<dt>a&lt;b</dt><dd>1.5</dd>" in _whole(row) and "<dd>missing</dd>" in _whole(row)
+    assert "<dt>a&lt;b</dt><dd>1.5</dd>" in whole(row) and "<dd>missing</dd>" in whole(row)
     png = Sample(id="p", shape="media", source=source, media=b"\x89PNG\r\n\x1a\n...")
-    assert 'src="data:image/png;base64,iVBORw0KGgo' in _whole(png)
-    assert _whole(png.model_copy(update={"media": b"<svg onload=alert(1)>"})) == ""
+    assert 'src="data:image/png;base64,iVBORw0KGgo' in whole(png)
+    assert whole(png.model_copy(update={"media": b"<svg onload=alert(1)>"})) == ""
     pair = Sample(id="q", shape="preference", source=source, condition="ask", target="yes", rejected="<no>")
-    assert "<dt>rejected</dt><dd><pre>&lt;no&gt;</pre></dd>" in _whole(pair)
+    assert "<dt>rejected</dt><dd><pre>&lt;no&gt;</pre></dd>" in whole(pair)
     shown = desk(tmp_path, [png])
     monkeypatch.setattr("builtins.input", lambda asked: "q")
     with pytest.raises(SettingError, match="pictures are not shown here"):
@@ -243,10 +243,10 @@ def test_pictures_and_rows_as_people_read_them(tmp_path, monkeypatch):
     assert unsure == "0" and many[9] == "a" and many[-1] == "" and not {"s", "u", "q", "x", "0"} & set(many)
 
 
-def test_a_long_text_is_shown_whole_and_escaped():
-    from volant.cli.label import _whole
+def test_a_long_text_is_shownwhole_and_escaped():
+    from volant.cli.label import whole
 
-    shown = _whole(text("<b>" + "word " * 400 + "end"))
+    shown = whole(text("<b>" + "word " * 400 + "end"))
     assert "&lt;b&gt;" in shown and "<b>" not in shown and "end</pre>" in shown
     picture = Sample(id="p", shape="media", source=Source(uri="t", licence="MIT"), media=b"x")
-    assert _whole(picture) == ""
+    assert whole(picture) == ""

@@ -84,7 +84,7 @@ def label(
         _ask(desk, rater or getpass.getuser())
         return
     kind = open_modality(str(found.about["modality"]))
-    _serve(desk, lambda sample: _whole(sample) or kind.preview([sample]), told, port)
+    _serve(desk, lambda sample: whole(sample) or kind.preview([sample]), told, port)
 
 
 def kept_in(file: Path | None) -> Path:
@@ -144,7 +144,7 @@ def _classes(data: Dataset, name: str, given: list[str]) -> list[str]:
     return known
 
 
-def _whole(sample: Sample) -> str:
+def whole(sample: Sample) -> str:
     """All of a record as an HTML fragment, for a preview cuts it; nothing where only a preview can show it."""
     if sample.shape == "row":
         cells = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _cells(sample))
@@ -252,20 +252,9 @@ def _show(desk: Desk, id: str, rater: str) -> None:
 
 
 def _serve(desk: Desk, preview: Callable[[Sample], str], guide: str, port: int) -> None:
-    import uvicorn
-
     from volant.serving.labelling import create_app
-    from volant.serving.run import LOOPBACK, bind
+    from volant.serving.local_page import serve
 
-    listener = bind(LOOPBACK, port)
-    config = uvicorn.Config(
-        create_app(desk, preview, guide),
-        log_config=None, access_log=False, server_header=False, lifespan="off", ws="none", proxy_headers=False,
-    )  # fmt: skip
-    present.say(f"Label at http://{LOOPBACK}:{listener.getsockname()[1]}  (Ctrl-C ends; labels go to {desk.file})")
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:
-        present.say("Ended; every word is kept.")
-    finally:
-        listener.close()
+    app = create_app(desk, preview, guide)
+    serve(app, port, lambda url: present.say(f"Label at {url}  (Ctrl-C ends; labels go to {desk.file})"))
+    present.say("Ended; every word is kept.")

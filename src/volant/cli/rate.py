@@ -1,7 +1,8 @@
 """People's judgement: `volant rate` compares pairs of answers, `volant approve` releases content.
 
-Enters: prompts (or conditions of pictures and rows, see `sides.py`) and a person at the keyboard. Leaves: ratings in
-the records, which `align.preferences` reads. The two answers are shown in an order that the person cannot guess.
+Enters: prompts (or conditions of pictures and rows, see `sides.py`) and a person at the keyboard, or several on a page
+(`rate_page.py`). Leaves: ratings in the records, which `align.preferences` reads. The two answers are shown in an order
+that the person cannot guess.
 """
 
 from __future__ import annotations
@@ -9,82 +10,151 @@ from __future__ import annotations
 import getpass
 import random
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 import typer
 
-from volant.cli import complete, place, present, sides
+from volant.cli import complete, place, present, rate_page, sides
+from volant.cli.label import whole
 from volant.cli.talk import Controls, Heat, Most, Name, controls_of, open_session, speaks
 from volant.core.artifact import Dataset
 from volant.core.errors import DataError
 from volant.core.protocols import Request, Session
-from volant.core.sample import content_text, spread
+from volant.core.sample import Split, better, content_text, spread
 
 if TYPE_CHECKING:
     from volant.project import Project
 
+_WHICH = "Better: a, b, t(ie), s(kip), q(uit)? "
 S = TypeVar("S")
-Shown: TypeAlias = tuple[str, str, str, str]
-"""The prompt, the two answers as they are kept, in the order shown, and what to print."""
+Asked: TypeAlias = tuple[str, tuple[Mapping[str, str], ...]]
+"""A prompt as it is kept, and the turns that the model is asked with."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A pair in the order shown.
+
+    Attributes:
+        prompt, a, b: as they are kept.
+        told: for the terminal; empty for the page.
+        html: prompt and answers for the page, escaped; empty for the terminal.
+    """
+
+    prompt: str
+    a: str
+    b: str
+    told: str = ""
+    html: tuple[str, str, str] = ("", "", "")
 
 
 def rate(
     model: Name = "",
     prompts: Annotated[
-        Path | None, typer.Option(help="A text file with one prompt a line; the validation split by default.")
+        Path | None,
+        typer.Option(help="A text file with one prompt a line; else three of four are train prompts, one validation."),
     ] = None,
     count: Annotated[int, typer.Option(help="How many pairs to show.", min=1, max=10_000)] = 20,
-    rater: Annotated[str, typer.Option(help="Your name in the records; a pseudonym will do.")] = "",
+    rater: Annotated[str, typer.Option(help="Your name in the records; on the page each types one.")] = "",
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Score each answer from 1 to 5; the higher one wins.")
+    ] = False,
+    page: Annotated[bool, typer.Option("--page", help="Ask on a local page in the browser, not here.")] = False,
+    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.", min=0, max=65535)] = 0,
     max_tokens: Most = 96,
     temperature: Heat = 0.9,
     seed: Annotated[int, typer.Option(help="For the sampled answers and their order.")] = 0,
     control: Controls = None,
-    out: Annotated[Path, typer.Option(help="The folder that pictures and the page with both go to.")] = Path("rated"),
+    out: Annotated[
+        Path, typer.Option(help="The folder that pictures, and a page with both, go to; without --page.")
+    ] = Path("rated"),
 ) -> None:
     """Compare two answers to the same prompt, pair after pair; `align.preferences` learns from the choices.
 
-    Type `a` or `b` for the better answer, `t` for a tie, `s` to skip, `q` to leave. Each choice is kept at once.
-    Pictures and rows are written to files and to a page that shows both; leave it open, it follows.
+    Type `a` or `b` for the better answer, `t` for a tie, `s` to skip, `q` to leave; with --scores two digits, as `4 2`.
+    Each choice is kept at once. On the page several people may rate, each under a name, and go on where they left.
 
-    Example:  volant rate --count 30 --rater ana
+    Examples:
+
+        volant rate --count 30 --rater ana
+
+        volant rate --page --scores
     """
     opened = place.project()
     asked = [] if prompts is None else _lines(prompts)[:count]
     found, session = open_session(opened, model)
-    kept = 0
     try:
         if speaks(found):
-            pairs = _texts(session, asked or _prompts(opened, count), seed, max_tokens, temperature)
+            turns = [_plain(text) for text in asked] or _prompts(opened, count)
+            pairs, total = _texts(session, turns, seed, max_tokens, temperature, page=page), len(turns)
         else:
-            asked = asked or sides.conditions(opened, count, seed)
-            pairs = _contents(found.about.modality, session, asked, seed, controls_of(control), out)
-        for prompt, a, b, shown in pairs:
-            choice = _choose(shown)
-            if choice == "q":
-                break
-            if choice != "s":
-                opened.records.add_rating(prompt, a, b, {"t": "tie"}.get(choice, choice), rater or getpass.getuser())
-                kept += 1
+            asked, folder = asked or sides.conditions(opened, count, seed), None if page else out
+            pairs = _contents(found.about.modality, session, asked, seed, controls_of(control), folder)
+            total = len(asked)
+        if page:
+            rate_page.serve(opened, pairs, total, scored=scores, port=port)
+            return
+        kept = _ask(opened, pairs, rater or getpass.getuser(), scored=scores)
     finally:
         session.close()
     present.say(f"Kept {kept} ratings. `align.preferences` uses them in the next `volant run`.")
 
 
-def _texts(session: Session, asked: Sequence[str], seed: int, max_tokens: int, temperature: float) -> Iterator[Shown]:
+def _ask(opened: Project, pairs: Iterator[Shown], rater: str, *, scored: bool) -> int:
+    """One pair after another at the keyboard; how many ratings were kept."""
+    kept = 0
+    for pair in pairs:
+        present.say(pair.told)
+        given = _marks() if scored else None
+        choice = given if isinstance(given, str) else better(given) if given else _key(_WHICH, "abtsq")
+        if choice == "q":
+            break
+        if choice != "s":
+            marks = given if isinstance(given, tuple) else None
+            opened.records.add_rating(pair.prompt, pair.a, pair.b, {"t": "tie"}.get(choice, choice), rater, marks)
+            kept += 1
+    return kept
+
+
+def _marks() -> tuple[int, int] | str:
+    """Two scores; or `s` to skip, `q` to leave."""
+    while True:
+        try:
+            given = input("Scores of a and b, 1 (poor) to 5, as `4 2`; s(kip), q(uit)? ").strip().lower()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return "q"
+        if given[:1] in ("s", "q"):
+            return given[:1]
+        digits = given.replace(",", " ").replace(" ", "")
+        if len(digits) == 2 and set(digits) <= set("12345"):
+            return int(digits[0]), int(digits[1])
+
+
+def _texts(
+    session: Session, asked: Sequence[Asked], seed: int, max_tokens: int, temperature: float, *, page: bool
+) -> Iterator[Shown]:
     """Pairs of answers that differ."""
-    for number, text in enumerate(asked):
-        a, b = _pair(session, text, max_tokens, temperature, seed + 2 * number)
-        if a != b:
-            a, b = _shuffled(a, b, seed + number)
-            yield text, a, b, f"\n--- {number + 1}/{len(asked)} ---\n{text}\n\n[a] {a}\n\n[b] {b}\n"
+    for number, (text, turns) in enumerate(asked):
+        a, b = _pair(session, turns, max_tokens, temperature, seed + 2 * number)
+        if a == b:
+            continue
+        a, b = _shuffled(a, b, seed + number)
+        if page:
+            prompt, left, right = (f"<pre>{escape(part)}</pre>" for part in (text, a, b))
+            yield Shown(text, a, b, html=(prompt, left, right))
+        else:
+            yield Shown(text, a, b, f"\n--- {number + 1}/{len(asked)} ---\n{text}\n\n[a] {a}\n\n[b] {b}\n")
 
 
 def _contents(
-    modality: str, session: Session, asked: Sequence[str], seed: int, controls: dict[str, float], out: Path
+    modality: str, session: Session, asked: Sequence[str], seed: int, controls: dict[str, float], out: Path | None
 ) -> Iterator[Shown]:
-    """The same for pictures, rows and the like, which are kept as text."""
+    """The same for pictures, rows and the like, which are kept as text; without a folder for the page."""
     from volant.modalities import open_modality
 
     kind = open_modality(modality)
@@ -94,14 +164,23 @@ def _contents(
             continue
         pair = _shuffled(*pair, seed + number)
         a, b = (content_text(one, kind.media_type) for one in pair)
-        if a != b:
+        if a == b:
+            continue
+        if out is None:
+            left, right = (whole(one) or kind.preview([one]) for one in pair)
+            yield Shown(text, a, b, html=(f"<pre>{escape(text or 'anything')}</pre>", left, right))
+        else:
             shown = sides.show(kind, text, pair, out, number + 1)
-            yield text, a, b, f"\n--- {number + 1}/{len(asked)} ---\n{shown}\n"
+            yield Shown(text, a, b, f"\n--- {number + 1}/{len(asked)} ---\n{shown}\n")
 
 
 def _shuffled(a: S, b: S, seed: int) -> tuple[S, S]:
     """Both in an order that the person cannot guess."""
     return (b, a) if random.Random(seed).random() < 0.5 else (a, b)
+
+
+def _plain(text: str) -> Asked:
+    return text, ({"role": "user", "content": text},)
 
 
 def _lines(file: Path) -> list[str]:
@@ -119,22 +198,39 @@ def _lines(file: Path) -> list[str]:
     return found
 
 
-def _prompts(opened: Project, count: int) -> list[str]:
+def _prompts(opened: Project, count: int) -> list[Asked]:
+    """Prompts of the newest dataset: of four, three that a reward model may learn from and one that it is tested on."""
+    from volant.scorers.measure import prompt_of, request_of
     from volant.store.dataset import rows
 
     data = place.newest(opened, Dataset)
-    tasks = (s for s in rows(data, "validation") if s.shape in ("completion", "messages", "preference"))
-    found = [sample.messages[0]["content"] for sample in spread(tasks, count)]
-    if not found:
+
+    def some(split: Split, most: int) -> list[Asked]:
+        tasks = (s for s in rows(data, split) if s.shape in ("completion", "messages", "preference"))
+        return [(prompt_of(sample), request_of(sample).messages) for sample in spread(tasks, most)] if most else []
+
+    held = some("validation", count // 4)
+    learnt = some("train", count - len(held))
+    held = some("validation", count - len(learnt)) if len(held) + len(learnt) < count else held
+    # Who leaves early has rated of both: one held out after every three.
+    order = sorted(
+        [((n + 1) / max(len(part), 1), one) for part in (learnt, held) for n, one in enumerate(part)], key=_at
+    )
+    if not order:
         raise DataError("there is no prompt to answer.", fix="Give a file: volant rate --prompts prompts.txt")
-    return found
+    return [one for _, one in order]
 
 
-def _pair(session: Session, text: str, max_tokens: int, temperature: float, seed: int) -> tuple[str, str]:
+def _at(placed: tuple[float, Asked]) -> float:
+    return placed[0]
+
+
+def _pair(
+    session: Session, turns: tuple[Mapping[str, str], ...], max_tokens: int, temperature: float, seed: int
+) -> tuple[str, str]:
     """Two answers to one prompt, sampled with two seeds, in one batch."""
-    messages = ({"role": "user", "content": text},)
     requests = [
-        Request(id=uuid.uuid4().hex, messages=messages, max_tokens=max_tokens, temperature=temperature, seed=seed + i)
+        Request(id=uuid.uuid4().hex, messages=turns, max_tokens=max_tokens, temperature=temperature, seed=seed + i)
         for i in range(2)
     ]
     answers = {request.id: "" for request in requests}
@@ -142,11 +238,6 @@ def _pair(session: Session, text: str, max_tokens: int, temperature: float, seed
         answers[chunk.id] += chunk.text
     a, b = (answers[request.id].strip() for request in requests)
     return a, b
-
-
-def _choose(shown: str) -> str:
-    present.say(shown)
-    return _key("Better: a, b, t(ie), s(kip), q(uit)? ", "abtsq")
 
 
 def _key(question: str, keys: Sequence[str]) -> str:

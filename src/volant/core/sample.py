@@ -169,6 +169,16 @@ def split_of(group: str, *, test: int = 1, validation: int = 1, parts: int = 10)
     return "validation" if residue < test + validation else "train"
 
 
+def better(scores: tuple[int, int]) -> str:
+    """The choice that a person's scores of two answers make.
+
+    >>> better((4, 2)), better((1, 2)), better((3, 3))
+    ('a', 'b', 'tie')
+    """
+    a, b = scores
+    return "a" if a > b else "b" if b > a else "tie"
+
+
 def spread(found: Iterable[T], most: int) -> list[T]:
     """At most `most` of them, evenly from the first to the last, in their order; a split is sorted by its sources.
 

@@ -10,8 +10,6 @@ Only this machine is served, and Host and Origin are checked (`auth.Guard`): a p
 
 from __future__ import annotations
 
-import html
-import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from volant.core.errors import DataError
 from volant.core.sample import Sample
 from volant.serving.auth import Door, Guard
+from volant.serving.local_page import filled
 from volant.serving.picking import AT_ONCE, Picker
 from volant.store.labels import Judgement, append, read
 
@@ -203,15 +202,7 @@ def create_app(desk: Desk, preview: Callable[[Sample], str], guide: str = "") ->
 
     @app.get("/")
     def page() -> HTMLResponse:
-        nonce = secrets.token_urlsafe(16)
-        text = PAGE.read_text(encoding="utf-8").replace("{{nonce}}", nonce)
-        text = text.replace("{{name}}", html.escape(desk.name)).replace("{{guide}}", html.escape(guide))
-        rules = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; img-src data:; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
-        headers = {"Content-Security-Policy": rules, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return HTMLResponse(text, headers=headers)
+        return filled(PAGE, name=desk.name, guide=guide)
 
     @app.get("/next")
     def after(rater: Name, skipped: Annotated[str, Query(max_length=60_000)] = "") -> dict[str, Any]:

@@ -68,7 +68,13 @@ def _first(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first,)
+def _scores(connection: Connection) -> None:
+    """A rating may hold a score of each answer."""
+    for side in "ab":
+        connection.exec_driver_sql(f"ALTER TABLE ratings ADD COLUMN {side}_score BIGINT")
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _scores)
 
 
 def version_of(connection: Connection) -> int:

@@ -30,7 +30,8 @@ _FEEDBACK = text(
     "VALUES (:request, :at, :client, :rating, :correction, :consent, :source) RETURNING n"
 )
 _RATING = text(
-    "INSERT INTO ratings (at, prompt, a, b, choice, rater) VALUES (:at, :prompt, :a, :b, :choice, :rater) RETURNING n"
+    "INSERT INTO ratings (at, prompt, a, b, choice, rater, a_score, b_score) "
+    "VALUES (:at, :prompt, :a, :b, :choice, :rater, :a_score, :b_score) RETURNING n"
 )
 _MARKS = {
     "requests": text("SELECT COALESCE(MAX(r.n), 0) FROM requests r WHERE (:workload = '*' OR r.workload = :workload)"),
@@ -52,7 +53,7 @@ _READ_FEEDBACK = text(
     "AND f.n > :after AND f.n <= :mark ORDER BY f.n LIMIT 500"
 )
 _READ_RATINGS = text(
-    "SELECT n, n AS id, at, prompt, a, b, choice, rater FROM ratings "
+    "SELECT n, n AS id, at, prompt, a, b, choice, rater, a_score, b_score FROM ratings "
     "WHERE :workload <> '' AND n > :after AND n <= :mark ORDER BY n LIMIT 500"
 )
 _TIMES = text(
@@ -142,17 +143,27 @@ class UseRecords:
                 raise DataError("no request has that id.", where=repr(request_id[:80]), fix="Give the id of an answer.")
             return int(connection.execute(_FEEDBACK, values).scalar_one())
 
-    def add_rating(self, prompt: str, a: str, b: str, choice: str, rater: str) -> int:
+    def add_rating(
+        self, prompt: str, a: str, b: str, choice: str, rater: str, scores: tuple[int, int] | None = None
+    ) -> int:
         """Keep which of two answers a person preferred (`a`, `b` or `tie`). Returns its number.
+
+        Args:
+            prompt, a, b: what was shown.
+            choice: of the three.
+            rater: who chose.
+            scores: of `a` and of `b`, where the person gave each one.
 
         Raises:
             DataError: the choice is none of the three.
         """
         if choice not in ("a", "b", "tie"):
             raise DataError(f"a choice is a, b or tie, not {choice!r}.", where="rating", fix="Choose one of them.")
-        values = {"at": now(), "prompt": prompt, "a": a, "b": b, "choice": choice, "rater": rater}
+        words = {"at": now(), "prompt": prompt, "a": a, "b": b, "choice": choice, "rater": rater}
+        a_score, b_score = scores or (None, None)
+        values = {**{k: plain(v) for k, v in words.items()}, "a_score": a_score, "b_score": b_score}
         with self.database.write(durable=True) as connection:
-            return int(connection.execute(_RATING, {k: plain(v) for k, v in values.items()}).scalar_one())
+            return int(connection.execute(_RATING, values).scalar_one())
 
     def marks(self, workload: str) -> dict[str, Any]:
         """The highest numbers of a workload's rows (`*`: of all): the facts of a `Records` snapshot."""

@@ -157,7 +157,16 @@ def _chosen(row: dict[str, Any], sample: Sample | None, content: bool) -> Sample
         split=split, group=sample.group if sample and not content else "",
         parents=[sample.id] if sample and not content else [],
         labels=[Label(name="preference", value="chosen", by=f"person:{row['rater']}")],
+        attrs=_scores(row),
     )  # fmt: skip
+
+
+def _scores(row: dict[str, Any]) -> dict[str, Any]:
+    """The scores that the person gave both answers, where they did."""
+    if row.get("a_score") is None:
+        return {}
+    low, high = sorted((row["a_score"], row["b_score"]))
+    return {"chosen_score": high, "rejected_score": low}
 
 
 def _is_content(pair: Sample) -> bool:
