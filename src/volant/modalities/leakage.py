@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from volant.core.sample import Sample
 from volant.modalities.text_features import word_hashes
-from volant.modalities.words import Words, plain_words
+from volant.modalities.words import Words, narrowed, plain_words
 
 RUN = 13
 WIDTH = 8
@@ -103,7 +103,7 @@ class Guard:
         self.items = len(items)
         self.item_P = np.array([i for i, parts in enumerate(items) for _ in parts], np.int64)
         texts = [part for parts in items for part in parts]
-        self.words = word_hashes(texts)
+        self.words = narrowed(word_hashes(texts))
         self._points = _points_of(texts, self.words)
         # One part of several has to be of 13 words where only its being whole tells: many programs hold a short one.
         lone_P = np.bincount(self.item_P, minlength=self.items)[self.item_P] == 1
@@ -118,6 +118,7 @@ class Guard:
         """What leaks among texts, by text and item; an item that leaks by several parts stands for its longest."""
         from volant.modalities import leak_scan
 
+        words = narrowed(words)
         hits = leak_scan.hits_of(words.hash_W, words.begin_N, *self._index)
         hits = hits[np.lexsort((hits[:, 2], hits[:, 3] - hits[:, 2], hits[:, 1], hits[:, 0]))]
         begin_P = self.words.begin_N

@@ -29,6 +29,7 @@ Hashes = NDArray[np.uint64]
 Offsets = NDArray[np.int64]
 
 _BASE = 0x9E3779B97F4A7C15 | 1
+_LOWER = np.uint64(0xFFFFFFFF)
 _CHUNK_BYTES = 4_000_000
 _PLAIN = re.compile(r"[^\W\x00-\u2fff]|[^\W\u3000-\U0010ffff]+")
 _PUNCTUATION = re.compile(r"[^\w\s]")
@@ -47,6 +48,12 @@ class Words:
     def of(self, text: int) -> Hashes:
         """The word hashes of one text."""
         return self.hash_W[self.begin_N[text] : self.begin_N[text + 1]]
+
+
+def narrowed(words: Words) -> Words:
+    """The lower half of each hash, which is what files keep: of a million words some hundred then share a hash with
+    another one, and of runs of words next to none."""
+    return Words(words.hash_W & _LOWER, words.begin_N)
 
 
 def joined_words(parts: Sequence[tuple[Offsets, Words]], count: int) -> Words:

@@ -23,7 +23,7 @@ from zlib import crc32
 
 from volant.core import Dataset, Run
 
-VERSION = 4  # of the files: those of another one are made anew
+VERSION = 5  # of the files: those of another one are made anew
 
 
 class Kept:
@@ -147,7 +147,7 @@ def found_files(found: Any) -> dict[str, Any]:
     }
     return {
         "marks": _bytes(found.mark_NP),
-        "words": _bytes(found.words.hash_W),
+        "words": _bytes(found.words.hash_W.astype(np.uint32)),
         "figures": _bytes(found.figure_NF),
         "own": _bytes(found.own_NF),
         "changed": as_file(found.changed.append_column("place", numbers(found.place_C))),
@@ -170,7 +170,9 @@ def masked_rows(found: Any) -> Any:
         "key_a": numbers(found.key_N2[:, 0]),
         "key_b": numbers(found.key_N2[:, 1]),
         "mark": pa.Array.from_buffers(pa.binary(4 * found.mark_NP.shape[1]), count, [None, marks]),
-        "word": pa.LargeListArray.from_arrays(numbers(found.words.begin_N), numbers(found.words.hash_W)),
+        "word": pa.LargeListArray.from_arrays(
+            numbers(found.words.begin_N), numbers(found.words.hash_W.astype(np.uint32))
+        ),
     }
     table = found.table
     for name, values in columns.items():

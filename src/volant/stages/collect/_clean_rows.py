@@ -145,13 +145,14 @@ class Rows:
 
         edge_N = np.concatenate([[0], np.cumsum(values(read(self.files.file(part, "found"))["words"]))])
         file = self.files.file(part, "words")
-        hash_W = np.memmap(file, np.uint64, "r") if edge_N[-1] else np.zeros(0, np.uint64)
+        hash_W: Any = np.memmap(file, np.uint32, "r") if edge_N[-1] else np.zeros(0, np.uint32)
         found = Words(hash_W, edge_N.astype(np.int64))
         own, at, masked = self._masked(part, places)
         if not len(own):
-            return found if len(places) == len(found) else picked(found, places)
+            whole = len(places) == len(found)
+            return Words(hash_W.astype(np.uint64), found.begin_N) if whole else picked(found, places)
         lists = masked["word"].combine_chunks()
-        after = Words(values(lists.values), values(lists.offsets).astype(np.int64))
+        after = Words(values(lists.values).astype(np.uint64), values(lists.offsets).astype(np.int64))
         rest = np.setdiff1d(np.arange(len(places)), own)
         return joined_words([(rest, picked(found, places[rest])), (own, picked(after, at))], len(places))
 
