@@ -37,8 +37,15 @@ CALLS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "lora": ("finetune.lora", ("model", "data"), {"steps": 40, "batch": 8, "rank": 2}),
     "reward": ("align.reward", ("model", "pairs"), {"epochs": 16.0}),
     "dpo": ("align.dpo", ("model", "pairs"), {"epochs": 12.0, "limit": 4}),
+    "kto": ("align.kto", ("model", "pairs"), {"epochs": 12.0, "limit": 4}),
+    "orpo": ("align.orpo", ("model", "pairs"), {"epochs": 12.0, "limit": 4}),
+    "simpo": ("align.simpo", ("model", "pairs"), {"epochs": 12.0, "limit": 4}),
     "grpo": (
         "align.grpo", ("model", "data"),
+        {"scorers": ["token_f1"], "steps": 24, "prompts": 4, "group_size": 4, "tokens": 8, "lr": 1e-3},
+    ),
+    "rloo": (
+        "align.rloo", ("model", "data"),
         {"scorers": ["token_f1"], "steps": 24, "prompts": 4, "group_size": 4, "tokens": 8, "lr": 1e-3},
     ),
     "ppo": (
