@@ -1,4 +1,4 @@
-"""Weights in 8 bits on disk: a quarter of the size, whatever the family.
+"""Weights in 8 bits: a quarter of the size, whatever the family; here on disk, in `int8_tables` in memory.
 
 What enters: a model directory with safetensors. What leaves: the same directory in which each of those files is
 replaced by one of int8 weights with a scale for each row of the first axis (a layer's output), and back: `restored`
@@ -34,12 +34,21 @@ def packed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if not _packs(tensor):
             found[name] = tensor.contiguous()
             continue
-        rows = tensor.float().flatten(1)
-        scale = rows.abs().amax(1) / 127
-        whole = torch.where(scale > 0, scale, torch.ones_like(scale))  # a row of zeros
-        found[name] = torch.round(rows / whole[:, None]).clamp(-127, 127).to(torch.int8).reshape(tensor.shape)
-        found[_SCALE + name] = scale
+        found[name], found[_SCALE + name] = by_row(tensor)
     return found
+
+
+def by_row(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A tensor of at least two axes as int8, and the float32 scale of each row of its first axis."""
+    rows = tensor.float().flatten(1)
+    scale = rows.abs().amax(1) / 127
+    whole = torch.where(scale > 0, scale, torch.ones_like(scale))  # a row of zeros
+    return torch.round(rows / whole[:, None]).clamp(-127, 127).to(torch.int8).reshape(tensor.shape), scale
+
+
+def of_rows(numbers: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The floats that int8 numbers stand for; `scale` has the first of their axes, or the first few."""
+    return numbers * scale.view(*scale.shape, *[1] * (numbers.dim() - scale.dim()))
 
 
 def unpacked(tensors: Mapping[str, torch.Tensor], types: Mapping[str, str]) -> dict[str, torch.Tensor]:
@@ -58,8 +67,7 @@ def unpacked(tensors: Mapping[str, torch.Tensor], types: Mapping[str, str]) -> d
         scale = tensors.get(_SCALE + name)
         if scale is None or tensor.dim() < 2 or scale.shape != tensor.shape[:1] or types[name] not in _FLOATS:
             raise ValueError(f"the scales of {name} are missing or do not fit")
-        shape = (-1,) + (1,) * (tensor.dim() - 1)
-        found[name] = (tensor.float() * scale.view(shape)).to(_FLOATS[types[name]])
+        found[name] = of_rows(tensor, scale).to(_FLOATS[types[name]])
     return found
 
 

@@ -50,18 +50,30 @@ def ways(net: Any, *, tokens: int, counted: int, rank: int = RANK) -> dict[str, 
         rank: of the adapters that the network does not have yet.
     """
     own = training_bytes(net, tokens=tokens, counted=counted)
-    matrices = [
-        (m.weight.numel(), m.in_features + m.out_features, m.weight.element_size())
+    tables = _tables(net)
+    # By their weights: a layer with an adapter shows its own once more.
+    matrices = {
+        id(m.weight): (m.weight.numel(), m.in_features + m.out_features, m.weight.element_size())
         for name, m in net.named_modules()
-        if hasattr(m, "in_features") and "lora_" not in name and not name.endswith("lm_head") and hasattr(m, "weight")
-    ]
+        if hasattr(m, "in_features") and "lora_" not in name and m not in tables and hasattr(m, "weight")
+    }.values()
     freed = sum(int(numbers * (size - _FOUR_BITS)) for numbers, _, size in matrices if size > 1)
+    floats = {id(w): w for table in tables for w in table.parameters(recurse=False) if w.ndim == 2}.values()
+    if freed > 0:  # else those that are in floats stay so
+        freed += sum(w.numel() * (w.element_size() - 1) - 4 * len(w) for w in floats)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     if trained < sum(p.numel() for p in net.parameters()):
         return {"lora": own, "qlora": own - freed} if freed > 0 else {"qlora": own}
     adapters = rank * sum(both for _, both, _ in matrices)
     lora = own - 4 * 5 * (trained - adapters)
     return {"full": own, "lora": lora, "qlora": lora - freed}
+
+
+def _tables(net: Any) -> list[Any]:
+    """The embedding and the head of a transformer, with adapters or without, where it has them."""
+    from volant.nets.int8_tables import tables
+
+    return [table for table in tables(net) if table is not None]
 
 
 def check_ways(run: Run, net: Any, *, tokens: int, counted: int, rank: int = RANK) -> str:

@@ -224,7 +224,7 @@ def split_parameters(net: torch.nn.Module) -> tuple[dict[str, torch.Tensor], dic
     tables = {id(m.weight) for m in net.modules() if isinstance(m, torch.nn.Embedding)}
     head = getattr(net, "get_output_embeddings", lambda: None)()
     if head is not None:
-        tables.add(id(head.weight))
+        tables.update(id(p) for p in head.parameters(recurse=False))
     found = trainable(net)
     matrices = {n: p for n, p in found.items() if p.ndim == 2 and id(p) not in tables}
     return matrices, {n: p for n, p in found.items() if n not in matrices}

@@ -56,7 +56,8 @@ def learnt(
         budget: a `tuning.Budget`; a rate of 0 takes what suits the model's width.
         told: for the model's own record.
         retain, judge: see `lora`.
-        four_bits: keep the base in 4 bits while it trains, and merge into what those 4 bits say.
+        four_bits: keep the base in 4 bits while it trains (embedding and head in 8, but where they get an adapter),
+            and merge into what those bits say.
     """
     import torch
 
@@ -70,9 +71,9 @@ def learnt(
     task = tuning.prepare(run, net, codec, data, spent, retain)
     if four_bits:
         was = nf4.weight_bytes(net)
-        nf4.quantise(net)
+        nf4.quantise(net, but=lambda name: _targeted(config, name))
         share = nf4.weight_bytes(net) / was
-        note = "weights that are held while it trains, over those in float32; embeddings and norms stay"
+        note = "weights that are held while it trains, over those in float32; norms and biases stay"
         run.score(Score.exact("weights_share", share, direction="lower", note=note))
     torch.manual_seed(run.seed)
     adapted = _adapted(net, config)
@@ -82,6 +83,7 @@ def learnt(
     wanted = _logits(adapted, probes)
     _save_adapter(adapted, run.out / "adapter")
     family.save(nf4.merged(adapted) if four_bits else adapted.merge_and_unload(safe_merge=True), run.out)
+    del net, adapted  # else two whole copies lie in memory
     merged = family.load(run.out)
     _check_merge(run, wanted, _logits(merged, probes))
     return tuning.finish(task, merged, model, data, outcome, {**told, "base": model.digest[:16]}, judge)
@@ -97,6 +99,12 @@ def muon_rate(config: Any, lr: float) -> float:
     from peft import LoraConfig
 
     return float(lr * config.r**0.5) if isinstance(config, LoraConfig) else 0.0
+
+
+def _targeted(config: Any, name: str) -> bool:
+    """Whether a layer of that name, which is none of the blocks', gets an adapter."""
+    named = config.target_modules
+    return not isinstance(named, str) and any(f".{name}".endswith(f".{target}") for target in named)
 
 
 def _adapted(net: Any, config: Any) -> Any:

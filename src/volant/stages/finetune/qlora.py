@@ -1,8 +1,8 @@
 """Fine-tune adapters while the base is held in 4 bits (QLoRA).
 
 What enters: a Model and a Dataset of prompts with answers. What leaves: as `lora`'s, with the adapters merged into the
-numbers that the 4 bits stand for, since those are what they were trained on. A quarter or less of the memory for the
-weights; on a processor slower than `lora`.
+numbers that the bits stand for, since those are what they were trained on. Embedding and head are held in 8 bits. A
+quarter or less of the memory for the weights; on a processor slower than `lora`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def qlora(
     patience: Annotated[int, Field(ge=0)] = 2,
     pack: bool = False,
 ) -> Model:
-    """Fine-tune `model` on the answers in `data` with low-rank adapters over 4-bit weights.
+    """Fine-tune `model` on the answers in `data` with low-rank adapters over 4-bit weights (8 bits for its embedding).
 
     Args:
         judge: a model that the task metric asks, where it needs one.
