@@ -243,7 +243,7 @@ def test_pictures_and_rows_as_people_read_them(tmp_path, monkeypatch):
     assert unsure == "0" and many[9] == "a" and many[-1] == "" and not {"s", "u", "q", "x", "0"} & set(many)
 
 
-def test_a_long_text_is_shownwhole_and_escaped():
+def test_a_long_text_is_shown_whole_and_escaped():
     from volant.cli.label import whole
 
     shown = whole(text("<b>" + "word " * 400 + "end"))

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from volant.core.errors import DataError
 from volant.core.sample import Sample
 from volant.serving.auth import Door, Guard
-from volant.serving.local_page import filled
+from volant.serving.local_page import Rater, Skipped, filled
 from volant.serving.picking import AT_ONCE, Picker
 from volant.store.labels import Judgement, append, read
 
@@ -176,18 +176,15 @@ class Word(BaseModel):
 
     id: str = Field(max_length=200)
     value: str = Field(max_length=1000)
-    rater: str = Field(min_length=1, max_length=100, pattern=r"\S")
+    rater: Rater
 
 
-class Rater(BaseModel):
+class Undo(BaseModel):
     """Who takes a word back."""
 
     model_config = ConfigDict(extra="forbid")
 
-    rater: str = Field(min_length=1, max_length=100, pattern=r"\S")
-
-
-Name = Annotated[str, Query(min_length=1, max_length=100, pattern=r"\S")]
+    rater: Rater
 
 
 def create_app(desk: Desk, preview: Callable[[Sample], str], guide: str = "") -> Guard:
@@ -205,14 +202,14 @@ def create_app(desk: Desk, preview: Callable[[Sample], str], guide: str = "") ->
         return filled(PAGE, name=desk.name, guide=guide)
 
     @app.get("/next")
-    def after(rater: Name, skipped: Annotated[str, Query(max_length=60_000)] = "") -> dict[str, Any]:
+    def after(rater: Rater, skipped: Skipped = "") -> dict[str, Any]:
         passed = set(skipped.split(","))
         queue = desk.queue(rater.strip())
         at = next((id for id in queue if id not in passed), "")
         return _told(desk, at, rater.strip(), preview)
 
     @app.get("/record")
-    def record(rater: Name, id: Annotated[str, Query(max_length=200)]) -> dict[str, Any]:
+    def record(rater: Rater, id: Annotated[str, Query(max_length=200)]) -> dict[str, Any]:
         return _told(desk, id, rater.strip(), preview)
 
     @app.post("/label")
@@ -224,7 +221,7 @@ def create_app(desk: Desk, preview: Callable[[Sample], str], guide: str = "") ->
         return {"kept": True}
 
     @app.post("/undo")
-    def undo(who: Rater) -> dict[str, str]:
+    def undo(who: Undo) -> dict[str, str]:
         return {"id": desk.undo(who.rater.strip())}
 
     return Guard(app, door=Door(), refused=lambda error: None)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from volant.core.errors import VolantError
 from volant.core.sample import better, sample_id
 from volant.serving.auth import Door, Guard
-from volant.serving.local_page import filled
+from volant.serving.local_page import Rater, Skipped, filled
 
 PAGE = Path(__file__).parent / "rating.html"
 _AHEAD = 8  # pairs that are drawn before somebody asks for them
@@ -51,6 +51,10 @@ class Pair:
         """The same pair has the same one after a restart, whichever answer stands first."""
         return sample_id("pair", self.prompt, "\0", *sorted((self.a, self.b)))
 
+    def chosen(self, choice: str) -> str:
+        """The better answer by a choice, whichever stands first; empty for a tie."""
+        return {"a": self.a, "b": self.b}.get(choice, "")
+
 
 class Pairs:
     """The pairs of a session, drawn a few ahead of the rater who is furthest on, and each rater's last choices.
@@ -68,8 +72,7 @@ class Pairs:
         self._said: dict[tuple[str, str], tuple[str, Scores | None]] = {}
         for row in known:
             found = Pair(str(row["prompt"]), str(row["a"]), str(row["b"]), ("", "", ""))
-            better = found.a if row["choice"] == "a" else found.b if row["choice"] == "b" else ""
-            self._said[str(row["rater"]), found.id] = better, None
+            self._said[str(row["rater"]), found.id] = found.chosen(row["choice"]), None
         self._wanted, self._over, self.error = _AHEAD, False, ""
         self._change = threading.Condition()
         self._drawing = threading.Thread(target=self._draw, daemon=True, name="pairs")
@@ -101,11 +104,11 @@ class Pairs:
 
     def own(self, id: str, rater: str) -> tuple[str, Scores | None] | None:
         """What this rater said of a pair: `a`, `b` or `tie`, and the scores of this session."""
-        found = self._said.get((rater, id))
-        if found is None:
+        pair, found = self._pairs.get(id), self._said.get((rater, id))
+        if pair is None or found is None:
             return None
-        pair, better = self._pairs[id], found[0]
-        return ("tie" if not better else "a" if better == pair.a else "b"), found[1]
+        chosen, scores = found
+        return ("tie" if not chosen else "a" if chosen == pair.a else "b"), scores
 
     def judge(self, id: str, choice: str, rater: str, scores: Scores | None = None) -> bool:
         """Keep a choice; the same one again adds nothing. False where there is no such pair."""
@@ -115,8 +118,7 @@ class Pairs:
                 return False
             if self.own(id, rater) != (choice, scores):
                 self._keep(pair, choice, rater, scores)
-                better = {"a": pair.a, "b": pair.b}.get(choice, "")
-                self._said[rater, id] = better, scores
+                self._said[rater, id] = pair.chosen(choice), scores
             return True
 
     def progress(self, rater: str) -> dict[str, int]:
@@ -156,12 +158,9 @@ class Choice(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str = Field(max_length=100)
-    rater: str = Field(min_length=1, max_length=100, pattern=r"\S")
+    rater: Rater
     choice: Literal["a", "b", "tie"] | None = None
     scores: tuple[Annotated[int, Field(ge=1, le=_MOST)], Annotated[int, Field(ge=1, le=_MOST)]] | None = None
-
-
-Name = Annotated[str, Query(min_length=1, max_length=100, pattern=r"\S")]
 
 
 def create_app(pairs: Pairs, *, scored: bool = False) -> Guard:
@@ -174,7 +173,7 @@ def create_app(pairs: Pairs, *, scored: bool = False) -> Guard:
     app = FastAPI(title="volant rate", openapi_url=None, docs_url=None, redoc_url=None)
 
     def told(id: str, rater: str) -> dict[str, Any]:
-        pair, own = pairs.pair(id), pairs.own(id, rater) if pairs.pair(id) else None
+        pair, own = pairs.pair(id), pairs.own(id, rater)
         prompt, a, b = pair.shown if pair else ("", "", "")
         said = {"choice": own[0] if own else None, "scores": own[1] if own else None}
         shown = {"id": id if pair else "", "prompt": prompt, "a": a, "b": b, "error": pairs.error}
@@ -185,12 +184,12 @@ def create_app(pairs: Pairs, *, scored: bool = False) -> Guard:
         return filled(PAGE, scored="yes" if scored else "no")
 
     @app.get("/next")
-    def after(rater: Name, skipped: Annotated[str, Query(max_length=60_000)] = "") -> dict[str, Any]:
+    def after(rater: Rater, skipped: Skipped = "") -> dict[str, Any]:
         name = rater.strip()
         return told(pairs.next(name, set(skipped.split(","))), name)
 
     @app.get("/pair")
-    def one(rater: Name, id: Annotated[str, Query(max_length=100)]) -> dict[str, Any]:
+    def one(rater: Rater, id: Annotated[str, Query(max_length=100)]) -> dict[str, Any]:
         return told(id, rater.strip())
 
     @app.post("/rate")
