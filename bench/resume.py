@@ -30,24 +30,20 @@ from volant.nets import loop, state
 from volant.project import Project
 
 TINY = {"depth": 1, "tokens": 12_000, "vocab": 320, "context": 64, "batch_tokens": 256, "checkpoint_tokens": 2000}
+LEARNT = {"epochs": 12.0, "limit": 4}
+DRAWN = {"scorers": ["token_f1"], "steps": 24, "prompts": 4, "group_size": 4, "tokens": 8, "lr": 1e-3}
 CALLS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "pretrain": ("pretrain.transformer", ("data",), {**TINY, "looks": 2}),
     "masked": ("pretrain.masked", ("data",), {**TINY, "looks": 2}),
     "full": ("finetune.full", ("model", "data"), {"steps": 40, "batch": 8}),
     "lora": ("finetune.lora", ("model", "data"), {"steps": 40, "batch": 8, "rank": 2}),
     "reward": ("align.reward", ("model", "pairs"), {"epochs": 16.0}),
-    "dpo": ("align.dpo", ("model", "pairs"), {"epochs": 12.0, "limit": 4}),
-    "kto": ("align.kto", ("model", "pairs"), {"epochs": 12.0, "limit": 4}),
-    "orpo": ("align.orpo", ("model", "pairs"), {"epochs": 12.0, "limit": 4}),
-    "simpo": ("align.simpo", ("model", "pairs"), {"epochs": 12.0, "limit": 4}),
-    "grpo": (
-        "align.grpo", ("model", "data"),
-        {"scorers": ["token_f1"], "steps": 24, "prompts": 4, "group_size": 4, "tokens": 8, "lr": 1e-3},
-    ),
-    "rloo": (
-        "align.rloo", ("model", "data"),
-        {"scorers": ["token_f1"], "steps": 24, "prompts": 4, "group_size": 4, "tokens": 8, "lr": 1e-3},
-    ),
+    "dpo": ("align.dpo", ("model", "pairs"), LEARNT),
+    "kto": ("align.kto", ("model", "pairs"), LEARNT),
+    "orpo": ("align.orpo", ("model", "pairs"), LEARNT),
+    "simpo": ("align.simpo", ("model", "pairs"), LEARNT),
+    "grpo": ("align.grpo", ("model", "data"), DRAWN),
+    "rloo": ("align.rloo", ("model", "data"), DRAWN),
     "ppo": (
         "align.ppo", ("model", "data"),
         {"scorers": ["token_f1"], "draws": 8, "prompts": 8, "updates": 3, "tokens": 8, "lr": 1e-3},

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
@@ -123,11 +124,7 @@ def _ask(opened: Project, pairs: Iterator[Shown], rater: str, *, scored: bool) -
 def _marks() -> tuple[int, int] | str:
     """Two scores; or `s` to skip, `q` to leave."""
     while True:
-        try:
-            given = input("Scores of a and b, 1 (poor) to 5, as `4 2`; s(kip), q(uit)? ").strip().lower()
-        except (EOFError, KeyboardInterrupt):
-            print()
-            return "q"
+        given = _typed("Scores of a and b, 1 (poor) to 5, as `4 2`; s(kip), q(uit)? ")
         if given[:1] in ("s", "q"):
             return given[:1]
         digits = given.replace(",", " ").replace(" ", "")
@@ -213,16 +210,11 @@ def _prompts(opened: Project, count: int) -> list[Asked]:
     learnt = some("train", count - len(held))
     held = some("validation", count - len(learnt)) if len(held) + len(learnt) < count else held
     # Who leaves early has rated of both: one held out after every three.
-    order = sorted(
-        [((n + 1) / max(len(part), 1), one) for part in (learnt, held) for n, one in enumerate(part)], key=_at
-    )
+    placed = [((n + 1) / len(part), one) for part in (learnt, held) for n, one in enumerate(part)]
+    order = sorted(placed, key=itemgetter(0))
     if not order:
         raise DataError("there is no prompt to answer.", fix="Give a file: volant rate --prompts prompts.txt")
     return [one for _, one in order]
-
-
-def _at(placed: tuple[float, Asked]) -> float:
-    return placed[0]
 
 
 def _pair(
@@ -242,13 +234,18 @@ def _pair(
 
 def _key(question: str, keys: Sequence[str]) -> str:
     while True:
-        try:
-            given = input(question).strip().lower()[:1]
-        except (EOFError, KeyboardInterrupt):
-            print()
-            return "q"
+        given = _typed(question)[:1]
         if given and given in keys:
             return given
+
+
+def _typed(question: str) -> str:
+    """What was typed, in small letters; `q` where the input ends."""
+    try:
+        return input(question).strip().lower()
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return "q"
 
 
 def approve(

@@ -178,7 +178,6 @@ def _known(layer: Any) -> bool:
 
 
 def _replace(net: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    for owner in list(net.modules()):
-        for name, child in list(owner.named_children()):
-            if child is old:
-                setattr(owner, name, new)
+    for name, child in list(net.named_modules(remove_duplicate=False)):  # a family may keep it under two names
+        if child is old:
+            net.set_submodule(name, new)

@@ -79,7 +79,6 @@ def merge(net: nn.Module) -> None:
         if base is None or not hasattr(module, "merge"):
             continue
         module.merge(safe_merge=True)
-        parent_name, _, own = name.rpartition(".")
-        setattr(net.get_submodule(parent_name), own, module.get_base_layer())
+        net.set_submodule(name, module.get_base_layer())
     for parameter in net.parameters():
         parameter.requires_grad_(True)

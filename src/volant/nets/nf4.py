@@ -64,7 +64,7 @@ def quantise(net: nn.Module, *, but: Callable[[str], bool] = lambda name: False)
         small.turned = isinstance(layer, Conv1D)
         # bitsandbytes would repack weights for bfloat16 in evaluation, which computes something else than training did.
         small.support_avx512bf16_for_cpu = False
-        _put(net, name, small.to(weight.device))
+        net.set_submodule(name, small.to(weight.device))
     int8_tables.hold(net, but=but)
 
 
@@ -82,7 +82,7 @@ def merged(adapted: Any) -> nn.Module:
         value = library.functional.dequantize_4bit(inner.weight.data, inner.weight.quant_state).float()
         if inner is not layer:
             value = value + layer.get_delta_weight("default").float()
-        _put(adapted, name, _plain(value, inner.bias, inner.turned))
+        adapted.set_submodule(name, _plain(value, inner.bias, inner.turned))
     int8_tables.release(adapted)
     net: nn.Module = adapted.merge_and_unload(safe_merge=True)  # an adapter of the embedding or the head
     return net
@@ -111,8 +111,3 @@ def weight_bytes(net: nn.Module) -> int:
             scales = [state.absmax, *([state.state2.absmax] if state.nested else [])]
             total += sum(s.numel() * s.element_size() for s in scales)
     return total
-
-
-def _put(net: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, own = name.rpartition(".")
-    setattr(net.get_submodule(parent), own, layer)

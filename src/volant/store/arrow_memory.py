@@ -16,7 +16,8 @@ _SELDOM = 200_000  # new objects between two looks for cycles
 
 @contextmanager
 def reused_memory() -> Iterator[None]:
-    """Tables that are made meanwhile lie in the C library's memory; those that exist stay where they are."""
+    """Tables that are made meanwhile lie in the C library's memory, those that exist stay where they are, and cycles
+    are looked for seldom."""
     import pyarrow as pa
 
     before, often = pa.default_memory_pool(), gc.get_threshold()

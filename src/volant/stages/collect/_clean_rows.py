@@ -152,7 +152,7 @@ class Rows:
             whole = len(places) == len(found)
             return Words(hash_W.astype(np.uint64), found.begin_N) if whole else picked(found, places)
         lists = masked["word"].combine_chunks()
-        after = Words(values(lists.values).astype(np.uint64), values(lists.offsets).astype(np.int64))
+        after = Words(values(lists.values), values(lists.offsets).astype(np.int64))
         rest = np.setdiff1d(np.arange(len(places)), own)
         return joined_words([(rest, picked(found, places[rest])), (own, picked(after, at))], len(places))
 
