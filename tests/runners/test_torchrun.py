@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from volant.core.errors import Interrupted, MachineError
-from volant.core.run import Silent
+from volant.core.run import Run, Silent
 from volant.core.sample import Sample, Source, sample_id
 from volant.project import Project
-from volant.runners.torchrun import Torchrun, _told
+from volant.runners.torchrun import Torchrun, _Listener, _told
 from volant.stages import pretrain
 from volant.testing import check_runner, worlds
 
@@ -93,6 +94,34 @@ def test_two_processes_have_the_losses_of_one_and_a_killed_one_is_carried_on_fro
     assert two.about == one.about
     fresh, _, call = made(tmp_path / "team", 2)
     assert call().digest == two.digest and not fresh.lines  # how many processes is no reason to run again
+
+
+LOG = """
+Failures:
+[1]:
+  time      : 2026-11-29_02:18:08
+  host      : localhost
+  rank      : 1 (local_rank: 1)
+  exitcode  : {code} (pid: 10559)
+  error_file: <N/A>
+------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-29_02:18:08
+  host      : localhost
+  rank      : 0 (local_rank: 0)
+  exitcode  : 1 (pid: 10558)
+"""  # as torchrun writes it where both have ended by its next look
+
+
+@pytest.mark.parametrize(("code", "wanted"), [(-9, "process 1 of 2, .* was killed"), (-15, "connection closed")])
+def test_a_kill_is_told_from_the_error_that_follows_from_it_whichever_is_heard_first(tmp_path, code, wanted):
+    (tmp_path / "log").write_text(LOG.format(code=code))
+    heard = [(0, "error", RuntimeError("connection closed by peer")), (1, "vanished", None)]
+    run = Run(step="base", out=tmp_path, work=tmp_path)
+    listener = _Listener(None, SimpleNamespace(returncode=1), run, (print, ()), 2, tmp_path, ended=heard)
+    with pytest.raises((MachineError, RuntimeError), match=wanted):
+        listener._outcome().result()
 
 
 def test_how_a_process_ended_is_said_and_memory_asked_about_where_it_may_be_that():

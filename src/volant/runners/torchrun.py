@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -157,22 +157,32 @@ class _Listener:
         own = [error for error in errors if isinstance(error, VolantError)]
         if own:
             return Done(error=own[0])
+        codes = self._codes()
+        # torchrun ends the others by SIGTERM; any other signal came first, even where an error that followed from it,
+        # such as a connection that broke, was heard first.
+        killed = [rank for rank in vanished if codes.get(rank, 0) < 0 and codes[rank] != -signal.SIGTERM]
         first = next((kind for _, kind, _ in self.ended if kind != "done"), "")
-        if errors and first == "error":
+        if errors and first == "error" and not killed:
             return Done(error=errors[0])
         values = [value for rank, kind, value in self.ended if rank == 0 and kind == "done"]
         if values and not vanished and self.process.returncode == 0:
             return Done(values[0])
-        return Done(error=self._killed(vanished))
+        return Done(error=self._killed(killed or vanished, codes))
 
-    def _killed(self, vanished: list[int]) -> MachineError:
-        log = (self.folder / "log").read_bytes()[-_LOG_BYTES:].decode(errors="replace")
+    def _log(self) -> str:
+        return (self.folder / "log").read_bytes()[-_LOG_BYTES:].decode(errors="replace")
+
+    def _codes(self) -> dict[int, int]:
+        """How each process ended that torchrun saw fail, by rank."""
+        found = re.findall(r"rank\s*:\s*(\d+) \(local_rank: \d+\)\s*exitcode\s*:\s*(-?\d+)", self._log())
+        return {int(rank): int(code) for rank, code in found}
+
+    def _killed(self, vanished: list[int], codes: Mapping[int, int]) -> MachineError:
         if not vanished:
-            last = [line for line in log.splitlines() if line.strip()][-1:]
+            last = [line for line in self._log().splitlines() if line.strip()][-1:]
             what = f"torchrun could not start {self.processes} processes: {''.join(last)[:300]}"
             return MachineError(what, where=self.run.step, fix="Run with `--processes 1`.")
-        found = re.search(r"exitcode\s*:\s*(-?\d+)", log)
-        how, why = _told(int(found[1]) if found else None)
+        how, why = _told(codes.get(vanished[0], next(iter(codes.values()), None)))
         what = f"process {vanished[0]} of {self.processes}, counted from 0, {how} and the others were ended."
         fix = f"{why}`volant run` carries on from the last checkpoint, with any number of `--processes`."
         return MachineError(what, where=self.run.step, fix=fix)
