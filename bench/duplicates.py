@@ -110,7 +110,7 @@ def joined(signature_NP: Any, texts: Sequence[str], bands: int, rows: int) -> Cl
     pair_M2 = pair_M2[equal_shares(signature_NP, pair_M2) >= minhash.NEAR - 0.15]
     sets = list(shingle_sets(word_hashes(texts)))
     edges = np.concatenate([[0], np.cumsum([len(s) for s in sets])])
-    share = jaccards(np.concatenate(sets), edges, pair_M2[:, 0].copy(), pair_M2[:, 1].copy())
+    share = jaccards(np.concatenate(sets), edges[:-1], edges[1:], pair_M2[:, 0].copy(), pair_M2[:, 1].copy())
     held = share >= np.float32(minhash.NEAR)
     return Clusters(clusters(pair_M2[held], len(texts)), pair_M2[held], share[held])
 

@@ -14,7 +14,8 @@ Legend: N signatures, P entries, B bands, M pairs.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,19 @@ Pairs = NDArray[np.int64]
 KEYS = 1 << 22
 """Keys of one file: 48 MB on disk, and about four times as much while it is sorted."""
 _CHUNK_ROWS = 1 << 15
+_EMPTY = np.uint32(0xFFFFFFFF)
 _ENTRY = np.dtype([("key", "<u8"), ("at", "<u4")])
 
 
 def candidate_pairs(
-    signature_NP: NDArray[Any], bands: int, rows: int, *, work: Path | None = None, since: int = 0, keys: int = KEYS
+    signature_NP: NDArray[Any],
+    bands: int,
+    rows: int,
+    *,
+    work: Path | None = None,
+    since: int = 0,
+    keys: int = KEYS,
+    threads: int = 1,
 ) -> Pairs:
     """Pairs [M, 2] of signatures that share a band, i < j, sorted.
 
@@ -43,13 +52,18 @@ def candidate_pairs(
         since: only pairs whose second one is at or after this index are found: what lies before was compared in
             an earlier version of the dataset.
         keys: held in memory at once.
+        threads: how many make keys side by side.
     """
+    assert bands * rows <= signature_NP.shape[1], (bands, rows, signature_NP.shape)
     count = len(signature_NP)
     parts = max(1, -(-count * bands // keys))
     if parts == 1:
-        found = list(_entries(signature_NP, bands, rows))
-        codes = _codes(np.concatenate(found), since) if found else np.zeros(0, np.uint64)
-        return _decoded(_once(codes))
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(lambda first: _keys(signature_NP, bands, rows, first), _chunks(count)))
+        if not found:
+            return _decoded(np.zeros(0, np.uint64))
+        full_N, key_NB = (np.concatenate(one) for one in zip(*found, strict=True))
+        return _decoded(_once(_codes(key_NB.ravel(), lambda few: full_N[few // bands], since)))
     place: Any = tempfile.TemporaryDirectory() if work is None else nullcontext(str(work))
     with place as folder:
         return _on_disk(signature_NP, bands, rows, Path(folder), since, parts, keys)
@@ -71,7 +85,8 @@ def _on_disk(
         dealt.deal(entries, _share(entries["key"] >> np.uint64(32), 1 << 32, parts))
     meeting = _Files(folder / "pairs", parts)
     for entries in dealt.each(_ENTRY):
-        codes = np.unique(_codes(entries, since))
+        at_E = entries["at"]
+        codes = np.unique(_codes(np.ascontiguousarray(entries["key"]), at_E.__getitem__, since))
         meeting.deal(codes, _share(codes >> np.uint64(32), len(signature_NP), parts))
     unique = [np.unique(codes) for codes in meeting.each(np.dtype("<u8"))]
     return _decoded(np.concatenate(unique))
@@ -105,28 +120,40 @@ def _share(value: NDArray[np.uint64], below: int, parts: int) -> NDArray[np.int6
     return (value.astype(np.uint64) * np.uint64(parts) // np.uint64(max(1, below))).astype(np.int64)
 
 
-def _entries(signature_NP: NDArray[Any], bands: int, rows: int) -> Iterator[NDArray[Any]]:
+def _chunks(count: int) -> range:
+    return range(0, count, _CHUNK_ROWS)
+
+
+def _keys(
+    signature_NP: NDArray[Any], bands: int, rows: int, first: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Which signatures of the chunk from `first` on are of no empty text, and their keys [n, B]."""
     from volant.modalities.linking import band_keys
 
-    assert bands * rows <= signature_NP.shape[1], (bands, rows, signature_NP.shape)
-    for first in range(0, len(signature_NP), _CHUNK_ROWS):
-        chunk = np.ascontiguousarray(signature_NP[first : first + _CHUNK_ROWS], dtype=np.uint32)
-        full = np.flatnonzero((chunk != np.uint32(0xFFFFFFFF)).any(axis=1))
-        entries = np.empty((len(full), bands), _ENTRY)
-        entries["key"] = band_keys(chunk[full], bands, rows)
-        entries["at"] = (full + first)[:, None]
+    chunk = np.ascontiguousarray(signature_NP[first : first + _CHUNK_ROWS], dtype=np.uint32)
+    full = np.flatnonzero((chunk != _EMPTY).any(axis=1))
+    return full + first, band_keys(chunk if len(full) == len(chunk) else chunk[full], bands, rows)
+
+
+def _entries(signature_NP: NDArray[Any], bands: int, rows: int) -> Iterator[NDArray[Any]]:
+    """Keys with the text of each, as files hold them."""
+    for first in _chunks(len(signature_NP)):
+        full, key_NB = _keys(signature_NP, bands, rows, first)
+        entries = np.empty(key_NB.shape, _ENTRY)
+        entries["key"], entries["at"] = key_NB, full[:, None]
         yield entries.ravel()
 
 
-def _codes(entries: NDArray[Any], since: int) -> NDArray[np.uint64]:
-    """Pairs of one file as `i << 32 | j`."""
+def _codes(
+    key_E: NDArray[np.uint64], at: Callable[[NDArray[np.int64]], NDArray[Any]], since: int
+) -> NDArray[np.uint64]:
+    """Pairs as `i << 32 | j`, of keys and what tells the text of each."""
     from volant.modalities.linking import bucket_pairs, meeting
 
-    key = np.ascontiguousarray(entries["key"])
-    few = np.flatnonzero(meeting(key))
-    key, at = key[few], entries["at"][few].astype(np.int64)
-    order = np.lexsort((at, key))
-    codes: NDArray[np.uint64] = bucket_pairs(key[order], at[order], since)
+    few = np.flatnonzero(meeting(key_E))
+    key_E, at_E = key_E[few], at(few).astype(np.int64)
+    order = np.lexsort((at_E, key_E))
+    codes: NDArray[np.uint64] = bucket_pairs(key_E[order], at_E[order], since)
     return codes
 
 

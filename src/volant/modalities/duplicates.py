@@ -46,13 +46,17 @@ class Clusters:
         That one is the cluster's first where the two are alike enough themselves, else the most like of those that
         join it to the first.
         """
-        found: dict[int, tuple[bool, float, int]] = {}
-        for (i, j), share in zip(self.pair_M2.tolist(), self.similarity_M.tolist(), strict=True):
-            first = int(self.first_N[i])
-            for later, other in ((j, i), (i, j)):
-                if later != first:
-                    found[later] = max(found.get(later, (False, -1.0, 0)), (other == first, share, other))
-        return {later: (other, share) for later, (_, share, other) in sorted(found.items())}
+        later_M = np.concatenate([self.pair_M2[:, 1], self.pair_M2[:, 0]])
+        other_M = np.concatenate([self.pair_M2[:, 0], self.pair_M2[:, 1]])
+        share_M = np.tile(self.similarity_M, 2)
+        first_M = self.first_N[later_M]
+        order = np.lexsort((other_M, share_M, other_M == first_M, later_M))
+        order = order[later_M[order] != first_M[order]]
+        last = np.ones(len(order), bool)  # the best pair of each text
+        last[:-1] = later_M[order][1:] != later_M[order][:-1]
+        best = order[last]
+        pairs = zip(other_M[best].tolist(), share_M[best].tolist(), strict=True)
+        return dict(zip(later_M[best].tolist(), pairs, strict=True))
 
 
 def near_clusters(
@@ -62,6 +66,7 @@ def near_clusters(
     *,
     work: Path | None = None,
     since: int = 0,
+    threads: int = 1,
 ) -> Clusters:
     """Clusters of what is at least so similar.
 
@@ -72,11 +77,12 @@ def near_clusters(
             of equal entries decides, as for pictures.
         work: folder for files that memory does not hold.
         since: pairs of two texts before this index are not looked for.
+        threads: how many make keys and compare sets side by side.
     """
     from volant.modalities.linking import clusters, equal_shares
 
     bands, rows = bands_for(similarity, signature_NP.shape[1])
-    pair_M2 = candidate_pairs(signature_NP, bands, rows, work=work, since=since)
+    pair_M2 = candidate_pairs(signature_NP, bands, rows, work=work, since=since, threads=threads)
     share_M = equal_shares(signature_NP, pair_M2)
     if shingles_of is None:
         held = share_M >= np.float32(similarity)
@@ -84,7 +90,7 @@ def near_clusters(
     else:
         pair_M2 = pair_M2[share_M >= similarity - MARGIN]
         wanted, place = np.unique(pair_M2, return_inverse=True)
-        share_M = jaccards_of(shingles_of(wanted), place.reshape(pair_M2.shape))
+        share_M = jaccards_of(shingles_of(wanted), place.reshape(pair_M2.shape), threads)
         held = share_M >= np.float32(similarity)
         pair_M2, share_M = pair_M2[held], share_M[held]
     return Clusters(clusters(pair_M2, len(signature_NP)), pair_M2, share_M)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from volant.modalities.compiled import compiled
 from volant.modalities.text_scan import mix
 
+Offsets = NDArray[np.int64]
+
 _THREE = np.uint64(3)
 _FIRST = 4
 """How many of a bucket's first texts each later one is held against; its predecessor comes on top."""
@@ -106,22 +108,22 @@ def _equal_shares(signature_NP: NDArray[Any], pair_M2: NDArray[np.int64], share_
 
 
 def jaccards(
-    gram_G: NDArray[np.uint64], edge_N: NDArray[np.int64], left_M: NDArray[np.int64], right_M: NDArray[np.int64]
+    gram_G: NDArray[np.uint64], begin_N: Offsets, end_N: Offsets, left_M: Offsets, right_M: Offsets
 ) -> NDArray[np.float32]:
     """The exact similarity of each pair [M] of sets, each sorted and unique; 0 where both are empty."""
     out_M = np.empty(len(left_M), np.float32)
-    _jaccards(gram_G, edge_N, np.ascontiguousarray(left_M), np.ascontiguousarray(right_M), out_M)
+    _jaccards(gram_G, begin_N, end_N, np.ascontiguousarray(left_M), np.ascontiguousarray(right_M), out_M)
     return out_M
 
 
 @compiled
 def _jaccards(
-    gram_G: NDArray[np.uint64], edge_N: NDArray[np.int64], left_M: NDArray[np.int64], right_M: NDArray[np.int64],
+    gram_G: NDArray[np.uint64], begin_N: Offsets, end_N: Offsets, left_M: Offsets, right_M: Offsets,
     out_M: NDArray[np.float32],
 ) -> None:  # fmt: skip
     for m in range(len(left_M)):
-        a, a_end = edge_N[left_M[m]], edge_N[left_M[m] + 1]
-        b, b_end = edge_N[right_M[m]], edge_N[right_M[m] + 1]
+        a, a_end = begin_N[left_M[m]], end_N[left_M[m]]
+        b, b_end = begin_N[right_M[m]], end_N[right_M[m]]
         total = (a_end - a) + (b_end - b)
         common = 0
         while a < a_end and b < b_end:

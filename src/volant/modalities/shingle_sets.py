@@ -6,8 +6,9 @@ blocks whose sets fit into memory. Legend: S sets, M pairs, G shingles.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from volant.modalities.minhash import SHINGLE
 from volant.modalities.words import Words
 
 Set = NDArray[np.uint64]
-_BLOCK = 1 << 23
-"""Shingles of one block of pairs: 64 MB."""
+_BLOCK = 1 << 20
+"""Shingles of one block of pairs: 8 MB."""
+_GAP = 1 << 9
+"""Shingles that may lie between two sets which are read at once: reading 4 kB more costs less than reading again."""
 
 
 def shingle_sets(words: Words) -> Iterator[Set]:
@@ -49,6 +52,7 @@ class Sets:
         self._file, self._held = file, list(sets)
         self._order: NDArray[np.int64] | None = None
         self._sizes = [len(own) for own in sets]
+        self._edge_S: NDArray[np.int64] | None = None
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(b"")
@@ -76,33 +80,43 @@ class Sets:
         sizes = np.array(self._sizes, np.int64)
         return sizes if self._order is None else sizes[self._order]
 
-    def at(self, wanted: NDArray[np.int64]) -> list[Set]:
-        """The sets of these numbers."""
+    def at(self, wanted: NDArray[np.int64]) -> tuple[Set, NDArray[np.int64], NDArray[np.int64]]:
+        """The sets of these numbers, one at least: an array in which they lie, and where each begins and ends there."""
         wanted = wanted if self._order is None else self._order[wanted]
         if self._file is None:
-            return [self._held[i] for i in wanted.tolist()]
-        edge_S = np.concatenate([[0], np.cumsum(self._sizes)]).astype(np.int64)
-        places = zip(edge_S[wanted].tolist(), edge_S[wanted + 1].tolist(), strict=True)
-        with self._file.open("rb") as file:
-            read, number = os.pread, file.fileno()  # mapped into memory, all of the file would count for it
-            return [np.frombuffer(read(number, 8 * (last - first), 8 * first), np.uint64) for first, last in places]
+            edge = np.concatenate([[0], np.cumsum(np.array(self._sizes, np.int64)[wanted])])
+            return np.concatenate([self._held[i] for i in wanted.tolist()]), edge[:-1], edge[1:]
+        if self._edge_S is None or len(self._edge_S) != len(self) + 1:
+            self._edge_S = np.concatenate([[0], np.cumsum(self._sizes)]).astype(np.int64)
+        first_N, last_N = self._edge_S[wanted], self._edge_S[wanted + 1]
+        order = np.argsort(first_N, kind="stable")
+        new = np.flatnonzero(first_N[order][1:] - last_N[order][:-1] > _GAP) + 1
+        start_R, stop_R = np.concatenate([[0], new]), np.concatenate([new, [len(order)]])
+        first_R, last_R = first_N[order[start_R]], last_N[order[stop_R - 1]]
+        begin_R = np.concatenate([[0], np.cumsum(last_R - first_R)])
+        gram_G = np.empty(begin_R[-1], np.uint64)
+        with self._file.open("rb", buffering=0) as file:  # mapped into memory, all of the file would count for it
+            for first, begin, end in zip(first_R.tolist(), begin_R[:-1].tolist(), begin_R[1:].tolist(), strict=True):
+                file.seek(8 * first)
+                assert file.readinto(gram_G[begin:end].data) == 8 * (end - begin)
+        moved_N = np.empty(len(order), np.int64)
+        moved_N[order] = np.repeat(begin_R[:-1] - first_R, stop_R - start_R)
+        return gram_G, first_N + moved_N, last_N + moved_N
 
 
-def jaccards_of(sets: Sets, pair_M2: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The exact similarity of each pair [M] of sets, given by their numbers."""
+def jaccards_of(sets: Sets, pair_M2: NDArray[np.int64], threads: int = 1) -> NDArray[np.float32]:
+    """The exact similarity of each pair [M] of sets, given by their numbers; by several threads, a block each."""
+    if not len(pair_M2):
+        return np.zeros(0, np.float32)
+    block_M = np.cumsum(sets.sizes_S[pair_M2].sum(axis=1)) // _BLOCK
+    blocks = np.split(pair_M2, np.flatnonzero(np.diff(block_M)) + 1)
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(partial(_of_block, sets), blocks)))
+
+
+def _of_block(sets: Sets, pair_M2: NDArray[np.int64]) -> NDArray[np.float32]:
     from volant.modalities.linking import jaccards
 
-    share_M = np.zeros(len(pair_M2), np.float32)
-    size_M = sets.sizes_S[pair_M2].sum(axis=1) if len(pair_M2) else np.zeros(0, np.int64)
-    ends = np.cumsum(size_M)
-    first = 0
-    while first < len(pair_M2):
-        done = ends[first - 1] if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, done + _BLOCK, side="right")))
-        wanted, place = np.unique(pair_M2[first:last], return_inverse=True)
-        place = place.reshape(-1, 2)
-        own = sets.at(wanted)
-        edge = np.concatenate([[0], np.cumsum([len(s) for s in own])]).astype(np.int64)
-        share_M[first:last] = jaccards(np.concatenate(own), edge, place[:, 0], place[:, 1])
-        first = last
-    return share_M
+    wanted, place = np.unique(pair_M2, return_inverse=True)
+    place = place.reshape(-1, 2)
+    return jaccards(*sets.at(wanted), place[:, 0], place[:, 1])

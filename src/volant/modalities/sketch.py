@@ -14,6 +14,8 @@ Legend: N texts, W words of all texts, G shingles of all texts, P entries of a s
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -97,6 +99,16 @@ def sketches(word_W: Hashes, begin_N: Offsets, n: int) -> NDArray[np.uint32]:
     out_NP = np.empty((len(begin_N) - 1, LENGTH), np.uint32)
     _sketches(word_W, begin_N, n, np.empty(np.diff(begin_N).max(initial=1), np.uint64), out_NP)
     return out_NP
+
+
+@compiled
+def copy_runs(from_W: NDArray[Any], first_R: Offsets, last_R: Offsets, out_W: Hashes) -> None:
+    """Write the runs `from_W[first_R[r]:last_R[r]]`, one after the other, to `out_W`."""
+    at = 0
+    for r in range(len(first_R)):
+        for w in range(first_R[r], last_R[r]):
+            out_W[at] = np.uint64(from_W[w])
+            at += 1
 
 
 def word_sums(word_W: Hashes, begin_N: Offsets) -> Hashes:

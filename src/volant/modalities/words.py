@@ -71,14 +71,12 @@ def joined_words(parts: Sequence[tuple[Offsets, Words]], count: int) -> Words:
 
 def picked(words: Words, wanted: Offsets) -> Words:
     """The words of the texts at these indices alone."""
+    from volant.modalities.sketch import copy_runs
+
     first_N, last_N = words.begin_N[wanted], words.begin_N[wanted + 1]
     begin_N = np.concatenate([[0], np.cumsum(last_N - first_N)]).astype(np.int64)
     hash_W = np.empty(begin_N[-1], np.uint64)
-    flat = np.asarray(words.hash_W)  # a slice of a file in memory costs ten times one of an array
-    at = 0
-    for first, last in zip(first_N.tolist(), last_N.tolist(), strict=True):
-        hash_W[at : at + last - first] = flat[first:last]
-        at += last - first
+    copy_runs(np.asarray(words.hash_W), first_N, last_N, hash_W)
     return Words(hash_W, begin_N)
 
 

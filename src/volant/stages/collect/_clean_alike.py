@@ -23,11 +23,12 @@ def drop_equal(rows: Rows) -> None:
     key_N2 = rows.key_N2[numbers]
     order = np.lexsort((np.arange(len(numbers)), key_N2[:, 1], key_N2[:, 0]))
     same = (key_N2[order][1:] == key_N2[order][:-1]).all(axis=1)
-    first = 0
-    for at in np.flatnonzero(same).tolist():
-        if at == 0 or not same[at - 1]:
-            first = int(numbers[order[at]])
-        rows.drop[int(numbers[order[at + 1]])] = f"exact_duplicate: 1.00 (of {rows.name(first)}) against 1.00"
+    begins = np.flatnonzero(np.concatenate([[True], ~same]))
+    later = np.flatnonzero(same) + 1
+    first = begins[np.searchsorted(begins, later, side="right") - 1]
+    names = rows.names(numbers[order[first]])
+    for number, name in zip(numbers[order[later]].tolist(), names, strict=True):
+        rows.drop[number] = f"exact_duplicate: 1.00 (of {name}) against 1.00"
 
 
 def drop_near(run: Run, rows: Rows, near: float) -> None:
@@ -46,8 +47,9 @@ def drop_near(run: Run, rows: Rows, near: float) -> None:
         partial = file.with_suffix(".part")
         partial.write_text(json.dumps([[later, *pair] for later, pair in sorted(found.items())]))
         partial.rename(file)
-    for later, earlier, share in json.loads(file.read_text()):
-        rows.drop[later] = f"near_duplicate: {share:.2f} (of {rows.name(earlier)}) against {near:.2f}"
+    pairs = json.loads(file.read_text())
+    for (later, _, share), name in zip(pairs, rows.names([earlier for _, earlier, _ in pairs]), strict=True):
+        rows.drop[later] = f"near_duplicate: {share:.2f} (of {name}) against {near:.2f}"
 
 
 def _alike(run: Run, rows: Rows, numbers: Any, near: float, media: bool) -> dict[int, tuple[int, float]]:
@@ -68,7 +70,7 @@ def _alike(run: Run, rows: Rows, numbers: Any, near: float, media: bool) -> dict
     run.check_stop()
     signature_NP = np.memmap(file, np.uint32, "r").reshape(len(numbers), -1)
     sets = None if media else lambda wanted: _shingles(run, rows, numbers[wanted])
-    found = near_clusters(signature_NP, near, sets, work=rows.folder / "alike").repeats()
+    found = near_clusters(signature_NP, near, sets, work=rows.folder / "alike", threads=run.threads).repeats()
     file.unlink()
     return {int(numbers[later]): (int(numbers[first]), share) for later, (first, share) in found.items()}
 

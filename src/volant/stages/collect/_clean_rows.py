@@ -92,7 +92,17 @@ class Rows:
 
     def name(self, number: int) -> str:
         """The id of a record."""
-        return str(self.ids[number].as_py())
+        return self.names([number])[0]
+
+    def names(self, numbers: Sequence[int]) -> list[str]:
+        """The ids of records."""
+        import numpy as np
+
+        from volant.store import arrow_functions as pc
+        from volant.store.arrow_values import numbers as column
+
+        found: list[str] = pc.take(self.ids, column(np.array(numbers, np.int64))).to_pylist()
+        return found
 
     def kept(self, among: Any = None) -> Any:
         """Rising numbers of kept records."""

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 
 EXAMPLES = 3  # records shown of each rule
 BINS = 24
@@ -88,7 +89,7 @@ def twins_in(drops: Iterable[str]) -> list[str]:
 
 
 def most_often(twins: Counter[str]) -> list[str]:
-    return [name for name, _ in sorted(twins.items(), key=lambda item: (-item[1], item[0]))[:8]]
+    return [name for name, _ in nsmallest(8, twins.items(), key=lambda item: (-item[1], item[0]))]
 
 
 def histogram(values: Sequence[float], limit: float | None) -> tuple[list[int], float, float]:

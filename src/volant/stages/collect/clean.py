@@ -205,7 +205,7 @@ def _cap_generated(run: Run, rows: Rows) -> None:
 
     training = rows.kept(rows.right_N >= TRAIN)
     made = training[rows.generated_N[training]].tolist()
-    over = over_cap(run, [rows.name(number) for number in made], others=len(training) - len(made))
+    over = over_cap(run, rows.names(made), others=len(training) - len(made))
     rows.drop |= {made[place]: drop for place, drop in over.items()}
 
 
