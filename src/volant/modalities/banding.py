@@ -60,10 +60,16 @@ def candidate_pairs(
     if parts == 1:
         with ThreadPoolExecutor(threads) as pool:
             found = list(pool.map(lambda first: _keys(signature_NP, bands, rows, first), _chunks(count)))
-        if not found:
-            return _decoded(np.zeros(0, np.uint64))
-        full_N, key_NB = (np.concatenate(one) for one in zip(*found, strict=True))
-        return _decoded(_once(_codes(key_NB.ravel(), lambda few: full_N[few // bands], since)))
+            if not found:
+                return _decoded(np.zeros(0, np.uint64))
+            full_N, key_NB = (np.concatenate(one) for one in zip(*found, strict=True))
+            # A band's number is in its keys: those of two bands never meet.
+            shares = np.array_split(np.arange(bands), threads)
+
+            def of(own: NDArray[np.int64]) -> NDArray[np.uint64]:
+                return _codes(key_NB[:, own].ravel(), lambda few: full_N[few // len(own)], since)
+
+            return _decoded(_once(np.concatenate(list(pool.map(of, shares)))))
     place: Any = tempfile.TemporaryDirectory() if work is None else nullcontext(str(work))
     with place as folder:
         return _on_disk(signature_NP, bands, rows, Path(folder), since, parts, keys)

@@ -87,14 +87,16 @@ def croissant(
     columns: Sequence[tuple[str, bool, Sequence[str]]],
     folder: Path,
     more: Mapping[str, Any] | None = None,
+    sums: Mapping[Path, str] | None = None,
 ) -> dict[str, Any]:
     """The Croissant document of a dataset.
 
     Args:
         about: what `dataset.json` says.
         columns: for each column its name, whether it repeats, and the names of its parts (empty: plain).
-        folder: where the shards lie; each is hashed.
+        folder: where the shards lie; each is hashed, if its sum is not known.
         more: further properties of the dataset (a name, RAI fields), which stand before its files.
+        sums: the sha256 of shards.
     """
     kept = sum(about["splits"].values())
     shards = [split for split, count in about["splits"].items() if count]
@@ -120,12 +122,12 @@ def croissant(
             }
             for split in shards
         ]
-        + [_file(folder, file) for file in sorted((folder / "data").glob("*.parquet"))],
+        + [_file(folder, file, sums or {}) for file in sorted((folder / "data").glob("*.parquet"))],
         "recordSet": [_record_set(split, columns) for split in shards],
     }
 
 
-def _file(folder: Path, file: Path) -> dict[str, Any]:
+def _file(folder: Path, file: Path, sums: Mapping[Path, str]) -> dict[str, Any]:
     name = file.relative_to(folder).as_posix()
     return {
         "@type": "cr:FileObject",
@@ -134,7 +136,7 @@ def _file(folder: Path, file: Path) -> dict[str, Any]:
         "contentUrl": name,
         "contentSize": f"{file.stat().st_size} B",
         "encodingFormat": "application/x-parquet",
-        "sha256": file_sha256(file),
+        "sha256": sums.get(file) or file_sha256(file),
     }
 
 

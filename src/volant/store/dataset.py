@@ -114,7 +114,8 @@ class Writer:
             list(pool.map(Shards.finish, self._shards.values()))
         about = self.about
         _write_json(self.folder / "dataset.json", about)
-        _write_json(self.folder / "croissant.json", croissant(about, columns(), self.folder))
+        sums = {file: found for shards in self._shards.values() for file, found in shards.sums.items()}
+        _write_json(self.folder / "croissant.json", croissant(about, columns(), self.folder, sums=sums))
         (self.folder / "README.md").write_text(short_card(about), encoding="utf-8")
 
     def __enter__(self) -> Writer:

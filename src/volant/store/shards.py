@@ -7,8 +7,10 @@ what a reader holds in memory.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,18 @@ _BYTES_A_SHARD = 512 << 20
 _BODY = ("content", "media", "condition", "target", "rejected", "attrs")
 
 
+class _Hashed(io.BufferedWriter):
+    """A file that is hashed as it is written, so that it is not read again for it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w"), 1 << 20)
+        self.sum = sha256()
+
+    def write(self, data: Any) -> int:
+        self.sum.update(data)
+        return super().write(data)
+
+
 class Shards:
     """The shard files of one split while they are written; the `-of-N` in their names comes at the end.
 
@@ -61,8 +75,9 @@ class Shards:
         self._rows: list[dict[str, Any]] = []
         self._tables: list[pa.Table] = []
         self._held = self._held_bytes = self._row_bytes = self._shard_bytes = 0
-        self._files: list[Path] = []
-        self._open: pq.ParquetWriter | None = None
+        self._files: list[tuple[Path, str]] = []
+        self._open: tuple[pq.ParquetWriter, _Hashed] | None = None
+        self.sums: dict[Path, str] = {}  # sha256 of each finished file, by its name in the end
 
     def add_row(self, row: dict[str, Any]) -> None:
         """Add one row, as a mapping of the schema's names."""
@@ -89,16 +104,21 @@ class Shards:
     def finish(self) -> None:
         """Write what is left and give the files their names; no row at all leaves one file with the schema."""
         self._take_rows()
-        if self._held or not self._files:
+        if self._held or not (self._files or self._open):
             self._write_group()
         self.close()
-        for index, part in enumerate(self._files):
-            part.rename(self.folder / f"{self.stem}-{index:05d}-of-{len(self._files):05d}.parquet")
+        for index, (part, found) in enumerate(self._files):
+            name = self.folder / f"{self.stem}-{index:05d}-of-{len(self._files):05d}.parquet"
+            part.rename(name)
+            self.sums[name] = found
 
     def close(self) -> None:
         """Close the open file, if any, as it is."""
         if self._open is not None:
-            self._open.close()
+            writer, file = self._open
+            writer.close()
+            file.close()
+            self._files.append((Path(str(file.name)), file.sum.hexdigest()))
         self._open, self._shard_bytes = None, 0
 
     def _take_rows(self) -> None:
@@ -109,11 +129,11 @@ class Shards:
     def _write_group(self) -> None:
         if self._open is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._files.append(self.folder / f"{self.stem}-{len(self._files):05d}.part")
-            self._open = pq.ParquetWriter(self._files[-1], self.schema, compression="zstd")
+            file = _Hashed(self.folder / f"{self.stem}-{len(self._files):05d}.part")
+            self._open = pq.ParquetWriter(file, self.schema, compression="zstd"), file
         if self._held:  # a row group of no rows is one that `datasets` cannot read
             # One chunk a column: where the pages begin must not depend on how the rows came.
-            self._open.write_table(pa.concat_tables(self._tables).combine_chunks(), row_group_size=_ROWS_A_GROUP)
+            self._open[0].write_table(pa.concat_tables(self._tables).combine_chunks(), row_group_size=_ROWS_A_GROUP)
         self._shard_bytes += self._held_bytes
         self._tables, self._held, self._held_bytes = [], 0, 0
         if self._shard_bytes >= _BYTES_A_SHARD:

@@ -72,7 +72,8 @@ def _alike(run: Run, rows: Rows, numbers: Any, near: float, media: bool) -> dict
     sets = None if media else lambda wanted: _shingles(run, rows, numbers[wanted])
     found = near_clusters(signature_NP, near, sets, work=rows.folder / "alike", threads=run.threads).repeats()
     file.unlink()
-    return {int(numbers[later]): (int(numbers[first]), share) for later, (first, share) in found.items()}
+    own = numbers.tolist()
+    return {own[later]: (own[first], share) for later, (first, share) in found.items()}
 
 
 def _shingles(run: Run, rows: Rows, numbers: Any) -> Any:
