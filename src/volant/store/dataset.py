@@ -132,7 +132,7 @@ class Writer:
 
     def _shard(self, place: str, stem: str) -> Shards:
         if stem not in self._shards:
-            self._shards[stem] = Shards(self.folder / place, stem)
+            self._shards[stem] = Shards(self.folder / place, stem, hashed=place == "data")
         return self._shards[stem]
 
 

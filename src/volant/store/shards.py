@@ -68,16 +68,20 @@ class Shards:
         folder: made when the first row group is written.
         stem: how the files' names begin.
         schema: of the rows; columns of text and bytes count for the size of a row group.
+        hashed: whether the files' sums are wanted.
+
+    Attributes:
+        sums: the sha256 of each finished file, if they are wanted.
     """
 
-    def __init__(self, folder: Path, stem: str, schema: pa.Schema = SCHEMA) -> None:
-        self.folder, self.stem, self.schema = folder, stem, schema
+    def __init__(self, folder: Path, stem: str, schema: pa.Schema = SCHEMA, *, hashed: bool = False) -> None:
+        self.folder, self.stem, self.schema, self.hashed = folder, stem, schema, hashed
         self._rows: list[dict[str, Any]] = []
         self._tables: list[pa.Table] = []
         self._held = self._held_bytes = self._row_bytes = self._shard_bytes = 0
         self._files: list[tuple[Path, str]] = []
-        self._open: tuple[pq.ParquetWriter, _Hashed] | None = None
-        self.sums: dict[Path, str] = {}  # sha256 of each finished file, by its name in the end
+        self._open: tuple[pq.ParquetWriter, io.BufferedWriter] | None = None
+        self.sums: dict[Path, str] = {}
 
     def add_row(self, row: dict[str, Any]) -> None:
         """Add one row, as a mapping of the schema's names."""
@@ -110,7 +114,7 @@ class Shards:
         for index, (part, found) in enumerate(self._files):
             name = self.folder / f"{self.stem}-{index:05d}-of-{len(self._files):05d}.parquet"
             part.rename(name)
-            self.sums[name] = found
+            self.sums |= {name: found} if found else {}
 
     def close(self) -> None:
         """Close the open file, if any, as it is."""
@@ -118,7 +122,7 @@ class Shards:
             writer, file = self._open
             writer.close()
             file.close()
-            self._files.append((Path(str(file.name)), file.sum.hexdigest()))
+            self._files.append((Path(str(file.name)), file.sum.hexdigest() if isinstance(file, _Hashed) else ""))
         self._open, self._shard_bytes = None, 0
 
     def _take_rows(self) -> None:
@@ -129,7 +133,8 @@ class Shards:
     def _write_group(self) -> None:
         if self._open is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = _Hashed(self.folder / f"{self.stem}-{len(self._files):05d}.part")
+            part = self.folder / f"{self.stem}-{len(self._files):05d}.part"
+            file = _Hashed(part) if self.hashed else part.open("wb")
             self._open = pq.ParquetWriter(file, self.schema, compression="zstd"), file
         if self._held:  # a row group of no rows is one that `datasets` cannot read
             # One chunk a column: where the pages begin must not depend on how the rows came.

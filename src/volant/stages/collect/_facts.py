@@ -94,10 +94,13 @@ def most_often(twins: Counter[str]) -> list[str]:
 
 def histogram(values: Sequence[float], limit: float | None) -> tuple[list[int], float, float]:
     """Counts in bins of one width between the smallest and the largest value, the limit among them."""
-    ends = [*values, *([] if limit is None else [limit])]
-    low, high = min(ends), max(ends)
+    import numpy as np
+
+    value_N = np.array(values, np.float64)
+    end_N = value_N if limit is None else np.append(value_N, limit)
+    low, high = float(end_N.min()), float(end_N.max())
     if high <= low:
         return [len(values)], low, low
-    last = min(BINS, max(2, len(set(ends)))) - 1
-    counts = Counter([min(last, int((value - low) / (high - low) * (last + 1))) for value in values])
-    return [counts[place] for place in range(last + 1)], low, high
+    bins = min(BINS, max(2, len(set(end_N.tolist()))))
+    place_N = np.minimum(bins - 1, ((value_N - low) / (high - low) * bins).astype(np.int64))
+    return np.bincount(place_N, minlength=bins).tolist(), low, high
