@@ -84,6 +84,22 @@ def test_people_come_first(made: tuple[Model, Dataset, Dataset], tmp_path: Path)
     assert not [s for s in found if s.condition == prompt and s not in people]
 
 
+def test_of_several_raters_most_decide(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    prompt = "def read_word(x):"
+    records = Rated(
+        (prompt, "Read it.", "Write it.", "a", "ana"),
+        (prompt, "Write it.", "Read it.", "a", "cleo"),
+        (prompt, "Write it.", "Read it.", "b", "dora"),
+        (prompt, "Read it.", "No.", "a", "ana"),
+        (prompt, "Read it.", "No.", "b", "cleo"),
+    )
+    run = run_in(tmp_path, outside=MARK, records=records)
+    (pair,) = (s for s in rows(preferences(run, *made[:2], prompts=0)) if s.labels)
+    assert (pair.target, pair.rejected) == ("Read it.", "Write it.")
+    assert [label.by for label in pair.labels] == ["person:ana", "person:dora"]
+    assert any("of 1 pairs as many raters chose one answer" in line for line in watched(run).lines)
+
+
 def test_the_same_seed_gives_the_same_pairs(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
     digests = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

@@ -53,7 +53,7 @@ def test_people_choose_between_pictures(shelf: Any, tmp_path: Path) -> None:
     assert pixels(chosen).shape == (8, 8, 1) and chosen.media != rejected.media and chosen.condition == "left"
     assert content_text(chosen, "image/png") == told[1]
     lines = " ".join(watched(run).lines)
-    assert "1 ratings are not of pictures or rows" in lines and "1 rated prompts are not in the data" in lines
+    assert "1 rated pairs are not of pictures or rows" in lines and "1 rated prompts are not in the data" in lines
 
 
 def test_the_likeliest_draw_is_for_text(shelf: Any, tmp_path: Path) -> None:

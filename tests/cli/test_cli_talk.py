@@ -192,6 +192,9 @@ def test_ratings_are_kept_in_the_order_shown(session: Echo, tmp_path: Path) -> N
     ]  # fmt: skip
     assert {kept[0]["a"], kept[0]["b"]} == {"p one 0", "p one 1"}
     records.close()
+    text = volant("rate", "--prompts", "prompts.txt", "--rater", "ana", keys="a\n")
+    assert "Kept 1 ratings" in text and "p three" in text and "p one" not in text  # the one that she skipped
+    assert "Kept 4 ratings" in volant("rate", "--prompts", "prompts.txt", "--rater", "ben", keys="a\na\na\na\n")
 
 
 def test_rate_ends_on_q_and_needs_prompts(session: Echo, tmp_path: Path) -> None:

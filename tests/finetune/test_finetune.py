@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from volant.core.artifact import Dataset, Model
-from volant.core.errors import ArtifactError, DataError, GateRefused, MachineError, MissingPackage
+from volant.core.errors import ArtifactError, DataError, GateRefused, MachineError, MissingPackage, SettingError
 from volant.core.run import Run
 from volant.core.sample import Sample, Source, sample_id
 from volant.stages.finetune import full, lora, qlora
@@ -110,6 +110,13 @@ def test_lora_adapter_and_merged_weights_are_one_model(model, data, tmp_path):
     assert json.loads(config)["base_model_name_or_path"] == "" and str(tmp_path) not in config
     payload = "".join(p.read_text() for p in tuned.path.rglob("*.json"))
     assert str(tmp_path) not in payload and str(model.path) not in payload
+
+
+def test_an_adapter_of_weights_that_two_layers_share_is_refused_before_training(model, data, tmp_path):
+    run = make_run(tmp_path)
+    with pytest.raises(SettingError, match=r"lm_head, whose weights are those of model\.embed_tokens") as caught:
+        lora(run, model, data, targets="q_proj,lm_head")
+    assert "finetune.full" in caught.value.fix and not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize("variant", ["rslora", "dora", "loha", "lokr"])

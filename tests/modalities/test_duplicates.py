@@ -69,7 +69,9 @@ def test_entries_agree_as_often_as_shingles_are_shared():
 def test_on_disk_as_in_memory(families, tmp_path):
     signature = minhash.signatures(word_hashes(families))
     whole = candidate_pairs(signature, 32, 4)
-    dealt = candidate_pairs(signature, 32, 4, work=tmp_path, keys=2000)
+    dealt = candidate_pairs(signature, 32, 4, work=tmp_path, keys=300)
+    few = candidate_pairs(signature, 32, 4, work=tmp_path, keys=6 * len(signature), threads=2)
+    assert np.array_equal(whole, few)
     assert np.array_equal(whole, dealt) and len(whole) >= 200 and not list(tmp_path.rglob("*/*"))
     mapped = np.lib.format.open_memmap(tmp_path / "s.npy", "w+", signature.dtype, signature.shape)
     mapped[:] = signature

@@ -89,8 +89,11 @@ def test_a_base_of_any_family_trains_over_bits_and_is_saved_as_those_bits_say(ki
         p.numel() for n, p in net.named_parameters() if p.ndim == 2 and p.size(0) != VOCAB and "wpe" not in n
     )
     stood = [int8.of_rows(*int8.by_row(layer.weight.detach())) for layer in (embedding, head)]
+    planned = memory.ways(net, tokens=64, counted=64)
     nf4.quantise(net)
     tables = (1 if tied else 2) * VOCAB * (WIDTH + 4)
+    freed = whole - nf4.weight_bytes(net)
+    assert planned["lora"] - planned["qlora"] == pytest.approx(freed, rel=0.03)
     # Blocks of 64 numbers share a byte, and 256 of them a float, where a matrix has as many.
     assert tables + rest + matrices / 2 < nf4.weight_bytes(net) < tables + rest + matrices * 0.53
     assert nf4.weight_bytes(net) < whole / 4 or kind == "gpt2"  # half of which is learned positions here

@@ -77,7 +77,7 @@ def rate(
     """Compare two answers to the same prompt, pair after pair; `align.preferences` learns from the choices.
 
     Type `a` or `b` for the better answer, `t` for a tie, `s` to skip, `q` to leave; with --scores two digits, as `4 2`.
-    Each choice is kept at once. On the page several people may rate, each under a name, and go on where they left.
+    Each choice is kept at once, and nobody is asked twice. On the page several people may rate, each under a name.
 
     Examples:
 
@@ -107,8 +107,10 @@ def rate(
 
 def _ask(opened: Project, pairs: Iterator[Shown], rater: str, *, scored: bool) -> int:
     """One pair after another at the keyboard; how many ratings were kept."""
-    kept = 0
+    kept, said = 0, judged(opened, rater)
     for pair in pairs:
+        if (pair.prompt, frozenset((pair.a, pair.b))) in said:
+            continue
         present.say(pair.told)
         given = _marks() if scored else None
         choice = given if isinstance(given, str) else better(given) if given else _key(_WHICH, "abtsq")
@@ -119,6 +121,14 @@ def _ask(opened: Project, pairs: Iterator[Shown], rater: str, *, scored: bool) -
             opened.records.add_rating(pair.prompt, pair.a, pair.b, {"t": "tie"}.get(choice, choice), rater, marks)
             kept += 1
     return kept
+
+
+def judged(opened: Project, rater: str) -> set[tuple[str, frozenset[str]]]:
+    """The prompts and pairs of answers that somebody has chosen between already."""
+    from volant.core.outside import Snapshot
+
+    known = opened.records.ratings(Snapshot("ratings", "*", facts=opened.records.marks("*")))
+    return {(str(row["prompt"]), frozenset((str(row["a"]), str(row["b"])))) for row in known if row["rater"] == rater}
 
 
 def _marks() -> tuple[int, int] | str:

@@ -1,9 +1,9 @@
 """Candidate pairs among signatures: those that agree in a whole band (LSH), out of core.
 
 In go signatures of any kind [N, P], in memory or mapped from a file; out come pairs (i < j), each once, sorted.
-Every signature gives one key a band. Keys are dealt by their top bits into files on disk, so that equal keys meet
-in one file, and each file is sorted alone: memory is bounded by the size of a file, whatever N is. Pairs are dealt
-by their first text in the same way.
+Every signature gives one key a band. Those of some bands at a time are sorted in memory. Where not even one band's
+fit, keys are dealt by their top bits into files on disk, so that equal keys meet in one file, and each file is sorted
+alone: memory is bounded by the size of a file, whatever N is. Pairs are dealt by their first text in the same way.
 
 Within a big bucket a text is held against the bucket's first ones and its predecessor, not against all: what
 belongs together is joined by `clusters` afterwards.
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 Pairs = NDArray[np.int64]
 
 KEYS = 1 << 22
-"""Keys of one file: 48 MB on disk, and about four times as much while it is sorted."""
+"""Keys that are sorted at once, or of one file: 48 MB on disk, and about four times as much while it is sorted."""
 _CHUNK_ROWS = 1 << 15
 _EMPTY = np.uint32(0xFFFFFFFF)
 _ENTRY = np.dtype([("key", "<u8"), ("at", "<u4")])
@@ -52,27 +52,27 @@ def candidate_pairs(
         since: only pairs whose second one is at or after this index are found: what lies before was compared in
             an earlier version of the dataset.
         keys: held in memory at once.
-        threads: how many make keys side by side.
+        threads: how many bands' keys are sorted side by side.
     """
     assert bands * rows <= signature_NP.shape[1], (bands, rows, signature_NP.shape)
     count = len(signature_NP)
-    parts = max(1, -(-count * bands // keys))
-    if parts == 1:
-        with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(lambda first: _keys(signature_NP, bands, rows, first), _chunks(count)))
-            if not found:
-                return _decoded(np.zeros(0, np.uint64))
-            full_N, key_NB = (np.concatenate(one) for one in zip(*found, strict=True))
-            # A band's number is in its keys: those of two bands never meet.
-            shares = np.array_split(np.arange(bands), threads)
+    if count > keys:
+        place: Any = tempfile.TemporaryDirectory() if work is None else nullcontext(str(work))
+        with place as folder:
+            return _on_disk(signature_NP, bands, rows, Path(folder), since, -(-count * bands // keys))
+    # A band's number is in its keys: those of two bands never meet, so some bands at a time are enough.
+    some = max(1, min(-(-bands // threads), keys // max(1, count) // threads))
 
-            def of(own: NDArray[np.int64]) -> NDArray[np.uint64]:
-                return _codes(key_NB[:, own].ravel(), lambda few: full_N[few // len(own)], since)
+    def of(first: int) -> NDArray[np.uint64]:
+        own = min(some, bands - first)
+        found = [_keys(signature_NP, at, first, own, rows) for at in range(0, count, _CHUNK_ROWS)]
+        if not found:
+            return np.zeros(0, np.uint64)
+        full_N, key_NB = (np.concatenate(one) for one in zip(*found, strict=True))
+        return _codes(key_NB.ravel(), lambda few: full_N[few // own], since)
 
-            return _decoded(_once(np.concatenate(list(pool.map(of, shares)))))
-    place: Any = tempfile.TemporaryDirectory() if work is None else nullcontext(str(work))
-    with place as folder:
-        return _on_disk(signature_NP, bands, rows, Path(folder), since, parts, keys)
+    with ThreadPoolExecutor(threads) as pool:
+        return _decoded(_once(np.concatenate(list(pool.map(of, range(0, bands, some))))))
 
 
 def _once(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -83,9 +83,7 @@ def _once(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return codes[new]
 
 
-def _on_disk(
-    signature_NP: NDArray[Any], bands: int, rows: int, folder: Path, since: int, parts: int, keys: int
-) -> Pairs:
+def _on_disk(signature_NP: NDArray[Any], bands: int, rows: int, folder: Path, since: int, parts: int) -> Pairs:
     dealt = _Files(folder / "keys", parts)
     for entries in _entries(signature_NP, bands, rows):
         dealt.deal(entries, _share(entries["key"] >> np.uint64(32), 1 << 32, parts))
@@ -126,25 +124,23 @@ def _share(value: NDArray[np.uint64], below: int, parts: int) -> NDArray[np.int6
     return (value.astype(np.uint64) * np.uint64(parts) // np.uint64(max(1, below))).astype(np.int64)
 
 
-def _chunks(count: int) -> range:
-    return range(0, count, _CHUNK_ROWS)
-
-
 def _keys(
-    signature_NP: NDArray[Any], bands: int, rows: int, first: int
+    signature_NP: NDArray[Any], at: int, first: int, bands: int, rows: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Which signatures of the chunk from `first` on are of no empty text, and their keys [n, B]."""
+    """Which signatures of the chunk that begins at `at` are of no empty text, and their keys [n, B] of these bands."""
     from volant.modalities.linking import band_keys
 
-    chunk = np.ascontiguousarray(signature_NP[first : first + _CHUNK_ROWS], dtype=np.uint32)
+    chunk = signature_NP[at : at + _CHUNK_ROWS]
     full = np.flatnonzero((chunk != _EMPTY).any(axis=1))
-    return full + first, band_keys(chunk if len(full) == len(chunk) else chunk[full], bands, rows)
+    chunk = chunk[:, first * rows : (first + bands) * rows]
+    chunk = np.ascontiguousarray(chunk if len(full) == len(chunk) else chunk[full], dtype=np.uint32)
+    return full + at, band_keys(chunk, first, bands, rows)
 
 
 def _entries(signature_NP: NDArray[Any], bands: int, rows: int) -> Iterator[NDArray[Any]]:
     """Keys with the text of each, as files hold them."""
-    for first in _chunks(len(signature_NP)):
-        full, key_NB = _keys(signature_NP, bands, rows, first)
+    for at in range(0, len(signature_NP), _CHUNK_ROWS):
+        full, key_NB = _keys(signature_NP, at, 0, bands, rows)
         entries = np.empty(key_NB.shape, _ENTRY)
         entries["key"], entries["at"] = key_NB, full[:, None]
         yield entries.ravel()

@@ -20,18 +20,22 @@ _FIRST = 4
 """How many of a bucket's first texts each later one is held against; its predecessor comes on top."""
 
 
-def band_keys(signature_NP: NDArray[np.uint32], bands: int, rows: int) -> NDArray[np.uint64]:
-    """The key of each band [N, B]; the band's number is in it, so that all bands share one key space."""
+def band_keys(signature_NP: NDArray[np.uint32], first: int, bands: int, rows: int) -> NDArray[np.uint64]:
+    """The key of each band [N, B] from `first` on; the band's number is in it, so that all bands share one key space.
+
+    Args:
+        signature_NP: the entries of these bands.
+    """
     key_NB = np.empty((len(signature_NP), bands), np.uint64)
-    _band_keys(signature_NP, bands, rows, key_NB)
+    _band_keys(signature_NP, first, bands, rows, key_NB)
     return key_NB
 
 
 @compiled
-def _band_keys(signature_NP: NDArray[np.uint32], bands: int, rows: int, key_NB: NDArray[np.uint64]) -> None:
+def _band_keys(signature_NP: NDArray[np.uint32], first: int, bands: int, rows: int, key_NB: NDArray[np.uint64]) -> None:
     for i in range(len(signature_NP)):
         for b in range(bands):
-            key = np.uint64(b + 1)
+            key = np.uint64(first + b + 1)
             for r in range(rows):
                 key = mix(key * _THREE + np.uint64(signature_NP[i, b * rows + r]))
             key_NB[i, b] = key

@@ -53,9 +53,9 @@ def ways(net: Any, *, tokens: int, counted: int, rank: int = RANK) -> dict[str, 
     tables = _tables(net)
     # By their weights: a layer with an adapter shows its own once more.
     matrices = {
-        id(m.weight): (m.weight.numel(), m.in_features + m.out_features, m.weight.element_size())
+        id(m.weight): (m.weight.numel(), _sides(m), m.weight.element_size())
         for name, m in net.named_modules()
-        if hasattr(m, "in_features") and "lora_" not in name and m not in tables and hasattr(m, "weight")
+        if _sides(m) and "lora_" not in name and m not in tables and hasattr(m, "weight")
     }.values()
     freed = sum(int(numbers * (size - _FOUR_BITS)) for numbers, _, size in matrices if size > 1)
     floats = {id(w): w for table in tables for w in table.parameters(recurse=False) if w.ndim == 2}.values()
@@ -67,6 +67,12 @@ def ways(net: Any, *, tokens: int, counted: int, rank: int = RANK) -> dict[str, 
     adapters = rank * sum(both for _, both, _ in matrices)
     lora = own - 4 * 5 * (trained - adapters)
     return {"full": own, "lora": lora, "qlora": lora - freed}
+
+
+def _sides(layer: Any) -> int:
+    """Rows and columns of a layer's matrix, GPT-2's kind included; 0 for other layers."""
+    kinds = (("in_features", "out_features"), ("nx", "nf"))
+    return next((getattr(layer, a) + getattr(layer, b) for a, b in kinds if hasattr(layer, a)), 0)
 
 
 def _tables(net: Any) -> list[Any]:
@@ -91,14 +97,19 @@ def check_ways(run: Run, net: Any, *, tokens: int, counted: int, rank: int = RAN
     if run.processes > 1:
         bytes_ = _of_all(run, net, tokens, counted)
     others = [(name, max(n, _REST_BYTES // 4)) for name, n in others]
-    told = ", ".join(f"finetune.{name} about {n / 2**30:.2g}" for name, n in others)
+    told = ", ".join(f"finetune.{name} about {_told(n)}" for name, n in others)
     beside = f" ({told})" if told else ""
     if bytes_ <= free:
-        return f"memory: {own} takes about {bytes_ / 2**30:.2g} GiB{beside}, {free / 2**30:.2g} are free"
-    what = f"training needs about {bytes_ / 2**30:.2g} GiB of memory and {free / 2**30:.2g} GiB are free{beside}."
+        return f"memory: {own} takes about {_told(bytes_)}{beside}, {_told(free)} are free"
+    what = f"training needs about {_told(bytes_)} of memory and {_told(free)} are free{beside}."
     fits = next((name for name, n in others if n <= free), "")
     fix = f"Use `finetune.{fits}`, which fits." if fits else "Nothing fits: take a smaller `batch`, `context` or base."
     raise MachineError(what, where=run.step, fix=fix)
+
+
+def _told(size: int) -> str:
+    """Bytes as people read them, fine enough that what is needed and what is free do not look the same."""
+    return f"{size / 2**20:,.0f} MiB" if size < 10 * 2**30 else f"{size / 2**30:,.1f} GiB"
 
 
 def free_bytes(device: str) -> int:
@@ -138,7 +149,7 @@ def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str) -
         net.activation_checkpointing_enable()
         needed = _of_all(run, net, tokens, counted, recomputed=True)
     if needed > free:
-        what = f"training needs about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free"
+        what = f"training needs about {_told(needed)} of memory and {_told(free)} are free"
         raise MachineError(what, where=run.step, fix=fix)
     if getattr(net, "is_activation_checkpointing", False):
         run.say("memory is short: each block is computed twice, which takes longer")

@@ -9,6 +9,7 @@ of pictures or rows lies in a split by its own hash.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,7 @@ def preferences(
             ones. Its validation samples travel along, so that `align.dpo` can watch the task metric; pictures and
             rows of the train split as well, which such metrics measure against.
         judge: a model that the scorers ask, where they need one.
-        ratings: workload whose ratings are used (`*`: all). Ties and unknown raters' doubles are dropped.
+        ratings: workload whose ratings are used (`*`: all). Of several raters most decide; ties are dropped.
         scorers: what ranks the answers where no person did; several are averaged. Empty takes the goal's metric.
         prompts: how many prompts without ratings the model answers; a quarter of them from the validation split.
             Each costs `answers` generations; 0 uses people's ratings alone.
@@ -115,36 +116,49 @@ def _prompt(sample: Sample) -> str:
 
 
 def _rated(run: Run, known: dict[str, Sample]) -> Iterator[Sample]:
-    """People's choices as pairs; the last choice of a rater on the same two answers counts."""
+    """People's choices as pairs, one for the same two answers: as most raters chose, of whom each one's last counts."""
     if run.records is None:
         return
-    last: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    last: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in run.records.ratings(run.snapshot("ratings")):
-        low, high = sorted((str(row["a"]), str(row["b"])))
-        last[str(row["rater"]), str(row["prompt"]), low, high] = row
-    content = any(sample.shape in CONTENT_SHAPES for sample in known.values())
-    ties = outside = unread = 0
+        last[(*_answers(row), str(row["rater"]))] = row
+    chosen: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in last.values():
-        if row["choice"] not in ("a", "b") or row["a"] == row["b"]:
-            ties += 1
+        if row["choice"] in ("a", "b") and row["a"] != row["b"]:
+            chosen.setdefault(_answers(row), []).append(row)
+    content = any(sample.shape in CONTENT_SHAPES for sample in known.values())
+    outside = unread = even = 0
+    for rows in chosen.values():
+        better = [str(row[row["choice"]]) for row in rows]
+        (text, votes), *rest = Counter(better).most_common()
+        if rest and rest[0][1] == votes:
+            even += 1
             continue
-        sample = known.get(str(row["prompt"]))
-        pair = _chosen(row, sample, content)
+        sample = known.get(str(rows[0]["prompt"]))
+        pair = _chosen([row for row, one in zip(rows, better, strict=True) if one == text], sample, content)
         if content and not _is_content(pair):
             unread += 1
             continue
         outside += sample is None
         yield pair
-    if ties:
+    if ties := len(last) - sum(map(len, chosen.values())):
         run.say(f"{ties} ratings were ties and are left out")
+    if even:
+        run.say(f"of {even} pairs as many raters chose one answer as the other, and they are left out")
     if unread:
-        run.say(f"{unread} ratings are not of pictures or rows and are left out")
+        run.say(f"{unread} rated pairs are not of pictures or rows and are left out")
     if outside:
         run.say(f"{outside} rated prompts are not in the data; they are used for training")
 
 
-def _chosen(row: dict[str, Any], sample: Sample | None, content: bool) -> Sample:
-    """A person's choice as a pair."""
+def _answers(row: dict[str, Any]) -> tuple[str, ...]:
+    """What a rating is about, whichever answer stood first."""
+    return str(row["prompt"]), *sorted((str(row["a"]), str(row["b"])))
+
+
+def _chosen(rows: list[dict[str, Any]], sample: Sample | None, content: bool) -> Sample:
+    """The choice that these ratings share, as a pair."""
+    row = rows[0]
     chosen, rejected = (row["a"], row["b"]) if row["choice"] == "a" else (row["b"], row["a"])
     licence = sample.source.licence if sample else "LicenseRef-project-ratings"
     id = sample_id("rating", str(row["id"]), str(row["prompt"]), str(chosen), str(rejected))
@@ -156,7 +170,7 @@ def _chosen(row: dict[str, Any], sample: Sample | None, content: bool) -> Sample
         source=Source(uri=f"ratings:{row['id']}", licence=licence, consent="given", origin="feedback"),
         split=split, group=sample.group if sample and not content else "",
         parents=[sample.id] if sample and not content else [],
-        labels=[Label(name="preference", value="chosen", by=f"person:{row['rater']}")],
+        labels=[Label(name="preference", value="chosen", by=f"person:{one['rater']}") for one in rows],
         attrs=_scores(row),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from volant.core import Dataset, Model, Run, Score
-from volant.core.errors import GateRefused
+from volant.core.errors import GateRefused, SettingError
 
 LARGEST_DIFFERENCE = 1e-3
 
@@ -68,6 +68,7 @@ def learnt(
     net, codec = tuning.opened(run, model)
     rate = budget.lr or tuning.default_lr(net, 1e-4 if muon_rate(config, 1.0) else 2e-4, 1.0)
     spent = replace(budget, lr=rate, muon=muon_rate(config, rate))
+    _check_targets(run, net, config)
     task = tuning.prepare(run, net, codec, data, spent, retain)
     if four_bits:
         was = nf4.weight_bytes(net)
@@ -99,6 +100,26 @@ def muon_rate(config: Any, lr: float) -> float:
     from peft import LoraConfig
 
     return float(lr * config.r**0.5) if isinstance(config, LoraConfig) else 0.0
+
+
+def _check_targets(run: Run, net: Any, config: Any) -> None:
+    """Refuse an adapter of a layer whose weights another layer has too: merged, it would change both.
+
+    Raises:
+        SettingError: one was asked for.
+    """
+    import torch
+
+    shared: dict[int, list[str]] = {}
+    for name, layer in net.named_modules():
+        if isinstance(getattr(layer, "weight", None), torch.nn.Parameter):
+            shared.setdefault(id(layer.weight), []).append(name)
+    for names in shared.values():
+        asked = [name for name in names if len(names) > 1 and _targeted(config, name)]
+        if asked:
+            what = f"`targets` names {asked[0]}, whose weights are those of {names[names[0] == asked[0]]} as well"
+            fix = "Leave it out; where it has to learn too, use `finetune.full`."
+            raise SettingError(f"{what}, so that merging would change both.", where=run.step, fix=fix)
 
 
 def _targeted(config: Any, name: str) -> bool:
