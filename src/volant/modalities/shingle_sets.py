@@ -19,6 +19,7 @@ from volant.modalities.minhash import SHINGLE
 from volant.modalities.words import Words
 
 Set = NDArray[np.uint64]
+_NONE = np.zeros(0, np.uint64)
 _BLOCK = 1 << 20
 """Shingles of one block of pairs: 8 MB."""
 _GAP = 1 << 9
@@ -27,6 +28,13 @@ _GAP = 1 << 9
 
 def shingle_sets(words: Words) -> Iterator[Set]:
     """The shingle hashes of each text, sorted and unique."""
+    gram_G, size_N = joined_sets(words)
+    edges = np.concatenate([[0], np.cumsum(size_N)]).tolist()
+    return (gram_G[first:last] for first, last in pairwise(edges))
+
+
+def joined_sets(words: Words) -> tuple[Set, NDArray[np.int64]]:
+    """The same, one after the other, and how many each text has."""
     from volant.modalities.sketch import shingles
 
     gram_G, edge_N = shingles(words.hash_W, words.begin_N, SHINGLE)
@@ -36,8 +44,7 @@ def shingle_sets(words: Words) -> Iterator[Set]:
     np.not_equal(gram_G[1:], gram_G[:-1], out=new_G[1:-1])
     new_G[edge_N] = True
     edge_N = np.concatenate([[0], np.cumsum(new_G[:-1])])[edge_N]
-    gram_G = gram_G[new_G[:-1]]
-    return (gram_G[first:last] for first, last in pairwise(edge_N.tolist()))
+    return gram_G[new_G[:-1]], np.diff(edge_N)
 
 
 class Sets:
@@ -60,12 +67,16 @@ class Sets:
     def extend(self, sets: Iterable[Set]) -> None:
         """Add sets."""
         added = list(sets)
-        self._sizes += [len(own) for own in added]
-        if self._file and added:
+        self.put(np.concatenate([_NONE, *added]), np.array([len(own) for own in added], np.int64))
+
+    def put(self, gram_G: Set, size_N: NDArray[np.int64]) -> None:
+        """Add sets that lie one after the other, of these sizes."""
+        self._sizes += size_N.tolist()
+        if self._file:
             with self._file.open("ab") as file:
-                file.write(np.concatenate(added).tobytes())
-        elif not self._file:
-            self._held += added
+                file.write(gram_G.data)
+        else:
+            self._held += np.split(gram_G, np.cumsum(size_N)[:-1]) if len(size_N) else []
 
     def reorder(self, order: NDArray[np.int64]) -> None:
         """Name set `order[i]` number i from now on."""

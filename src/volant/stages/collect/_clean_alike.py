@@ -60,13 +60,11 @@ def _alike(run: Run, rows: Rows, numbers: Any, near: float, media: bool) -> dict
     from volant.modalities.record_columns import FEEDBACK
 
     file = rows.folder / "signatures"
+    by_right = [numbers[rows.right_N[numbers] == right] for right in range(FEEDBACK + 1)]
+    wanted = ((part, rows.inside(part, own)) for own in by_right for part in range(len(rows.parts)))
     with file.open("wb") as out:
-        for right in range(FEEDBACK + 1):
-            own = numbers[rows.right_N[numbers] == right]
-            for part in range(len(rows.parts)):
-                places = rows.inside(part, own)
-                if len(places):
-                    out.write(rows.marks(part, places).tobytes())
+        for marks in in_order(run, lambda one: rows.marks(*one), (one for one in wanted if len(one[1]))):
+            out.write(marks.data)
     run.check_stop()
     signature_NP = np.memmap(file, np.uint32, "r").reshape(len(numbers), -1)
     sets = None if media else lambda wanted: _shingles(run, rows, numbers[wanted])
@@ -80,18 +78,18 @@ def _shingles(run: Run, rows: Rows, numbers: Any) -> Any:
     """The shingle sets of these records, which may come in any order, from their words."""
     import numpy as np
 
-    from volant.modalities.shingle_sets import Sets, shingle_sets
+    from volant.modalities.shingle_sets import Sets, joined_sets
 
     order = np.argsort(numbers)
     rising = numbers[order]
 
-    def of(part: int) -> list[Any]:
+    def of(part: int) -> tuple[Any, Any]:
         run.check_stop()
-        return list(shingle_sets(rows.words(part, rows.inside(part, rising))))
+        return joined_sets(rows.words(part, rows.inside(part, rising)))
 
     found = Sets(file=rows.folder / "shingles")
     parts = [part for part in range(len(rows.parts)) if len(rows.inside(part, rising))]
     for sets in in_order(run, of, parts):
-        found.extend(sets)
+        found.put(*sets)
     found.reorder(np.argsort(order))
     return found

@@ -120,7 +120,7 @@ def _copied(run: Run, pieces: Sequence[Any], chosen_P: Sequence[Any], near: floa
     from volant.modalities.duplicates import near_clusters
     from volant.modalities.minhash import signatures
     from volant.modalities.record_columns import at
-    from volant.modalities.shingle_sets import Sets, shingle_sets
+    from volant.modalities.shingle_sets import Sets, joined_sets
     from volant.modalities.text_arrays import text_column
     from volant.modalities.text_features import likeness
 
@@ -133,7 +133,7 @@ def _copied(run: Run, pieces: Sequence[Any], chosen_P: Sequence[Any], near: floa
         run.check_stop()
         words = likeness(at(text_column(pieces[part].read()["content"]), chosen_P[part])).words
         sketched.append(signatures(words))
-        sets.extend(shingle_sets(words))
+        sets.put(*joined_sets(words))
     signature_NP = np.concatenate(sketched)
     _, own_U = np.unique(signature_NP, axis=0, return_index=True)
     own_U.sort()
