@@ -49,7 +49,7 @@ def trained(folder, recipe, batches):
 
 @pytest.mark.parametrize("length", [37, 300])
 @pytest.mark.parametrize("kind", ["whole", "padded", "documents", "packed"])
-def test_what_is_compiled_computes_what_the_network_does(length, kind):
+def test_blocks_of_our_own_compute_what_the_network_does(length, kind):
     torch.manual_seed(0)
     net = family.build(Tokens(vocab=40, length=length), seed=1, depth=2, width=32)
     with torch.no_grad():
@@ -62,10 +62,12 @@ def test_what_is_compiled_computes_what_the_network_does(length, kind):
     mask = torch.ones_like(ids, dtype=torch.bool) if real is None else real
     batch, found = Batch(ids, mask, real, document, place), []
     assert qwen3.fits(net)
-    for of_hidden in (None, partial(qwen3.hidden, of_block=qwen3.block)):
+    for of_hidden in (None, *(partial(qwen3.hidden, of_block=way) for way in (qwen3.block, qwen3.quick))):
+        net.train(of_hidden is not None)  # in evaluation the layers of transformers compute
         loss, _ = token_loss(net, batch, of_hidden=of_hidden)
         found.append([loss, *torch.autograd.grad(loss, list(net.parameters()))])
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found[0], found[2], rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.slow

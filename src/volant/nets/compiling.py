@@ -54,7 +54,7 @@ def least_tokens(net: Any, *, threads: int) -> int:
 
 
 def _can(run: Run, net: Any) -> bool:
-    return run.device == "cpu" and qwen3.fits(net)
+    return run.device == "cpu" and qwen3.fits(net) and not net.is_activation_checkpointing
 
 
 def _worth(run: Run, net: Any, tokens: int) -> bool:

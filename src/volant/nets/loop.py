@@ -26,7 +26,7 @@ from volant.nets import compiling, freed, state, watching
 from volant.nets.batches import Batches, Step
 from volant.nets.going_back import Backs
 from volant.nets.guard import Guard, odd
-from volant.nets.optim import Optimisers, bf16_here, trainable, wsd
+from volant.nets.optim import Optimisers, bf16_pays, trainable, wsd
 from volant.nets.recipe import Outcome as Outcome
 from volant.nets.recipe import Recipe as Recipe
 from volant.nets.team import ALONE, Alone, team
@@ -40,7 +40,7 @@ _STAYED = (
     "validation split."
 )
 _TOLD = 5  # odd batches that are said one by one
-_BATCHES = 7  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
+_BATCHES = 8  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
 
 
 def train(
@@ -144,7 +144,7 @@ class _Training:
         self.run, self.given, self.batches, self.recipe = run, net, batches, recipe
         self.team, (self.net, self.loss_of) = together, together.joined(net, loss)
         self.validation, self.folder = validation, folder
-        self.bf16 = recipe.bf16 and bf16_here(run.device)
+        self.bf16 = recipe.bf16 and bf16_pays(net, run.device)
         self.guard, self.ceiling = Guard(ceiling=ceiling), ceiling
         # Learning from rewards, how far it leads from the reference tells more than the value of the loss.
         self.far: Callable[[], float | None] | None = getattr(loss, "far", None)

@@ -21,6 +21,7 @@ from volant.nets.team import ALONE, Alone
 _ROUNDS = ((8.1743, -23.9397, 17.7000), (3.7415, -2.7974, 0.5451), (2.8273, -2.1111, 0.4675))
 # Their large coefficients cancel, which bfloat16 is too coarse for; there, four rounds of a quintic with smaller ones.
 _ROUNDS_BF16 = ((3.4445, -4.7750, 2.0315),) * 4
+_LEAST_BF16 = 1_000_000
 _MARGIN = 1.02  # beyond 1 the first quintic soon runs away
 
 
@@ -30,6 +31,13 @@ def bf16_here(device: str = "cpu") -> bool:
         known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("amx_tile"))
     return bool(device == "cuda" and torch.cuda.is_bf16_supported())
+
+
+def bf16_pays(net: torch.nn.Module, device: str = "cpu") -> bool:
+    """Whether a network trains faster in bfloat16: where that is fast, and on a CPU not where it is so small that
+    making such numbers takes longer than they save (0.83 of float32's speed at 0.8 million weights, 1.2 at 1.1)."""
+    size = sum(p.numel() for p in net.parameters())
+    return bf16_here(device) and (device != "cpu" or size >= _LEAST_BF16)
 
 
 def wsd(step: int, steps: int, *, warmup: int, decay: int) -> float:

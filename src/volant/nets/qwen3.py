@@ -12,19 +12,22 @@ Shape legend: B rows, L length in tokens, D width, H heads, E width of a head, R
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from volant.nets import passes
 from volant.nets.batches import Batch
 from volant.nets.transformer import seen_by
 
 _SHORT = 256  # positions, beyond which the fused kernel is as fast and keeps no scores
 _BLOCKS = 2
 Block: TypeAlias = Callable[..., torch.Tensor]
-"""`block` as it is or compiled."""
+"""`block` as it is or compiled, or `quick`."""
 
 
 def fits(net: Any) -> bool:
@@ -40,7 +43,6 @@ def fits(net: Any) -> bool:
         and not config.attention_dropout
         and (config.rope_parameters or {}).get("rope_type") == "default"
         and set(config.layer_types) == {"full_attention"}
-        and not net.is_activation_checkpointing
     )
 
 
@@ -51,22 +53,30 @@ def hidden(net: Any, batch: Batch, seen_BL: torch.Tensor, *, of_block: Block) ->
         net: one that `fits`.
         batch: its rows.
         seen_BL: the ids that are read.
-        of_block: `block`, compiled or not.
+        of_block: `block`, compiled or not, or `quick`.
     """
     model, eps = net.model, net.config.rms_norm_eps
     x_BLD = model.embed_tokens(seen_BL)
     turns = _turns(model.rotary_emb.inv_freq, batch, seen_BL)
-    bias = _bias(batch, x_BLD)
+    # Compiled, short rows are attended to by products, which need a mask.
+    bias = None if of_block is quick and seen_by(batch) is None else _bias(batch, x_BLD)
+
+    def of(layer: Any, x_BLD: torch.Tensor) -> Any:
+        return of_block(x_BLD, *turns, bias, *_weights(layer), eps)
+
     for layer in model.layers:
-        x_BLD = of_block(x_BLD, *turns, bias, *_weights(layer), eps)
-    return model.norm(x_BLD)
+        if net.is_activation_checkpointing:
+            x_BLD = checkpoint(partial(of, layer), x_BLD, use_reentrant=False)
+        else:
+            x_BLD = of(layer, x_BLD)
+    return passes.norm(x_BLD, model.norm.weight, eps) if of_block is quick else model.norm(x_BLD)
 
 
-def block(
+def _block(
     x_BLD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, bias: torch.Tensor | None,
     before_D: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_E: torch.Tensor,
     key_E: torch.Tensor, out: torch.Tensor, between_D: torch.Tensor, gate: torch.Tensor, up: torch.Tensor,
-    down: torch.Tensor, eps: float,
+    down: torch.Tensor, eps: float, norm: Callable[..., torch.Tensor], turned: Callable[..., torch.Tensor],
 ) -> torch.Tensor:  # fmt: skip
     """One layer: attention and a gated layer, each behind a norm.
 
@@ -76,20 +86,33 @@ def block(
         bias: added to the scores, from `_bias`.
         before_D to down: the layer's weights, from `_weights`.
         eps: of the norms.
+        norm, turned: how norms and rotary positions are computed.
     """
     rows, length, _ = x_BLD.shape
     size = (rows, length, -1, query_E.size(0))
-    y_BLD = _norm(x_BLD, before_D, eps)
-    q_BLHE = _turned(_norm(F.linear(y_BLD, query).view(size), query_E, eps), cos, sin)
-    k_BLHE = _turned(_norm(F.linear(y_BLD, key).view(size), key_E, eps), cos, sin)
+    y_BLD = norm(x_BLD, before_D, eps)
+    q_BLHE = turned(norm(F.linear(y_BLD, query).view(size), query_E, eps), cos, sin)
+    k_BLHE = turned(norm(F.linear(y_BLD, key).view(size), key_E, eps), cos, sin)
     v_BLHE = F.linear(y_BLD, value).view(size)
     if bias is None or length > _SHORT:
         read_BLHE = _attended_long(q_BLHE, k_BLHE, v_BLHE, bias)
     else:
         read_BLHE = _attended_short(q_BLHE, k_BLHE, v_BLHE, bias)
     x_BLD = x_BLD + F.linear(read_BLHE.reshape(rows, length, -1), out)
-    y_BLD = _norm(x_BLD, between_D, eps)
+    y_BLD = norm(x_BLD, between_D, eps)
     return x_BLD + F.linear(F.silu(F.linear(y_BLD, gate)) * F.linear(y_BLD, up), down)
+
+
+def block(*given: Any) -> torch.Tensor:
+    """A layer as the compiler takes it; arguments as `_block`'s, up to `eps`."""
+    whole: tuple[Any, ...] = (*given, _norm, _turned)
+    return _block(*whole)
+
+
+def quick(*given: Any) -> torch.Tensor:
+    """A layer as it is fastest uncompiled."""
+    whole: tuple[Any, ...] = (*given, passes.norm, passes.turned)
+    return _block(*whole)
 
 
 def _weights(layer: Any) -> list[torch.Tensor]:

@@ -21,7 +21,7 @@ class Recipe:
         patience: stop after this many looks without an improvement; 0 for never.
         checkpoint_every: steps between checkpoints; 0 for only when stopped and at the end.
         piece_tokens: larger batches are worked off in pieces of this many tokens, to bound memory.
-        bf16: compute in bfloat16 where the processor has it; weights stay float32.
+        bf16: compute in bfloat16 where that is faster (`optim.bf16_pays`); weights stay float32.
         compiled: blocks of a transformer are compiled; see `nets/compiling.py`.
     """
 
