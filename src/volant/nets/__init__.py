@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 import pkgutil
 from pathlib import Path
 from typing import Any
 
 from volant.core.errors import ArtifactError, did_you_mean
+
+# bitsandbytes, which peft imports where it is installed, tells users of a processor about a kernel that is not fetched.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def open_family(name: str) -> Any:

@@ -7,7 +7,6 @@ gives the numbers that those bits stand for, so what was trained on them is what
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,8 +25,6 @@ def _library() -> Any:
     Raises:
         MissingPackage: it is not installed.
     """
-    # It tells every user of a processor about a kernel from a hub that is not fetched.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         import bitsandbytes
     except ImportError:
