@@ -66,7 +66,7 @@ def learnt(
     from volant.stages.finetune import tuning
 
     net, codec = tuning.opened(run, model)
-    rate = budget.lr or tuning.default_lr(net, 1e-4 if muon_rate(config, 1.0) else 2e-4, 1.0)
+    rate = budget.lr or tuning.default_lr(net, 1e-4 if muon_rate(config, 1.0) else 2e-4)
     spent = replace(budget, lr=rate, muon=muon_rate(config, rate))
     _check_targets(run, net, config)
     task = tuning.prepare(run, net, codec, data, spent, retain)

@@ -63,7 +63,7 @@ def full(
         return _content(run, model, data, judge, replay, epochs, steps, batch, lr, patience)
     adapting.refuse(run, "images or tables", replay=replay)
     net, codec = tuning.opened(run, model)
-    rate = lr or tuning.default_lr(net, 2e-5, 1.5)
+    rate = lr or tuning.default_lr(net, 2e-5)
     budget = tuning.Budget(epochs, steps, batch, rate, context, patience, weight_decay, pack)
     task = tuning.prepare(run, net, codec, data, budget, retain)
     outcome = tuning.tune(task, net)

@@ -276,9 +276,9 @@ def finish(
     return Model(run.out)
 
 
-def default_lr(net: Any, at_2048: float, power: float) -> float:
+def default_lr(net: Any, at_2048: float) -> float:
     """A rate that suits the width: `at_2048` at a width of 2048, more for narrower networks."""
-    return float(at_2048 * (2048 / int(net.config.hidden_size)) ** power)
+    return float(at_2048 * 2048 / int(net.config.hidden_size))
 
 
 def _tasks(data: Dataset, split: Any) -> list[Sample]:
