@@ -389,6 +389,6 @@ def test_an_unknown_encoding_is_refused(ending, tmp_path):
 
 def test_masked(tmp_path):
     losses = check_family(
-        masked.family, SPACE, folder=tmp_path, size=SIZE, rest=0.1, learn=adam(masked.family, steps=200)
+        masked.family, SPACE, folder=tmp_path, size=SIZE, rest=0.1, learn=adam(masked.family, steps=300)
     )
-    assert len(losses) == 201
+    assert len(losses) == 301

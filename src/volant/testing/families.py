@@ -196,6 +196,8 @@ def _check_sampling(family: Family, net: Any, batch: Any) -> None:
 
 
 def _check_saved(family: Family, net: Any, batch: Any, folder: Path) -> None:
+    if hasattr(net, "eval"):
+        net.eval()  # as it is loaded: what trains may be computed in another way, which rounds differently
     loss, weights = _loss(family, net, batch), _weights(net)
     for place in ("one", "two"):
         family.save(net, folder / place)
