@@ -107,7 +107,7 @@ def rate(
 
 def _ask(opened: Project, pairs: Iterator[Shown], rater: str, *, scored: bool) -> int:
     """One pair after another at the keyboard; how many ratings were kept."""
-    kept, said = 0, judged(opened, rater)
+    kept, said = 0, _judged(opened, rater)
     for pair in pairs:
         if (pair.prompt, frozenset((pair.a, pair.b))) in said:
             continue
@@ -123,11 +123,9 @@ def _ask(opened: Project, pairs: Iterator[Shown], rater: str, *, scored: bool) -
     return kept
 
 
-def judged(opened: Project, rater: str) -> set[tuple[str, frozenset[str]]]:
+def _judged(opened: Project, rater: str) -> set[tuple[str, frozenset[str]]]:
     """The prompts and pairs of answers that somebody has chosen between already."""
-    from volant.core.outside import Snapshot
-
-    known = opened.records.ratings(Snapshot("ratings", "*", facts=opened.records.marks("*")))
+    known = rate_page.said_before(opened)
     return {(str(row["prompt"]), frozenset((str(row["a"]), str(row["b"])))) for row in known if row["rater"] == rater}
 
 

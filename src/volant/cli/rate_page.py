@@ -6,7 +6,7 @@ Enters: pairs as they are drawn, and the project. Leaves: ratings in its records
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from volant.cli import present
 
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from volant.cli.rate import Shown
     from volant.project import Project
     from volant.serving.rating import Pair
+
+
+def said_before(opened: Project) -> Iterator[dict[str, Any]]:
+    """All ratings so far, oldest first."""
+    from volant.core.outside import Snapshot
+
+    return opened.records.ratings(Snapshot("ratings", "*", facts=opened.records.marks("*")))
 
 
 def serve(opened: Project, shown: Iterator[Shown], total: int, *, scored: bool, port: int) -> None:
@@ -26,7 +33,6 @@ def serve(opened: Project, shown: Iterator[Shown], total: int, *, scored: bool, 
         scored: each answer gets a score in place of a choice.
         port: 0 takes a free one.
     """
-    from volant.core.outside import Snapshot
     from volant.serving import rating
     from volant.serving.local_page import serve as serve_page
 
@@ -37,8 +43,8 @@ def serve(opened: Project, shown: Iterator[Shown], total: int, *, scored: bool, 
         opened.records.add_rating(pair.prompt, pair.a, pair.b, choice, rater, scores)
         kept += 1
 
-    known = opened.records.ratings(Snapshot("ratings", "*", facts=opened.records.marks("*")))
-    pairs = rating.Pairs((rating.Pair(one.prompt, one.a, one.b, one.html) for one in shown), total, keep, known)
+    drawn = (rating.Pair(one.prompt, one.a, one.b, one.html) for one in shown)
+    pairs = rating.Pairs(drawn, total, keep, said_before(opened))
     try:
         app = rating.create_app(pairs, scored=scored)
         serve_page(app, port, lambda url: present.say(f"Rate at {url}  (Ctrl-C ends; each choice is kept at once)"))

@@ -62,14 +62,14 @@ def candidate_pairs(
             return _on_disk(signature_NP, bands, rows, Path(folder), since, -(-count * bands // keys))
     # A band's number is in its keys: those of two bands never meet, so some bands at a time are enough.
     some = max(1, min(-(-bands // threads), keys // max(1, count) // threads))
+    chunks = [(at, _full(signature_NP, at)) for at in range(0, count, _CHUNK_ROWS)]
+    full_N = np.concatenate([np.zeros(0, np.int64), *(full + at for at, full in chunks)])
 
     def of(first: int) -> NDArray[np.uint64]:
         own = min(some, bands - first)
-        found = [_keys(signature_NP, at, first, own, rows) for at in range(0, count, _CHUNK_ROWS)]
-        if not found:
-            return np.zeros(0, np.uint64)
-        full_N, key_NB = (np.concatenate(one) for one in zip(*found, strict=True))
-        return _codes(key_NB.ravel(), lambda few: full_N[few // own], since)
+        found = [_keys(signature_NP, at, full, first, own, rows).ravel() for at, full in chunks]
+        key_E = np.concatenate([np.zeros(0, np.uint64), *found])
+        return _codes(key_E, lambda few: full_N[few // own], since)
 
     with ThreadPoolExecutor(threads) as pool:
         return _decoded(_once(np.concatenate(list(pool.map(of, range(0, bands, some))))))
@@ -124,25 +124,28 @@ def _share(value: NDArray[np.uint64], below: int, parts: int) -> NDArray[np.int6
     return (value.astype(np.uint64) * np.uint64(parts) // np.uint64(max(1, below))).astype(np.int64)
 
 
+def _full(signature_NP: NDArray[Any], at: int) -> NDArray[np.int64]:
+    """Which signatures of the chunk that begins at `at` are of no empty text, by their place in it."""
+    return np.flatnonzero((signature_NP[at : at + _CHUNK_ROWS] != _EMPTY).any(axis=1))
+
+
 def _keys(
-    signature_NP: NDArray[Any], at: int, first: int, bands: int, rows: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Which signatures of the chunk that begins at `at` are of no empty text, and their keys [n, B] of these bands."""
+    signature_NP: NDArray[Any], at: int, full: NDArray[np.int64], first: int, bands: int, rows: int
+) -> NDArray[np.uint64]:
+    """The keys [n, B] of these bands, of the signatures at these places of the chunk that begins at `at`."""
     from volant.modalities.linking import band_keys
 
-    chunk = signature_NP[at : at + _CHUNK_ROWS]
-    full = np.flatnonzero((chunk != _EMPTY).any(axis=1))
-    chunk = chunk[:, first * rows : (first + bands) * rows]
+    chunk = signature_NP[at : at + _CHUNK_ROWS, first * rows : (first + bands) * rows]
     chunk = np.ascontiguousarray(chunk if len(full) == len(chunk) else chunk[full], dtype=np.uint32)
-    return full + at, band_keys(chunk, first, bands, rows)
+    return band_keys(chunk, first, bands, rows)
 
 
 def _entries(signature_NP: NDArray[Any], bands: int, rows: int) -> Iterator[NDArray[Any]]:
     """Keys with the text of each, as files hold them."""
     for at in range(0, len(signature_NP), _CHUNK_ROWS):
-        full, key_NB = _keys(signature_NP, at, 0, bands, rows)
-        entries = np.empty(key_NB.shape, _ENTRY)
-        entries["key"], entries["at"] = key_NB, full[:, None]
+        full = _full(signature_NP, at)
+        entries = np.empty((len(full), bands), _ENTRY)
+        entries["key"], entries["at"] = _keys(signature_NP, at, full, 0, bands, rows), (full + at)[:, None]
         yield entries.ravel()
 
 
