@@ -35,8 +35,8 @@ class _Norm(torch.autograd.Function):
         scaled, inverse, weight_D = ctx.saved_tensors
         (grad,) = grads
         both, inner = grad * scaled, grad * weight_D
-        # Not the product of `both` and the weights: MKL's depends on where in memory they lie, and a resumed run's bits
-        # with it.
+        # Not the product of `both` and the weights: MKL promises the same bits for equally aligned memory alone, and a
+        # resumed run has to have them.
         mean = (inner * scaled).mean(-1, keepdim=True)
         inner = inner.addcmul_(scaled, mean, value=-1).mul_(inverse)
         return inner.to(ctx.kind), both.flatten(0, -2).sum(0), None
