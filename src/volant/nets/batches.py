@@ -76,6 +76,22 @@ class Batch:
         return Batch(self.ids[start:stop], self.mask[start:stop], real, document, place)
 
 
+def seen_by(batch: Batch, *, both_ways: bool = False) -> torch.Tensor | None:
+    """The attention mask that transformers takes: padding [B, L], or what sees what [B, 1, L, L] across documents.
+
+    Args:
+        batch: whose ids read each other.
+        both_ways: they see what comes behind them as well.
+    """
+    if batch.document is None:
+        return None if batch.real is None else batch.real.long()
+    same_BLL = batch.document[:, :, None] == batch.document[:, None, :]
+    if batch.real is not None:
+        itself_LL = torch.eye(batch.width, dtype=torch.bool, device=same_BLL.device)
+        same_BLL = same_BLL & (batch.real[:, None, :] | itself_LL)
+    return (same_BLL if both_ways else same_BLL.tril())[:, None]
+
+
 class Step(Protocol):
     """What the loop needs of a batch of any space."""
 

@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from volant.core.errors import ArtifactError, SettingError
 from volant.core.spaces import Space, Tokens
-from volant.nets.batches import Batch
+from volant.nets.batches import Batch, seen_by
 from volant.nets.draws import seeds_of, uniforms
-from volant.nets.transformer import as_batch, check_files, quiet, save_whole, seen_by, size_of
+from volant.nets.transformer import as_batch, check_files, quiet, save_whole, size_of
 
 SHARE = 0.3  # of a row's ids, on average, while it is learnt: twice BERT's, as ModernBERT has it
 _TAILS = 0.1  # of the rows hide all behind a random place, so that it can continue a text as well

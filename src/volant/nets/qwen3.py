@@ -21,8 +21,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from volant.nets import passes
-from volant.nets.batches import Batch
-from volant.nets.transformer import seen_by
+from volant.nets.batches import Batch, seen_by
 
 _SHORT = 256  # positions, beyond which the fused kernel is as fast and keeps no scores
 _BLOCKS = 2

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from volant.core.errors import ArtifactError, SettingError
 from volant.core.spaces import Space, Tokens
-from volant.nets.batches import Batch
+from volant.nets import qwen3
+from volant.nets.batches import Batch, seen_by
 from volant.nets.draws import seeds_of
 from volant.nets.rows import rows_within
 
@@ -308,8 +309,6 @@ def token_loss(
 
 def _hidden(plain: Any, batch: Batch, seen_BL: torch.Tensor) -> Any:
     """The last hidden states: in training on a CPU in few passes over memory, where that is known to be the same."""
-    from volant.nets import qwen3
-
     trained = plain.training and torch.is_grad_enabled() and seen_BL.device.type == "cpu"
     divided = torch.distributed.is_available() and torch.distributed.is_initialized()
     if trained and not divided and qwen3.fits(plain):
@@ -333,22 +332,6 @@ def as_batch(batch: Any) -> Batch:
 def packs(net: Any) -> bool:
     """Whether several examples may lie in one row: where it is known that masks and positions are heeded."""
     return getattr(getattr(net, "config", None), "model_type", "") in _PLAIN_HEADS
-
-
-def seen_by(batch: Batch, *, both_ways: bool = False) -> torch.Tensor | None:
-    """The attention mask that transformers takes: padding [B, L], or what sees what [B, 1, L, L] across documents.
-
-    Args:
-        batch: whose ids read each other.
-        both_ways: they see what comes behind them as well.
-    """
-    if batch.document is None:
-        return None if batch.real is None else batch.real.long()
-    same_BLL = batch.document[:, :, None] == batch.document[:, None, :]
-    if batch.real is not None:
-        itself_LL = torch.eye(batch.width, dtype=torch.bool, device=same_BLL.device)
-        same_BLL = same_BLL & (batch.real[:, None, :] | itself_LL)
-    return (same_BLL if both_ways else same_BLL.tril())[:, None]
 
 
 @torch.no_grad()
