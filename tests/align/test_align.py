@@ -19,6 +19,7 @@ from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.method import method_of
 from volant.core.outside import Snapshot
 from volant.core.sample import Label
+from volant.engines import open_model
 from volant.nets import judge
 from volant.scorers.measure import check_task
 from volant.stages.align import dpo, kto, orpo, preferences, reward, simpo
@@ -179,6 +180,23 @@ def test_orpo_teaches_a_base_the_answers_too(made: tuple[Model, Dataset, Dataset
     orpo(run, model(tmp_path / "base", steps=4), made[2], weight=2.0, lr=1e-3, epochs=4)
     scores = {s.name: s for s in watched(run).scores}
     assert scores["pair_accuracy"].value > 0.7 and scores["chosen_logratio"].value > 1
+
+
+def test_pairs_that_teach_the_wrong_thing_are_taken_back_where_the_task_metric_falls(
+    made: tuple[Model, Dataset, Dataset], tmp_path: Path
+) -> None:
+    base, data, _ = made
+    turned = [p.model_copy(update={"target": p.rejected, "rejected": p.target}) for p in pairs()]
+    choices = dataset(tmp_path / "turned", [*turned, *(s for s in samples() if s.split == "validation")])
+    run = run_in(tmp_path / "run")
+    tuned = dpo(run, base, choices, epochs=6.0, lr=3e-3, bound=1e6)
+    lines = watched(run).lines
+    assert any("worse by the task metric" in line and "going back to 0.25 of the way" in line for line in lines)
+    assert scores(run)["relevance_change"].value > -0.1
+    # What is told is told of the weights that are kept.
+    again = run_in(tmp_path / "again")
+    check_task(again, open_model(tuned), choices)
+    assert scores(again)["relevance"].value == pytest.approx(scores(run)["relevance"].value)
 
 
 def test_kto_learns_from_thumbs_alone(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:

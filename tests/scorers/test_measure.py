@@ -158,3 +158,27 @@ def test_bits_per_byte_can_be_the_task_metric(tmp_path: Path, data: Dataset) -> 
     run = run_in(tmp_path, "bits_per_byte")
     check_task(run, RIGHT, data)
     assert json.loads((run.out / "validation.json").read_text())["values"] == [1.0] * 20
+
+
+def test_a_step_that_made_the_task_metric_worse_is_taken_back_as_far_as_it_goes(tmp_path: Path, data: Dataset) -> None:
+    asked: list[str] = []
+    tuned = Scripted(dict(WRONG.script))
+
+    def back(why: str) -> bool:
+        asked.append(why)
+        if len(asked) == 2:
+            tuned.script.update(RIGHT.script)
+        return True
+
+    run = run_in(tmp_path / "1")
+    found = check_task(run, tuned, data, before_session=RIGHT, back=back)
+    assert found is not None and found.verdict == "no difference" and len(asked) == 2 and "worse" in asked[0]
+    assert json.loads((run.out / "validation.json").read_text())["values"] == pytest.approx([1.0] * 20)
+    assert isinstance(run.watcher, Silent)
+    assert [s.name for s in run.watcher.scores] == ["relevance", "relevance_change"]
+    assert not any("WARNING" in line for line in run.watcher.lines)
+
+    asked.clear()
+    run = run_in(tmp_path / "2")
+    found = check_task(run, WRONG, data, before_session=RIGHT, back=lambda why: bool(asked.append(why)))
+    assert found is not None and found.verdict == "worse" and len(asked) == 1

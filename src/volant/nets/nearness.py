@@ -1,7 +1,9 @@
 """The weights that a training starts from: its reference, and where it is pulled back to.
 
 What enters: a network before it is trained. What leaves: the same network, for a moment with the weights of the
-start (so that no second network stays in memory), or part of the way back to them.
+start (so that no second network stays in memory), or part of the way back to them. Weights between those before and
+after a tuning keep most of what it taught and lose less of what was there (Wortsman et al. 2022, "Robust fine-tuning
+of zero-shot models"); so what was learnt too far is not thrown away whole.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Start:
 
     def __init__(self, net: Any) -> None:
         self._weights = {name: p.detach().clone() for name, p in net.named_parameters() if p.requires_grad}
-        self._reached = 1.0
+        self.reached = 1.0
+        """The share of the way from the start at which the weights stand."""
 
     @contextmanager
     def standing(self, net: Any) -> Iterator[None]:
@@ -59,8 +62,8 @@ class Start:
         """Move the weights back to `share` of the whole way from the start; below what they were at before."""
         for name, weight in net.named_parameters():
             if name in self._weights:
-                weight.copy_(self._weights[name] + (weight - self._weights[name]) * (share / self._reached))
-        self._reached = share
+                weight.copy_(self._weights[name] + (weight - self._weights[name]) * (share / self.reached))
+        self.reached = share
 
     def within(self, run: Run, net: Any, judge: Callable[[], M], bound: float) -> M:
         """Pull the weights back on the line to the start until they are near enough; the last judgement.
@@ -72,10 +75,17 @@ class Start:
             bound: the largest shift.
         """
         judged = judge()
-        for share in SHARES:
-            if judged.shift <= bound:
-                break
-            run.say(f"{judged.shift:.1f} nats from the reference, bound {bound:g}: going back to {share:g} of the way")
-            self.pull(net, share)
+        while judged.shift > bound and self.back(
+            run, net, f"{judged.shift:.1f} nats from the reference, bound {bound:g}"
+        ):
             judged = judge()
         return judged
+
+    def back(self, run: Run, net: Any, why: str) -> bool:
+        """Pull the weights to the next of `SHARES` and say why; False where they are the start's already."""
+        share = next((s for s in SHARES if s < self.reached), None)
+        if share is None:
+            return False
+        run.say(f"{why}: going back to {share:g} of the way")
+        self.pull(net, share)
+        return True

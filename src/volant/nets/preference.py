@@ -218,6 +218,7 @@ def prefer(
     run: Run, net: Any, pairs: Sequence[Pair], held: Sequence[Pair], *,
     loss: Loss, steps: int, rows: int, lr: float, bound: float, pad: int, name: str = "dpo",
     worth: Sequence[float] = (), held_worth: Sequence[float] = (), ranked: Sequence[Pair] | None = None,
+    check: Callable[[Callable[[str], bool]], object] = lambda _: None,
 ) -> tuple[Outcome, Judged | None]:  # fmt: skip
     """Train `net` on pairs by a loss of `pair_losses`; its weights at the start are the reference.
 
@@ -237,6 +238,8 @@ def prefer(
         worth: of each of `pairs`, where the loss asks for it (`PairBatch.worth`).
         held_worth: of each of `held`.
         ranked: held-out pairs of a chosen and a rejected answer, where `held` are something else (KTO).
+        check: looks at the network as it would be kept, and may call what it gets, with a reason, to take part of the
+            way back.
 
     Returns:
         What the loop says, and how the held-out pairs fare after it (None where there are none).
@@ -256,6 +259,10 @@ def prefer(
         run.say(f"what is held out did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")
         start.pull(net, 0.0)
     judged = start.within(run, net, lambda: judge(net, told), bound)
+    reached = start.reached
+    check(lambda why: start.back(run, net, why))
+    if start.reached < reached:
+        judged = judge(net, told)
     return outcome, judged if (held if ranked is None else ranked) else None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -244,8 +244,9 @@ def check_task(
     judge: Model | None = None,
     limit: int = 0,
     max_tokens: int = MAX_TOKENS,
+    back: Callable[[str], bool] = lambda _: False,
 ) -> Comparison | None:
-    """The project's fixed task metric after a step, against before it; a significant fall is said.
+    """The project's fixed task metric after a step, against before it; a significant fall is mended or said.
 
     Writes `validation.json` (metric, scorer digest, ids, values) into the artifact. The next step reads
     it there instead of generating the same answers again.
@@ -260,6 +261,8 @@ def check_task(
         limit: how many examples, spread over the split; 0: 64 of text, 256 of content, whose metrics are often those
             of a whole set.
         max_tokens: the longest answer.
+        back: hears of a significant fall and takes part of the step back (`nets.nearness.Start.back`), then what is
+            left is measured; it answers False where it cannot.
 
     Returns:
         The comparison, or None where nothing is before it or the data holds no task samples.
@@ -274,12 +277,8 @@ def check_task(
     except SettingError as error:  # it asks for a judge that this step was not given
         run.say(f"{run.goal.metric} was not measured: {error}")
         return None
-    key, direction, unit = _task_key(scorer, samples, max_tokens)
-    values = _task_values(scorer, after, samples, max_tokens, run)
-    record = {**key, "values": values}
-    (run.out / "validation.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     metric = run.goal.metric
-    run.score(mean_score(metric, values, direction=direction, unit=unit, note="validation, the fixed task metric"))
+    key, direction, unit = _task_key(scorer, samples, max_tokens)
     earlier = _stored_values(before.path, key) if before else None
     if earlier is None and before_session is not None:
         earlier = _task_values(scorer, before_session, samples, max_tokens, run)
@@ -291,9 +290,18 @@ def check_task(
             earlier = _task_values(scorer, session, samples, max_tokens, run)
         finally:
             session.close()
-    if earlier is None:
+    comparison = None
+    while True:
+        values = _task_values(scorer, after, samples, max_tokens, run)
+        if earlier is not None:
+            comparison = paired(metric, earlier, values, direction=direction, unit=unit)
+        if comparison is None or comparison.verdict != "worse" or not back(f"worse by the task metric, {comparison}"):
+            break
+    record = {**key, "values": values}
+    (run.out / "validation.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    run.score(mean_score(metric, values, direction=direction, unit=unit, note="validation, the fixed task metric"))
+    if comparison is None:
         return None
-    comparison = paired(metric, earlier, values, direction=direction, unit=unit)
     run.score(comparison.change)
     if comparison.verdict == "worse":
         run.say(f"WARNING: this step made the task metric significantly worse: {comparison}")

@@ -82,20 +82,20 @@ def learnt(
             fix = f"No answer differs within the {length} tokens that the model reads: give shorter prompts."
         raise DataError(what, where=run.step, fix=fix)
     net = family.load(model.path).to(run.device)
-    before = lengths(TorchSession(net, codec), data, limit)
+    session = TorchSession(net, codec)
+    before = lengths(session, data, limit)
     outcome, judged = preference.prefer(
         run, net, pairs, watched, loss=loss, steps=math.ceil(epochs * len(pairs) / min(rows, len(pairs))), rows=rows,
-        lr=lr or preference.rate_for(net, at_2048), bound=bound, pad=codec.pad_id, name=name, **extra,
+        lr=lr or preference.rate_for(net, at_2048), bound=bound, pad=codec.pad_id, name=name,
+        check=lambda back: check_task(run, session, data, before=model, judge=judge, limit=limit, back=back), **extra,
     )  # fmt: skip
-    family.save(net.float().cpu(), run.out)
-    codec.save(run.out)
     if judged is None:
         run.say("there are no held-out pairs: pair accuracy was not measured")
     else:
         state_pairs(run, judged, bound)
-    session = TorchSession(net, codec)
     state_lengths(run, before, lengths(session, data, limit))
-    check_task(run, session, data, before=model, judge=judge, limit=limit)
+    family.save(net.float().cpu(), run.out)
+    codec.save(run.out)
     facts = {**told, "answers" if single else "pairs": len(pairs), "held_out": len(watched), "steps": outcome.steps}
     known = {**model.about.model_dump(), "extra": {**model.about.extra, name: facts}}
     about = ModelAbout.model_validate(known).model_dump_json(indent=1)

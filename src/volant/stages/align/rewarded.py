@@ -148,7 +148,7 @@ def _by_model(model: Model) -> Callable[[list[Sample]], Reward]:
 def finished(
     run: Run, model: Model, data: Dataset, task: Task, start: Any, told: dict[str, Any], *, bound: float
 ) -> Model:
-    """Measure the held-out reward, keep the model within its bound, write it, and look at the task metric.
+    """Keep the model within its bound, and at a share of the way where the task metric holds; measure and write it.
 
     Args:
         start: the weights that the training began with (`nets.nearness.Start`).
@@ -160,8 +160,13 @@ def finished(
     from volant.scorers.measure import check_task, mean_score
 
     task.net.eval()
-    if task.held:
-        judged = start.within(run, task.net, lambda: _moved(task, start), bound)
+    judged = start.within(run, task.net, lambda: _moved(task, start), bound) if task.held else None
+    session = TorchSession(task.net, task.codec)
+    reached = start.reached
+    check_task(run, session, data, before=model, back=lambda why: start.back(run, task.net, why))
+    change = None
+    if judged:
+        judged = judged if start.reached == reached else _moved(task, start)
         with start.standing(task.net):
             first, _ = _answers(task)
         last, _ = _answers(task)
@@ -170,12 +175,9 @@ def finished(
         run.score(mean_score("logratio", judged.each, unit="nats", direction="lower", note=note))
     else:
         run.say("there are no held-out prompts: the reward was not measured, and the last weights were kept")
-        change = None
+    state_lengths(run, task.before, lengths(session, data, _HELD))
     family.save(task.net.float().cpu(), run.out)
     task.codec.save(run.out)
-    session = TorchSession(task.net, task.codec)
-    state_lengths(run, task.before, lengths(session, data, _HELD))
-    check_task(run, session, data, before=model)
     if change is not None and change.verdict != "better":
         run.say("the held-out reward did not rise significantly; see the metrics of the run")
     known = {**model.about.model_dump(), "extra": {**model.about.extra, **told}}
