@@ -40,11 +40,7 @@ from volant.store.dataset import rows
 TOKENS, HEAT = 24, 0.5
 WORDS = {"least": 6, "most": 12}
 STOP, ONCE = "docstring_rules:full_stop", "docstring_rules:unrepeated"
-TASTE: dict[str, dict[str, Any]] = {
-    "relevance": {},
-    "word_count": WORDS,
-    ONCE: {},
-}  # what ranks, and what GRPO is paid for
+TASTE: dict[str, dict[str, Any]] = {"relevance": {}, "word_count": WORDS}  # what ranks, and what GRPO is paid for
 PRINCIPLES = f"""\
 principles:
   - {{name: apt, says: The line says what the author says of the function., scorer: relevance}}
@@ -206,7 +202,7 @@ def one(project: Project, pairs: Dataset, exam: list[Sample], asked: argparse.Na
         return made, stand
 
     taste = ("taste", lambda outputs: values(outputs, exam, TASTE))
-    kept = ("principles", lambda outputs: values(outputs, exam, {**TASTE, STOP: {}}))
+    kept = ("principles", lambda outputs: values(outputs, exam, {**TASTE, ONCE: {}, STOP: {}}))
     earned = ("reward", lambda outputs: rewards(judge, exam, [o.text for o in outputs]))
     by_pairs = {"epochs": asked.dpo_epochs, "rows": 16, "lr": asked.rate}
     draws = {"tokens": TOKENS, "temperature": HEAT}

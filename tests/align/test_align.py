@@ -191,7 +191,7 @@ def test_pairs_that_teach_the_wrong_thing_are_taken_back_where_the_task_metric_f
     run = run_in(tmp_path / "run")
     tuned = dpo(run, base, choices, epochs=6.0, lr=3e-3, bound=1e6)
     lines = watched(run).lines
-    assert any("worse by the task metric" in line and "going back to 0.25 of the way" in line for line in lines)
+    assert any("by the task metric, relevance" in line and "going back to 0.25 of the way" in line for line in lines)
     assert scores(run)["relevance_change"].value > -0.1
     # What is told is told of the weights that are kept.
     again = run_in(tmp_path / "again")

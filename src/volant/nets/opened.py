@@ -109,14 +109,26 @@ def to_train(run: Run, model: Model) -> Opened:
         SettingError: it does not draw whole samples, or was converted for another runtime.
         ArtifactError: it is damaged.
     """
-    engine = model.about.engine
-    if engine != "sampler":
-        what = f"this trains models that torch draws with, not one for {engine!r}."
-        raise SettingError(what, where=run.step, fix=unconverted(model))
+    check_drawing(run, model)
     found = opened(model, device=run.device)
     if found.was_small:
         run.say("the weights were in 8 bits: they are trained, and written, as float32; quantise the result again")
     return found
+
+
+def check_drawing(run: Run, model: Model) -> None:
+    """Refuse a model that does not draw whole samples with torch.
+
+    Raises:
+        SettingError: it writes text, or was converted for another runtime.
+    """
+    engine = model.about.engine
+    if engine == "torch":
+        what = "the model writes text; this takes one that draws pictures or rows."
+        raise SettingError(what, where=run.step, fix="`volant methods` names the methods for text.")
+    if engine != "sampler":
+        what = f"this takes a model that draws whole samples with torch, not one for {engine!r}."
+        raise SettingError(what, where=run.step, fix=unconverted(model))
 
 
 def unconverted(model: Model) -> str:

@@ -295,7 +295,7 @@ def check_task(
         values = _task_values(scorer, after, samples, max_tokens, run)
         if earlier is not None:
             comparison = paired(metric, earlier, values, direction=direction, unit=unit)
-        if comparison is None or comparison.verdict != "worse" or not back(f"worse by the task metric, {comparison}"):
+        if comparison is None or comparison.verdict != "worse" or not back(f"by the task metric, {comparison}"):
             break
     record = {**key, "values": values}
     (run.out / "validation.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")

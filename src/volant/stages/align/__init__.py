@@ -14,6 +14,9 @@ model that judges, or a model that has moved towards what is preferred.
 | `grpo`, `rloo` | Model  | towards what a scorer can check, or a reward model: draws groups of answers; text |
 | `ppo`         | Model   | the same with a learnt value for each token: fewer draws, more memory; text |
 | `reward_weighted` | Model | images and tables: towards what a judge, a rule or a constraint rewards |
+
+Each tells the project's task metric before and after. Where a model of text has become significantly worse by it, its
+weights go back on the line to where they came from, a quarter of the way at a time, until it has not.
 """
 
 from volant.stages.align.constitution import constitution as constitution

@@ -89,12 +89,9 @@ def need_float(run: Run, model: Model) -> None:
     Raises:
         SettingError: it is of another engine, or in 8 bits.
     """
-    from volant.nets.opened import unconverted
+    from volant.nets.opened import check_drawing, unconverted
 
-    engine = model.about.engine
-    if engine != "sampler":
-        what = f"this takes a model that draws whole samples with torch, not one for {engine!r}."
-        raise SettingError(what, where=run.step, fix=unconverted(model))
+    check_drawing(run, model)
     if "quantisation" in model.about.extra:
         what = "the model's weights are in 8 bits already."
         raise SettingError(what, where=run.step, fix=unconverted(model))
