@@ -182,6 +182,16 @@ def test_orpo_teaches_a_base_the_answers_too(made: tuple[Model, Dataset, Dataset
     assert scores["pair_accuracy"].value > 0.7 and scores["chosen_logratio"].value > 1
 
 
+def test_accuracy_on_what_people_chose_is_told_apart(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    every = pairs()
+    by_scorer = [Label(name="preference", value="chosen", by="scorer:relevance@1")]
+    mixed = [p.model_copy(update={"labels": by_scorer}) if n % 2 else p for n, p in enumerate(every)]
+    run = run_in(tmp_path)
+    reward(run, made[0], dataset(tmp_path / "mixed", mixed), epochs=1.0)
+    own, of_people = scores(run)["reward_accuracy"], scores(run)["reward_accuracy/people"]
+    assert 0 < of_people.n < own.n
+
+
 def test_pairs_that_teach_the_wrong_thing_are_taken_back_where_the_task_metric_falls(
     made: tuple[Model, Dataset, Dataset], tmp_path: Path
 ) -> None:

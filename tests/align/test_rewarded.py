@@ -13,7 +13,7 @@ from volant.core.artifact import Model
 from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.modalities import open_modality
 from volant.nets import loop
-from volant.nets.policy import Asked, Critic, Questions, advantages, estimated
+from volant.nets.policy import Asked, Critic, Questions, Watch, advantages, estimated
 from volant.nets.rollout import roll, token_logp
 from volant.nets.transformer import family
 from volant.stages.align import grpo, ppo, reward, rloo
@@ -160,6 +160,15 @@ def test_a_step_that_ruins_the_task_metric_is_taken_back_part_of_the_way(made, t
     scores = {s.name: s for s in watched(run).scores}
     assert scores["relevance_change"].value > -0.1
     assert not any("WARNING: this step made" in line for line in watched(run).lines)
+
+
+def test_answers_that_become_short_are_a_red_flag(tmp_path):
+    run = run_in(tmp_path)
+    watch, told = Watch(run), {"kl": 0.0, "entropy": 1.0, "answer_tokens": 10.0, "reward_spread": 1.0}
+    watch(told, 0)
+    assert not watched(run).lines
+    watch({**told, "answer_tokens": 4.0}, 1)
+    assert "RED FLAG at draw 1: answers are half as long" in watched(run).lines[0]
 
 
 def test_what_is_rewarded_has_to_be_said(made, tmp_path):

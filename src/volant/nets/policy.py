@@ -374,9 +374,11 @@ class Watch:
     def _flags(self, told: dict[str, float]) -> list[tuple[str, bool]]:
         first = self._first
         grown = told["answer_tokens"] > 2 * max(1.0, first["answer_tokens"])
+        shrunk = told["answer_tokens"] < 0.5 * first["answer_tokens"]
         return [
             ("the divergence from the reference is above 0.5 nats a token; raise `beta`", told["kl"] > 0.5),
             ("the entropy is below a tenth of its start: answers become one", told["entropy"] < 0.1 * first["entropy"]),
             ("answers are twice as long as at the start: look for a reward of length", grown),
+            ("answers are half as long as at the start: look for a reward of saying little", shrunk),
             ("all answers earn the same: nothing can be learnt from them", told["reward_spread"] == 0),
         ]

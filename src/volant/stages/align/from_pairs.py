@@ -81,6 +81,8 @@ def learnt(
         elif reward is None:
             fix = f"No answer differs within the {length} tokens that the model reads: give shorter prompts."
         raise DataError(what, where=run.step, fix=fix)
+    if len(pairs) < rows:
+        run.say(f"a step takes all {len(pairs)} {'answers' if single else 'pairs'} there are, not {rows}")
     net = family.load(model.path).to(run.device)
     session = TorchSession(net, codec)
     before = lengths(session, data, limit)

@@ -54,7 +54,9 @@ def reward(
     train, held = _split(run, data, held_out)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
     net = judge.fresh(model.path, seed=run.seed, pad=codec.pad_id).to(run.device)
-    pairs, watched = (preference.fitted(preference.encoded(codec, part), codec.space.length) for part in (train, held))
+    length = codec.space.length
+    held = [s for s in held if preference.fitted(preference.encoded(codec, [s]), length)]
+    pairs, watched = (preference.fitted(preference.encoded(codec, part), length) for part in (train, held))
     steps = math.ceil(epochs * len(pairs) / min(rows, max(1, len(pairs))))
     rate = lr or preference.rate_for(net, 1e-5)
     outcome, judged = preference.reward(
@@ -103,6 +105,12 @@ def _state(run: Run, margins: list[float], train: list[Sample], held: list[Sampl
     gain = paired("reward_accuracy", [0.5] * len(told), told, seed=run.seed)
     run.score(gain.change)
     run.say(f"held-out accuracy against chance: {gain.verdict} (p = {gain.p:.2g}, n = {gain.n})")
+    people = [
+        right for right, s in zip(told, held, strict=True) if any((a.by or "").startswith("person:") for a in s.labels)
+    ]
+    if people and len(people) < len(told):
+        note = "held-out pairs that people chose from; chance is 0.5"
+        run.score(mean_score("reward_accuracy", people, of="people", note=note))
     longer = [len(s.target or "") > len(s.rejected or "") for s in train]
     rule = sum(longer) * 2 >= len(longer)
     right = [(len(s.target or "") > len(s.rejected or "")) == rule for s in held]

@@ -76,7 +76,7 @@ def task_of(
         raise DataError("the train split holds no prompt to answer.", where=run.step, fix=fix)
     there = rows(data, "validation") if count(data, "validation") else ()
     held = spread((s for s in there if s.condition), _HELD)
-    judge = _by_model(reward) if reward is not None else _by_scorers(scorers)
+    judge = _by_model(reward, run.device) if reward is not None else _by_scorers(scorers)
     net = family.load(model.path).to(run.device)
     session = TorchSession(net, codec)
     drawing = Drawing(
@@ -116,7 +116,7 @@ def _by_scorers(scorers: Scorers) -> Callable[[list[Sample]], Reward]:
     return of
 
 
-def _by_model(model: Model) -> Callable[[list[Sample]], Reward]:
+def _by_model(model: Model, device: str) -> Callable[[list[Sample]], Reward]:
     """The reward model's own numbers."""
     import torch
 
@@ -125,7 +125,7 @@ def _by_model(model: Model) -> Callable[[list[Sample]], Reward]:
     from volant.nets.answers import answer_rewards
     from volant.nets.batches import Padded, fit
 
-    net = judge.load(model.path)
+    net = judge.load(model.path).to(device)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
 
     def of(samples: list[Sample]) -> Reward:
@@ -137,7 +137,7 @@ def _by_model(model: Model) -> Callable[[list[Sample]], Reward]:
             cut = [fit(codec.encode(s), codec.space.length) for s in said]
             rows = Padded(cut, length=codec.space.length, rows=len(cut), seed=0, pad=codec.pad_id)
             with torch.inference_mode():
-                found: list[float] = answer_rewards(net, rows.collate(cut)).tolist()
+                found: list[float] = answer_rewards(net, rows.collate(cut).to(device)).tolist()
             return found
 
         return reward
