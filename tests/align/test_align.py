@@ -261,8 +261,6 @@ def test_without_pairs(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> 
 
 
 def test_the_task_metric_of_the_step_before_is_read_again(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
-    from volant.engines import open_model
-
     run = run_in(tmp_path / "first")
     check_task(run, open_model(made[0]), made[1])
     kept = json.loads((run.out / "validation.json").read_text())

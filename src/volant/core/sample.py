@@ -61,6 +61,10 @@ class Source(BaseModel):
         return _RECORD.sub("", self.uri)
 
 
+PERSON = "person:"
+"""Begins `Label.by` where a person judged; their name follows."""
+
+
 class Label(BaseModel):
     """One judgement on a sample, by a person or a program."""
 

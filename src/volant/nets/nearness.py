@@ -28,6 +28,8 @@ class Moved(Protocol):
 
 
 M = TypeVar("M", bound=Moved)
+Check = Callable[[Callable[[str], bool]], object]
+"""Looks at a network as it would be kept; what it is given takes, for a reason, part of the way back (`Start.back`)."""
 
 
 class Start:
@@ -39,8 +41,7 @@ class Start:
 
     def __init__(self, net: Any) -> None:
         self._weights = {name: p.detach().clone() for name, p in net.named_parameters() if p.requires_grad}
-        self.reached = 1.0
-        """The share of the way from the start at which the weights stand."""
+        self._reached = 1.0  # the share of the way from the start at which the weights stand
 
     @contextmanager
     def standing(self, net: Any) -> Iterator[None]:
@@ -62,10 +63,10 @@ class Start:
         """Move the weights back to `share` of the whole way from the start; below what they were at before."""
         for name, weight in net.named_parameters():
             if name in self._weights:
-                weight.copy_(self._weights[name] + (weight - self._weights[name]) * (share / self.reached))
-        self.reached = share
+                weight.copy_(self._weights[name] + (weight - self._weights[name]) * (share / self._reached))
+        self._reached = share
 
-    def within(self, run: Run, net: Any, judge: Callable[[], M], bound: float) -> M:
+    def within(self, run: Run, net: Any, judge: Callable[[], M], bound: float, check: Check = lambda _: None) -> M:
         """Pull the weights back on the line to the start until they are near enough; the last judgement.
 
         Args:
@@ -73,17 +74,20 @@ class Start:
             net: in place.
             judge: how the network stands now.
             bound: the largest shift.
+            check: looks at what is near enough, and may have it pulled back further.
         """
         judged = judge()
         while judged.shift > bound and self.back(
             run, net, f"{judged.shift:.1f} nats from the reference, bound {bound:g}"
         ):
             judged = judge()
-        return judged
+        reached = self._reached
+        check(lambda why: self.back(run, net, why))
+        return judged if self._reached == reached else judge()
 
     def back(self, run: Run, net: Any, why: str) -> bool:
         """Pull the weights to the next of `SHARES` and say why; False where they are the start's already."""
-        share = next((s for s in SHARES if s < self.reached), None)
+        share = next((s for s in SHARES if s < self._reached), None)
         if share is None:
             return False
         run.say(f"{why}: going back to {share:g} of the way")

@@ -26,7 +26,7 @@ from volant.core.spaces import Encoded
 from volant.nets.answers import answer_logp, answer_rewards
 from volant.nets.batches import Batch, fit
 from volant.nets.loop import Loss, Outcome, Recipe, evaluate, train
-from volant.nets.nearness import Start
+from volant.nets.nearness import Check, Start
 from volant.nets.opened import unconverted
 
 
@@ -176,6 +176,12 @@ def fitted(pairs: Sequence[tuple[Encoded, Encoded]], length: int) -> list[Pair]:
     return [p for p in cut if any(p.chosen.mask[1:]) and any(p.rejected.mask[1:]) and p.chosen.ids != p.rejected.ids]
 
 
+def with_pairs(codec: Codec, samples: Iterable[Sample], length: int) -> list[tuple[Sample, Pair]]:
+    """The samples whose two answers still differ within the context, each with its pair."""
+    each = ((s, fitted(encoded(codec, [s]), length)) for s in samples)
+    return [(s, found[0]) for s, found in each if found]
+
+
 def rated(good: Sequence[Encoded], bad: Sequence[Encoded], length: int) -> tuple[list[Pair], list[float]]:
     """Answers that were rated one by one, as `pair_losses.kto_loss` wants them, and what each of them weighs.
 
@@ -218,7 +224,7 @@ def prefer(
     run: Run, net: Any, pairs: Sequence[Pair], held: Sequence[Pair], *,
     loss: Loss, steps: int, rows: int, lr: float, bound: float, pad: int, name: str = "dpo",
     worth: Sequence[float] = (), held_worth: Sequence[float] = (), ranked: Sequence[Pair] | None = None,
-    check: Callable[[Callable[[str], bool]], object] = lambda _: None,
+    check: Check = lambda _: None,
 ) -> tuple[Outcome, Judged | None]:  # fmt: skip
     """Train `net` on pairs by a loss of `pair_losses`; its weights at the start are the reference.
 
@@ -238,8 +244,7 @@ def prefer(
         worth: of each of `pairs`, where the loss asks for it (`PairBatch.worth`).
         held_worth: of each of `held`.
         ranked: held-out pairs of a chosen and a rejected answer, where `held` are something else (KTO).
-        check: looks at the network as it would be kept, and may call what it gets, with a reason, to take part of the
-            way back.
+        check: looks at the network as it would be kept.
 
     Returns:
         What the loop says, and how the held-out pairs fare after it (None where there are none).
@@ -258,11 +263,7 @@ def prefer(
     if outcome.validation is not None and outcome.validation >= before:
         run.say(f"what is held out did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")
         start.pull(net, 0.0)
-    judged = start.within(run, net, lambda: judge(net, told), bound)
-    reached = start.reached
-    check(lambda why: start.back(run, net, why))
-    if start.reached < reached:
-        judged = judge(net, told)
+    judged = start.within(run, net, lambda: judge(net, told), bound, check)
     return outcome, judged if (held if ranked is None else ranked) else None
 
 

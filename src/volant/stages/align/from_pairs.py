@@ -132,8 +132,7 @@ def _agreed(run: Run, reward: Model, train: list[Sample]) -> list[Sample]:
     kept = []
     for start in range(0, len(train), 16):
         part = train[start : start + 16]
-        cut = [preference.fitted(preference.encoded(codec, [s]), codec.space.length) for s in part]
-        whole = [(s, pair[0]) for s, pair in zip(part, cut, strict=True) if pair]
+        whole = preference.with_pairs(codec, part, codec.space.length)
         if not whole:
             continue
         batch = preference.Pairs([pair for _, pair in whole], rows=len(whole), seed=0, pad=codec.pad_id).in_order()[0]

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Ratings, Run, Sample, Score, Scorers
 from volant.core.errors import DataError, SettingError
-from volant.core.sample import CONTENT_SHAPES, Label, Source, Split, pair_sides, sample_id, split_of
+from volant.core.sample import CONTENT_SHAPES, PERSON, Label, Source, Split, pair_sides, sample_id, split_of
 from volant.stages.align.drawn import TEMPERATURE, drawn
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _chosen(rows: list[dict[str, Any]], sample: Sample | None, content: bool) ->
         source=Source(uri=f"ratings:{row['id']}", licence=licence, consent="given", origin="feedback"),
         split=split, group=sample.group if sample and not content else "",
         parents=[sample.id] if sample and not content else [],
-        labels=[Label(name="preference", value="chosen", by=f"person:{one['rater']}") for one in rows],
+        labels=[Label(name="preference", value="chosen", by=f"{PERSON}{one['rater']}") for one in rows],
         attrs=_scores(row),
     )  # fmt: skip
 

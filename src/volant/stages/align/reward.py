@@ -14,7 +14,7 @@ from pydantic import Field
 from volant.core import Dataset, Model, Run, Score
 from volant.core.artifact import ModelAbout
 from volant.core.errors import DataError
-from volant.core.sample import Sample
+from volant.core.sample import PERSON, Sample
 
 
 def reward(
@@ -55,8 +55,8 @@ def reward(
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
     net = judge.fresh(model.path, seed=run.seed, pad=codec.pad_id).to(run.device)
     length = codec.space.length
-    held = [s for s in held if preference.fitted(preference.encoded(codec, [s]), length)]
-    pairs, watched = (preference.fitted(preference.encoded(codec, part), length) for part in (train, held))
+    told = preference.with_pairs(codec, held, length)
+    pairs, watched = preference.fitted(preference.encoded(codec, train), length), [pair for _, pair in told]
     steps = math.ceil(epochs * len(pairs) / min(rows, max(1, len(pairs))))
     rate = lr or preference.rate_for(net, 1e-5)
     outcome, judged = preference.reward(
@@ -66,7 +66,7 @@ def reward(
     family.save(net.float().cpu(), run.out)
     codec.save(run.out)
     if judged is not None:
-        _state(run, judged.margins, train, held)
+        _state(run, judged.margins, train, [sample for sample, _ in told])
     extra = {"reward": {"pairs": len(pairs), "held_out": len(watched), "steps": outcome.steps}}
     parameters = sum(p.numel() for p in net.parameters())
     known = {**model.about.model_dump(), "engine": "reward", "parameters": parameters, "extra": extra}
@@ -105,9 +105,7 @@ def _state(run: Run, margins: list[float], train: list[Sample], held: list[Sampl
     gain = paired("reward_accuracy", [0.5] * len(told), told, seed=run.seed)
     run.score(gain.change)
     run.say(f"held-out accuracy against chance: {gain.verdict} (p = {gain.p:.2g}, n = {gain.n})")
-    people = [
-        right for right, s in zip(told, held, strict=True) if any((a.by or "").startswith("person:") for a in s.labels)
-    ]
+    people = [right for right, s in zip(told, held, strict=True) if any(a.by.startswith(PERSON) for a in s.labels)]
     if people and len(people) < len(told):
         note = "held-out pairs that people chose from; chance is 0.5"
         run.score(mean_score("reward_accuracy", people, of="people", note=note))

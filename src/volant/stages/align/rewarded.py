@@ -160,26 +160,25 @@ def finished(
     from volant.scorers.measure import check_task, mean_score
 
     task.net.eval()
-    judged = start.within(run, task.net, lambda: _moved(task, start), bound) if task.held else None
     session = TorchSession(task.net, task.codec)
-    reached = start.reached
-    check_task(run, session, data, before=model, back=lambda why: start.back(run, task.net, why))
-    change = None
-    if judged:
-        judged = judged if start.reached == reached else _moved(task, start)
+    judged = start.within(
+        run, task.net, lambda: _moved(task, start), bound,
+        check=lambda back: check_task(run, session, data, before=model, back=back),
+    )  # fmt: skip
+    if task.held:
         with start.standing(task.net):
             first, _ = _answers(task)
         last, _ = _answers(task)
         change = _state(run, first, last)
         note = f"mean distance from the start on held-out answers; bound {bound:g}"
         run.score(mean_score("logratio", judged.each, unit="nats", direction="lower", note=note))
+        if change.verdict != "better":
+            run.say("the held-out reward did not rise significantly; see the metrics of the run")
     else:
         run.say("there are no held-out prompts: the reward was not measured, and the last weights were kept")
     state_lengths(run, task.before, lengths(session, data, _HELD))
     family.save(task.net.float().cpu(), run.out)
     task.codec.save(run.out)
-    if change is not None and change.verdict != "better":
-        run.say("the held-out reward did not rise significantly; see the metrics of the run")
     known = {**model.about.model_dump(), "extra": {**model.about.extra, **told}}
     about = ModelAbout.model_validate(known).model_dump_json(indent=1)
     (run.out / "volant.json").write_text(about + "\n", encoding="utf-8")
@@ -188,13 +187,13 @@ def finished(
 
 @dataclass(frozen=True)
 class _Moved:
-    """How far held-out answers are from what they were, nats an answer."""
+    """How far held-out answers are from what they were, nats an answer; empty where none are asked for."""
 
     each: list[float]
 
     @property
     def shift(self) -> float:
-        return sum(self.each) / len(self.each)
+        return sum(self.each) / max(1, len(self.each))
 
 
 def _answers(task: Task) -> tuple[list[float], Rollout]:
@@ -211,6 +210,8 @@ def _moved(task: Task, start: Any) -> _Moved:
 
     from volant.nets.rollout import token_logp
 
+    if not task.held:
+        return _Moved([])
     _, made = _answers(task)
     with torch.no_grad():
         now_RL, _ = token_logp(task.net, made)

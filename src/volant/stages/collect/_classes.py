@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from volant.core import Sample
 from volant.core.errors import DataError, did_you_mean
-from volant.core.sample import CONTENT_SHAPES
+from volant.core.sample import CONTENT_SHAPES, PERSON
 
 CLASS, TARGET = "class", "target"
-_FINAL = "person:final"
+_FINAL = f"{PERSON}final"
 
 
 def chosen(samples: Sequence[Sample], name: str, where: str) -> str:

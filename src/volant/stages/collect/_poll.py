@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from volant.core import Model, Run, Sample, Score
 from volant.core.errors import DataError, SettingError, did_you_mean
 from volant.core.outside import OutsideFile
-from volant.core.sample import Label
+from volant.core.sample import PERSON, Label
 from volant.stages.collect._labeller import Labeller
 from volant.stages.collect._rules import Voter, read_functions, read_rules
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from volant.store.labels import Judgement
 
 BY = "collect.label"
-PERSON = "person:"
 _MODEL = "model"
 _SHOWN = 100  # disputed records in the report; all of them keep their votes
 
