@@ -54,14 +54,19 @@ class Watched(Silent):
         return [value for n, value, _ in self.metrics if n == name]
 
 
-def kill_one():
-    others = [p for p in psutil.Process().children(recursive=True) if "volant.runners.member" in p.cmdline()]
-    ranks = {p.environ().get("RANK"): p.pid for p in others if p.environ().get("RANK")}
-    os.kill(ranks["1"], signal.SIGKILL)
+class Killing(Watched):
+    """Kills the second process after some steps; it is looked up at the first, since that may take as long as many."""
+
+    def advance(self, n=1, **fields):
+        if not self.steps:
+            others = [p for p in psutil.Process().children(recursive=True) if "volant.runners.member" in p.cmdline()]
+            ranks = {p.environ().get("RANK"): p.pid for p in others if p.environ().get("RANK")}
+            self.do = lambda: os.kill(ranks["1"], signal.SIGKILL)
+        super().advance(n, **fields)
 
 
-def made(folder, processes, after=0, do=None):
-    watcher = Watched(after, do)
+def made(folder, processes, watcher=None):
+    watcher = watcher or Watched()
     project = Project(folder, watcher=watcher, device="cpu", threads=1, processes=processes)
     data = worlds.dataset(project, [*texts(30, "train"), *texts(4, "validation", 100)])
     return watcher, project, lambda: project.step("base").run(pretrain.transformer, data, **SETTINGS)
@@ -70,13 +75,13 @@ def made(folder, processes, after=0, do=None):
 def test_two_processes_have_the_losses_of_one_and_a_killed_one_is_carried_on_from(tmp_path):
     alone, _, call = made(tmp_path / "alone", 1)
     one = call()
-    _, project, call = made(tmp_path / "team", 2, 7, kill_one)
+    _, project, call = made(tmp_path / "team", 2, Killing(7))
     with pytest.raises(
         MachineError, match=r"base: process 1 of 2, counted from 0, was killed \(exit code -9, SIGKILL\)"
     ):
         call()
     assert project.records.runs()[0].status == "failed"
-    both, project, call = made(tmp_path / "team", 2, 11)
+    both, project, call = made(tmp_path / "team", 2, Watched(11))
     both.do = project.stop.set  # as Ctrl-C does
     with pytest.raises(Interrupted):
         call()
@@ -121,6 +126,17 @@ def test_a_kill_is_told_from_the_error_that_follows_from_it_whichever_is_heard_f
     run = Run(step="base", out=tmp_path, work=tmp_path)
     listener = _Listener(None, SimpleNamespace(returncode=1), run, (print, ()), 2, tmp_path, ended=heard)
     with pytest.raises((MachineError, RuntimeError), match=wanted):
+        listener._outcome().result()
+
+
+def test_one_that_dies_on_its_way_out_after_all_have_handed_over_takes_nothing_with_it(tmp_path):
+    (tmp_path / "log").write_text(LOG.format(code=-9))
+    run = Run(step="base", out=tmp_path, work=tmp_path)
+    heard = [(1, "done", None), (0, "done", "made")]
+    listener = _Listener(None, SimpleNamespace(returncode=1), run, (print, ()), 2, tmp_path, ended=heard)
+    assert listener._outcome().result() == "made"
+    listener.ended = heard[1:]
+    with pytest.raises(MachineError):
         listener._outcome().result()
 
 

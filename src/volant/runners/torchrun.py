@@ -164,9 +164,9 @@ class _Listener:
         first = next((kind for _, kind, _ in self.ended if kind != "done"), "")
         if errors and first == "error" and not killed:
             return Done(error=errors[0])
-        values = [value for rank, kind, value in self.ended if rank == 0 and kind == "done"]
-        if values and not vanished and self.process.returncode == 0:
-            return Done(values[0])
+        done = {rank: value for rank, kind, value in self.ended if kind == "done"}
+        if len(done) == self.processes:  # all is made and handed over, even where one then died on its way out
+            return Done(done[0])
         return Done(error=self._killed(killed or vanished, codes))
 
     def _log(self) -> str:
@@ -179,7 +179,7 @@ class _Listener:
 
     def _killed(self, vanished: list[int], codes: Mapping[int, int]) -> MachineError:
         if not vanished:
-            last = [line for line in self._log().splitlines() if line.strip()][-1:]
+            last = [line for line in self._log().splitlines() if re.search(r"\w", line)][-1:]
             what = f"torchrun could not start {self.processes} processes: {''.join(last)[:300]}"
             return MachineError(what, where=self.run.step, fix="Run with `--processes 1`.")
         how, why = _told(codes.get(vanished[0], next(iter(codes.values()), None)))
