@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from tiny_models import dataset, model, pairs, run_in, samples, watched
 from volant.core.artifact import Dataset, Model, payload_digest
-from volant.core.errors import ArtifactError, DataError, SettingError
+from volant.core.errors import ArtifactError, DataError, GateRefused, MachineError, SettingError
 from volant.core.method import method_of
 from volant.core.outside import Snapshot
 from volant.core.sample import Label
@@ -101,6 +101,24 @@ def test_of_several_raters_most_decide(made: tuple[Model, Dataset, Dataset], tmp
     assert any("of 1 pairs as many raters chose one answer" in line for line in watched(run).lines)
 
 
+@pytest.mark.parametrize(("choice", "kappa"), [(lambda n: "ba"[n % 2], 1.0), (lambda n: "ab"[n % 2], -1.0)])
+def test_how_far_the_scorers_agree_with_people_is_said_before_they_label(
+    made: tuple[Model, Dataset, Dataset], tmp_path: Path, choice: Any, kappa: float
+) -> None:
+    known = [s for s in samples() if s.split == "train"][:12]
+    sides = [("x", str(s.target)) if n % 2 == 0 else (str(s.target), "x") for n, s in enumerate(known)]
+    told = [(str(s.condition), *both, choice(n), "ana") for n, (s, both) in enumerate(zip(known, sides, strict=True))]
+    run = run_in(tmp_path, outside=MARK, records=Rated(*told))
+    asked = {"prompts": 4, "answers": 2, "max_tokens": 4}
+    if kappa < 0:
+        with pytest.raises(GateRefused, match=r"the scorers agree with people by a kappa of -1.00, less than 0"):
+            preferences(run, *made[:2], **asked)
+    else:
+        preferences(run, *made[:2], **asked)
+    score = {s.name: s for s in watched(run).scores}["judge_kappa"]
+    assert (score.value, score.n) == (kappa, 12)
+
+
 def test_the_same_seed_gives_the_same_pairs(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
     digests = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -114,6 +132,16 @@ def test_nobody_prefers_anything(made: tuple[Model, Dataset, Dataset], tmp_path:
     with pytest.raises(DataError, match="no pair to learn from") as caught:
         preferences(run_in(tmp_path, outside=MARK, records=Rated()), *made[:2], prompts=0)
     assert "volant rate" in caught.value.fix
+
+
+@pytest.mark.parametrize("method", [reward, dpo])
+def test_too_little_memory_is_said_before_anything_is_computed(
+    made: tuple[Model, Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
+    monkeypatch.setattr("volant.nets.memory.free_bytes", lambda device: 1000)
+    with pytest.raises(MachineError, match="needs about [0-9]+ MiB of memory") as caught:
+        method(run_in(tmp_path), made[0], made[2])
+    assert "`rows`" in caught.value.fix and not list((tmp_path / "out").iterdir())
 
 
 def test_data_without_pairs_say_what_pairs_are(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:

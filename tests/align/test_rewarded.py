@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tiny_models import dataset, model, pairs, run_in, samples, watched
 from volant.core.artifact import Model
-from volant.core.errors import ArtifactError, DataError, SettingError
+from volant.core.errors import ArtifactError, DataError, MachineError, SettingError
 from volant.modalities import open_modality
 from volant.nets import loop
 from volant.nets.policy import Asked, Critic, Questions, Watch, advantages, estimated
@@ -92,6 +92,25 @@ def test_a_batch_names_prompts_and_is_never_divided_within_a_group():
     batch = Asked((4, 7, 9), 2, group=4)
     assert (batch.size, batch.counted, batch.tokens, batch.rows(0, 8192)) == (3, 3, 12, batch)
     assert batch.rows(1, 2).prompts == (7,)
+
+
+@pytest.mark.parametrize(("method", "size"), [(grpo, {"steps": 2}), (ppo, {"draws": 1, "updates": 2})])
+def test_memory_is_planned_and_where_it_is_short_blocks_are_computed_twice(made, tmp_path, monkeypatch, method, size):
+    size = {**size, "scorers": ["token_f1"], "tokens": 6, "prompts": 3, "group_size": 2}
+    plenty = run_in(tmp_path / "plenty")
+    method(plenty, *made, **size)
+    (said,) = [line for line in watched(plenty).lines if line.startswith("memory: training takes about")]
+    monkeypatch.setattr("volant.nets.memory.training_bytes", lambda *a, recomputed, **k: 10**6 if recomputed else 10**9)
+    monkeypatch.setattr("volant.nets.memory.free_bytes", lambda device: 10**8)
+    short = run_in(tmp_path / "short")
+    method(short, *made, **size)
+    assert any("each block is computed twice" in line for line in watched(short).lines)
+    one, two = (load_file(run.out / "model.safetensors") for run in (plenty, short))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    monkeypatch.setattr("volant.nets.memory.free_bytes", lambda device: 1000)
+    with pytest.raises(MachineError, match="needs about [0-9]+ MiB of memory") as caught:
+        method(run_in(tmp_path / "none"), *made, **size)
+    assert "group_size" in caught.value.fix
 
 
 @pytest.mark.parametrize("method", [grpo, *(pytest.param(m, marks=pytest.mark.slow) for m in (rloo, ppo))])

@@ -129,7 +129,7 @@ def free_bytes(device: str) -> int:
     return free if limit == "max" else min(free, int(limit) - used + int(inactive))
 
 
-def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str) -> int:
+def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str, reference: bool = False) -> int:
     """The bytes that training needs; where they are not there, the network's blocks are computed twice instead.
 
     That (activation checkpointing; Chen et al. 2016) keeps one block's activations in place of all; the user is told,
@@ -140,17 +140,20 @@ def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str) -
         net: as it is about to be trained.
         tokens, counted: as `training_bytes`.
         fix: what the user can do where nothing fits.
+        reference: a copy of the weights as they are now is kept.
 
     Raises:
         MachineError: there is less; the message says how much, and `fix` what to do instead.
     """
-    needed, free = _of_all(run, net, tokens, counted), free_bytes(run.device)
+    kept = sum(4 * p.numel() for p in net.parameters() if p.requires_grad) if reference else 0
+    needed, free = kept + _of_all(run, net, tokens, counted), free_bytes(run.device)
     if needed > free and getattr(net, "supports_gradient_checkpointing", False):
         net.activation_checkpointing_enable()
-        needed = _of_all(run, net, tokens, counted, recomputed=True)
+        needed = kept + _of_all(run, net, tokens, counted, recomputed=True)
     if needed > free:
-        what = f"training needs about {_told(needed)} of memory and {_told(free)} are free"
+        what = f"training needs about {_told(needed)} of memory and {_told(free)} are free."
         raise MachineError(what, where=run.step, fix=fix)
+    run.say(f"memory: training takes about {_told(needed)}, {_told(free)} are free")
     if getattr(net, "is_activation_checkpointing", False):
         run.say("memory is short: each block is computed twice, which takes longer")
     return needed

@@ -26,6 +26,7 @@ from volant.core.spaces import Encoded
 from volant.nets.answers import answer_logp, answer_rewards
 from volant.nets.batches import Batch, fit
 from volant.nets.loop import Loss, Outcome, Recipe, evaluate, train
+from volant.nets.memory import check_training
 from volant.nets.nearness import Check, Start
 from volant.nets.opened import unconverted
 
@@ -95,6 +96,11 @@ class Pairs:
         if self._order[0] != epoch:
             self._order = (epoch, self._epoch(epoch))
         return self.collate(self._order[1][place])
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of the largest batch, padding counted."""
+        return self._rows * 2 * max(len(e.ids) for p in self._pairs for e in (p.chosen, p.rejected))
 
     def _epoch(self, epoch: int) -> list[list[int]]:
         """All pairs in a random order, those of like length together, so that little is padded."""
@@ -249,8 +255,9 @@ def prefer(
     Returns:
         What the loop says, and how the held-out pairs fare after it (None where there are none).
     """
-    start = Start(net)
     data = Pairs(pairs, rows=rows, seed=run.seed, pad=pad, worth=worth)
+    _check_memory(run, net, data, reference=True)
+    start = Start(net)
     data.reference = _over(net, data)
     watched = Pairs(held, rows=rows, seed=0, pad=pad, worth=held_worth) if held else data
     if held:
@@ -273,6 +280,7 @@ def reward(
 ) -> tuple[Outcome, Judged | None]:  # fmt: skip
     """Train `net`, a sequence classifier with one label, to give the chosen answer the higher reward."""
     data = Pairs(pairs, rows=rows, seed=run.seed, pad=pad)
+    _check_memory(run, net, data, reference=False)
     watched = Pairs(held, rows=rows, seed=0, pad=pad) if held else None
     outcome = _learn(run, net, data, watched, loss, steps, lr, "reward")
     if watched is None:
@@ -294,6 +302,13 @@ def recipe_of_pairs(steps: int, lr: float, betas: tuple[float, float]) -> Recipe
         steps, lr, betas=betas, warmup=max(1, steps // 10), decay=max(1, steps // 2),
         evaluate_every=max(1, steps // 4), checkpoint_every=max(5, min(200, steps // 10)), bf16=False,
     )  # fmt: skip
+
+
+def _check_memory(run: Run, net: Any, data: Pairs, *, reference: bool) -> None:
+    """The plan of memory, or that there is too little, before anything is computed."""
+    piece = min(data.most_tokens, Recipe.piece_tokens)
+    fix = "Take fewer `rows`, a smaller model, or shorter prompts and answers."
+    check_training(run, net, tokens=piece, counted=piece, fix=fix, reference=reference)
 
 
 def _learn(

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from volant.core import Dataset, Files, Model, Ratings, Run, Sample, Score
-from volant.core.errors import DataError, GateRefused
+from volant.core.errors import DataError
 from volant.core.sample import Label, sample_id
+from volant.stages.align.agreement import Sides, check_agreement
 from volant.stages.align.critic import REVISE, Critic
 from volant.stages.align.drawn import TEMPERATURE, drawn
 from volant.stages.align.principles import Bench, Principle, read
@@ -96,7 +97,10 @@ def constitution(
     judging = open_model(critic, threads=run.threads, device=run.device) if critic else None
     try:
         asking = Critic(run, judging, max_tokens=_CRITIQUE_TOKENS) if judging else None
-        _agreement(run, bench, said, asking, [*train, *held], least_kappa)
+        check_agreement(
+            run, [*train, *held], lambda sides: _lead(sides, bench, said, asking), what="the principles",
+            least=least_kappa,
+        )  # fmt: skip
         asked = _chosen(run, train, held, prompts)
         found = _answered(run, model, asked, bench, asking, every, answers, max_tokens, temperature)
         pairs = _pairs(run, asked, found, bench, said, asking, margin, tradeoffs)
@@ -248,48 +252,21 @@ def _condition(sample: Sample) -> str:
     return sample.condition or prompt_of(sample)
 
 
-def _agreement(
-    run: Run, bench: Bench, said: Sequence[Principle], critic: Critic | None, known: list[Sample], least: float
-) -> None:
-    """Cohen's kappa between people's choices and the constitution's on the same two answers.
-
-    Raises:
-        GateRefused: it is below `least`, over ten ratings or more.
-    """
-    from volant.core.protocols import Output
-    from volant.scorers.agreement import kappa_score
+def _lead(sides: Sides, bench: Bench, said: Sequence[Principle], critic: Critic | None) -> list[float]:
+    """By how much the constitution puts each first answer ahead of the second."""
     from volant.scorers.measure import prompt_of
 
-    samples = {prompt_of(s): s for s in known}
-    rows = [] if run.records is None else [
-        row for row in run.records.ratings(run.snapshot("ratings"))
-        if row["choice"] in ("a", "b") and row["a"] != row["b"] and str(row["prompt"]) in samples
-    ]  # fmt: skip
-    if not rows:
-        run.say("nobody rated answers to these prompts: how far the principles agree with people is not known")
-        return
-    lead = [0.0] * len(rows)
+    first, second, samples = sides
+    lead = [0.0] * len(samples)
     if bench:
-        sides = [
-            bench.values([Output(str(row[side])) for row in rows], [samples[str(row["prompt"])] for row in rows])
-            for side in ("a", "b")
-        ]
-        lead = [bench.total(a) - bench.total(b) for a, b in zip(*sides, strict=True)]
+        good, bad = (bench.values(answers, samples) for answers in (first, second))
+        lead = [bench.total(a) - bench.total(b) for a, b in zip(good, bad, strict=True)]
     if critic:
         for principle in said:
-            asked = [(str(r["prompt"]), str(r["a"]), str(r["b"]), principle.says) for r in rows]
-            verdicts = critic.verdicts(asked)
+            both = zip(first, second, samples, strict=True)
+            verdicts = critic.verdicts([(prompt_of(s), a.text, b.text, principle.says) for a, b, s in both])
             lead = [x + principle.weight * v for x, v in zip(lead, verdicts, strict=True)]
-    chosen = ["a" if x > 0 else "b" if x < 0 else "tie" for x in lead]
-    note = "principles against people's choices; ties of the principles count as disagreement"
-    score = kappa_score([str(row["choice"]) for row in rows], chosen, seed=run.seed, note=note)
-    run.score(score)
-    run.say(
-        f"kappa of the principles with people: {score.value:.2f} [{score.low:.2f}, {score.high:.2f}], n = {score.n}"
-    )
-    if score.n >= 10 and score.value < least:
-        what = f"the principles agree with people by a kappa of {score.value:.2f}, less than {least:g}."
-        raise GateRefused(what, where=run.step, fix="Change the principles, or take people's ratings alone.")
+    return lead
 
 
 def _state(run: Run, bench: Bench, asked: list[Sample], found: list[list[_Answer]], pairs: list[Sample]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from volant.core import Dataset, Model, Run
 from volant.core.method import Scorers
-from volant.stages.align.rewarded import finished, task_of
+from volant.stages.align.rewarded import check_memory, finished, task_of
 
 
 def learnt(
@@ -40,6 +40,7 @@ def learnt(
     task = task_of(
         run, model, data, scorers=scorers, reward=reward, tokens=tokens, temperature=temperature, limit=limit
     )
+    check_memory(run, task, answers=min(prompts, len(task.train)) * group_size)
     start = Start(task.net)
     questions = Questions(len(task.train), rows=prompts, group=group_size, seed=run.seed)
     recipe = Recipe(

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Run
 from volant.core.method import Scorers
-from volant.stages.align.rewarded import finished, task_of
+from volant.stages.align.rewarded import check_memory, finished, task_of
 
 _CLIP, _SMOOTH = 0.2, 0.95  # of Schulman et al. 2017 and 2016
 
@@ -67,12 +67,11 @@ def ppo(
     task = task_of(
         run, model, data, scorers=scorers, reward=reward, tokens=tokens, temperature=temperature, limit=limit
     )
+    answers = min(prompts, len(task.train)) * group_size
+    width = check_memory(run, task, answers=answers)
     start = Start(task.net)
     questions = Questions(len(task.train), rows=prompts, group=group_size, seed=run.seed, updates=updates)
-    width = max(len(p) for p in task.drawing.prompts) + tokens
-    critic = Critic(
-        task.net, answers=min(prompts, len(task.train)) * group_size, width=width, pad=task.codec.pad_id
-    ).to(run.device)  # fmt: skip
+    critic = Critic(task.net, answers=answers, width=width, pad=task.codec.pad_id).to(run.device)
     steps = draws * updates
     recipe = Recipe(
         steps, lr or rate_for(task.net, 1e-6), betas=(0.9, 0.95), warmup=max(1, steps // 20), decay=max(1, steps // 4),

@@ -18,6 +18,7 @@ from pydantic import Field
 from volant.core import Dataset, Model, Ratings, Run, Sample, Score, Scorers
 from volant.core.errors import DataError, SettingError
 from volant.core.sample import CONTENT_SHAPES, PERSON, Label, Source, Split, pair_sides, sample_id, split_of
+from volant.stages.align.agreement import Sides, check_agreement
 from volant.stages.align.drawn import TEMPERATURE, drawn
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def preferences(
     *,
     judge: Model | None = None,
     ratings: Ratings = "*",
+    least_kappa: Annotated[float, Field(ge=-1, le=1)] = 0.0,
     scorers: Scorers = [],  # noqa: B006 - only read; the default is part of the schema
     prompts: Annotated[int, Field(ge=0, le=1_000_000)] = 256,
     answers: Annotated[int, Field(ge=2, le=64)] = 4,
@@ -50,6 +52,8 @@ def preferences(
             rows of the train split as well, which such metrics measure against.
         judge: a model that the scorers ask, where they need one.
         ratings: workload whose ratings are used (`*`: all). Of several raters most decide; ties are dropped.
+        least_kappa: scorers that agree with people less than this label nothing; it needs at least ten ratings to
+            count, of texts.
         scorers: what ranks the answers where no person did; several are averaged. Empty takes the goal's metric.
         prompts: how many prompts without ratings the model answers; a quarter of them from the validation split.
             Each costs `answers` generations; 0 uses people's ratings alone.
@@ -65,6 +69,7 @@ def preferences(
 
     Raises:
         DataError: neither people nor scorers gave a pair.
+        GateRefused: the scorers agree with people less than `least_kappa`.
         SettingError: `likeliest` was asked of pictures or rows.
     """
     from volant.store.dataset import writer
@@ -79,6 +84,10 @@ def preferences(
     judges = _judges(run, scorers, judge, train) if asked else {}
     texts: list[list[Output]] = []
     if judges:
+        if not any(sample.shape in CONTENT_SHAPES for sample in asked):
+            check_agreement(
+                run, [*train, *held], lambda sides: _lead(sides, judges), what="the scorers", least=least_kappa
+            )
         requests = _requests(run, asked, answers, max_tokens, controls, temperature, likeliest)
         texts = _answered(run, model, asked, requests)
     scored = _scored(run, asked, texts, judges, margin)
@@ -219,6 +228,22 @@ def _judges(run: Run, scorers: Scorers, judge: Model | None, train: list[Sample]
     return build(scorers or [metric], {"judge": judge, "training": _measured_against(train) or None})
 
 
+def _worth(judges: dict[str, Any], outputs: list[Output], references: list[Sample]) -> list[float]:
+    """The mean of the scorers' values for each answer, those that are better low turned round."""
+    totals = [0.0] * len(outputs)
+    for judge in judges.values():
+        sign = 1.0 if judge.direction == "higher" else -1.0
+        totals = [t + sign * v / len(judges) for t, v in zip(totals, judge.values(outputs, references), strict=True)]
+    return totals
+
+
+def _lead(sides: Sides, judges: dict[str, Any]) -> list[float]:
+    """By how much the scorers put each first answer ahead of the second."""
+    first, second, samples = sides
+    both = zip(_worth(judges, first, samples), _worth(judges, second, samples), strict=True)
+    return [a - b for a, b in both]
+
+
 def _scored(
     run: Run, asked: list[Sample], outputs: list[list[Output]], judges: dict[str, Any], margin: float
 ) -> list[Sample]:
@@ -227,11 +252,7 @@ def _scored(
         return []
     by = "+".join(f"scorer:{name}@{judge.version}" for name, judge in judges.items())
     flat = [output for own in outputs for output in own]
-    references = [sample for sample, own in zip(asked, outputs, strict=True) for _ in own]
-    totals = [0.0] * len(flat)
-    for judge in judges.values():
-        sign = 1.0 if judge.direction == "higher" else -1.0
-        totals = [t + sign * v / len(judges) for t, v in zip(totals, judge.values(flat, references), strict=True)]
+    totals = _worth(judges, flat, [sample for sample, own in zip(asked, outputs, strict=True) for _ in own])
     pairs, start = [], 0
     for sample, own in zip(asked, outputs, strict=True):
         mine, start = totals[start : start + len(own)], start + len(own)

@@ -87,6 +87,24 @@ def task_of(
     return Task(net, codec, train, held, drawing, lengths(session, data, _HELD))
 
 
+def check_memory(run: Run, task: Task, *, answers: int) -> int:
+    """Say what learning takes, before it starts; returns the tokens of the longest prompt and answer together.
+
+    Args:
+        answers: in one step, which are learnt from at once.
+
+    Raises:
+        MachineError: there is less memory than that.
+    """
+    from volant.nets.memory import check_training
+
+    width = max(len(p) for p in task.drawing.prompts) + task.drawing.room
+    fix = "Take fewer `prompts`, a smaller `group_size`, fewer `tokens`, or a smaller model."
+    counted = answers * task.drawing.room
+    check_training(run, task.net, tokens=answers * width, counted=counted, fix=fix, reference=True)
+    return width
+
+
 def _prompts(codec: Any, samples: Sequence[Sample], room: int) -> list[list[int]]:
     from volant.nets.batches import shorten
 
