@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, PhiConfig, PhiForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from volant.nets import int8, int8_tables, memory, nf4
+from volant.nets import int8, int8_tables, memory, nf4, watching
 from volant.nets.transformer import family
 from volant.stages.finetune import adapters
 
@@ -90,7 +90,11 @@ def test_a_base_of_any_family_trains_over_bits_and_is_saved_as_those_bits_say(ki
     )
     stood = [int8.of_rows(*int8.by_row(layer.weight.detach())) for layer in (embedding, head)]
     planned = memory.ways(net, tokens=64, counted=64)
+    assert watching.flops_a_token(net) == 6 * sum(p.numel() for p in net.parameters())
+    frozen = 4 * sum(p.numel() for p in net.parameters())
     nf4.quantise(net)
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    assert watching.flops_a_token(net) == pytest.approx(frozen + 2 * trained, rel=0.05)  # two numbers lie in a byte
     tables = (1 if tied else 2) * VOCAB * (WIDTH + 4)
     freed = whole - nf4.weight_bytes(net)
     assert planned["lora"] - planned["qlora"] == pytest.approx(freed, rel=0.03)

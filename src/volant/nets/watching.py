@@ -6,6 +6,7 @@ measured once a process, bytes, and a clock's figures.
 
 from __future__ import annotations
 
+import math
 import time
 from functools import lru_cache
 from typing import Any
@@ -45,6 +46,23 @@ def memory_bytes(device: str) -> float:
     return float(psutil.Process().memory_info().rss)
 
 
+def flops_a_token(net: Any) -> float:
+    """Arithmetic of one step for each token: 2 for each weight forwards, 2 for what its input is due, 2 for itself.
+
+    A frozen weight needs no gradient of its own. Attention's own products are left out, as is usual (Kaplan et al.
+    2020, "Scaling laws", section 2.1; Chowdhery et al. 2022, "PaLM", appendix B).
+
+    Args:
+        net: as it trains; of weights in 4 bits, two to a byte, it counts what they stand for.
+    """
+    total = 0.0
+    for weight in net.parameters():
+        packed = getattr(weight, "quant_state", None)
+        count = weight.numel() if packed is None else math.prod(packed.shape)
+        total += (6.0 if weight.requires_grad else 4.0) * count
+    return total
+
+
 class Clock:
     """Speed, share of the machine's peak and memory: for the bar and the records, never for the artifact."""
 
@@ -59,7 +77,7 @@ class Clock:
         if self._tokens < 0:
             self._tokens, self._first = training.tokens, training.step
             if training.unit == "tokens":
-                self._flops = 6.0 * sum(p.numel() for p in training.net.parameters())
+                self._flops = flops_a_token(training.net)
                 self._peak = peak_flops(training.run.device, training.run.threads, training.bf16)
                 self._peak *= training.team.size
             self._start = time.monotonic()
