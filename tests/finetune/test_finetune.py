@@ -11,6 +11,7 @@ from volant.core.artifact import Dataset, Model
 from volant.core.errors import ArtifactError, DataError, GateRefused, MachineError, MissingPackage, SettingError
 from volant.core.run import Run
 from volant.core.sample import Sample, Source, sample_id
+from volant.modalities import open_modality
 from volant.stages.finetune import full, lora, qlora
 from volant.stages.pretrain import transformer
 from volant.store.dataset import writer
@@ -98,7 +99,9 @@ def test_lora_adapter_and_merged_weights_are_one_model(model, data, tmp_path):
 
     run = make_run(tmp_path)
     tuned = lora(run, model, data, steps=20, rank=4, lr=0.01)
-    assert scores(run)["merge_difference"].value < 1e-3
+    assert scores(run)["merge_difference"].value < 1e-3 and scores(run)["adapter_difference"].value < 1e-4
+    carried = open_modality("text").open_codec(tuned.path / "adapter")
+    assert carried.template_sha256 == tuned.about.chat_template_sha256 != ""
     assert next(s for s in run.watcher.scores if s.name == "bits_per_byte_change").high < 0
     ids = torch.arange(10, 40)[None]
     base = AutoModelForCausalLM.from_pretrained(model.path)
@@ -110,6 +113,12 @@ def test_lora_adapter_and_merged_weights_are_one_model(model, data, tmp_path):
     assert json.loads(config)["base_model_name_or_path"] == "" and str(tmp_path) not in config
     payload = "".join(p.read_text() for p in tuned.path.rglob("*.json"))
     assert str(tmp_path) not in payload and str(model.path) not in payload
+
+
+def test_an_adapter_that_is_not_saved_as_it_was_trained_is_refused(model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("volant.stages.finetune.adapters._beside", lambda net, *_: net.eval())  # a file of nothing
+    with pytest.raises(GateRefused, match="the logits of the adapter as saved differ by"):
+        lora(make_run(tmp_path), model, data, steps=20, rank=4, lr=0.01)
 
 
 def test_an_adapter_of_weights_that_two_layers_share_is_refused_before_training(model, data, tmp_path):
@@ -158,7 +167,7 @@ def test_the_two_matrices_of_lora_learn_by_muon_with_one_moment(model, data, tmp
 def test_qlora_trains_over_four_bits_and_saves_what_it_trained(model, data, tmp_path):
     run = make_run(tmp_path)
     tuned = qlora(run, model, data, steps=20, rank=4, lr=0.01)
-    assert scores(run)["merge_difference"].value < 1e-3
+    assert scores(run)["merge_difference"].value < 1e-3 and scores(run)["adapter_difference"].value < 1e-4
     assert next(s for s in run.watcher.scores if s.name == "bits_per_byte_change").high < 0
     from transformers import AutoModelForCausalLM
 
@@ -277,7 +286,7 @@ def test_a_merge_that_changes_the_model_is_refused(model, data, tmp_path, monkey
         return net
 
     monkeypatch.setattr(Transformer, "load", spoilt)
-    with pytest.raises(GateRefused, match="merged weights differ"):
+    with pytest.raises(GateRefused, match="logits of the merged weights as saved differ"):
         lora(make_run(tmp_path), model, data, steps=1)
 
 

@@ -2,13 +2,16 @@
 
 Enters: a Model, a Dataset and PEFT's configuration of the adapters. Leaves: a Model with the adapters merged into its
 weights at the root (opens with transformers alone) and the adapters by themselves in `adapter/` (open with peft on
-the base). A merge that changes the logits is refused.
+the base; tokenizer and chat template lie beside them). Both are read back from the files and compared with what was
+trained: a difference in the logits is refused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,10 +86,14 @@ def learnt(
     probes = [batch.rows(0, 2) for batch in (task.looks or [task.batches.batch(0)])[:2]]
     wanted = _logits(adapted, probes)
     _save_adapter(adapted, run.out / "adapter")
+    codec.save(run.out / "adapter")
     family.save(nf4.merged(adapted) if four_bits else adapted.merge_and_unload(safe_merge=True), run.out)
     del net, adapted  # else two whole copies lie in memory
+    beside = _beside(family.load(model.path).to(run.device), run.out / "adapter", config, four_bits)
+    _check_same(run, wanted, _logits(beside, probes), "adapter_difference", "the adapter as saved")
+    del beside
     merged = family.load(run.out)
-    _check_merge(run, wanted, _logits(merged, probes))
+    _check_same(run, wanted, _logits(merged, probes), "merge_difference", "the merged weights as saved")
     return tuning.finish(task, merged, model, data, outcome, {**told, "base": model.digest[:16]}, judge)
 
 
@@ -129,14 +136,18 @@ def _targeted(config: Any, name: str) -> bool:
 
 
 def _adapted(net: Any, config: Any) -> Any:
-    import warnings
-
     from peft import get_peft_model
 
-    with warnings.catch_warnings():
-        # peft asks transformers by a name that will go in its next major version.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+    with _peft():
         return get_peft_model(net, config)
+
+
+@contextmanager
+def _peft() -> Iterator[None]:
+    """peft asks transformers by a name that will go in its next major version; its users cannot mend that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def _logits(net: Any, batches: Sequence[Any]) -> list[Any]:
@@ -146,19 +157,31 @@ def _logits(net: Any, batches: Sequence[Any]) -> list[Any]:
         return [net(input_ids=b.ids, attention_mask=None if b.real is None else b.real.long()).logits for b in batches]
 
 
-def _check_merge(run: Run, wanted: Sequence[Any], got: Sequence[Any]) -> None:
-    """State the largest difference between the logits with the adapter beside and merged in.
+def _beside(net: Any, adapter: Path, config: Any, four_bits: bool) -> Any:
+    """The base with the adapter that the files hold, as someone opens it who has peft and the base."""
+    from peft import PeftModel
+
+    from volant.nets import nf4
+
+    if four_bits:
+        nf4.quantise(net, but=lambda name: _targeted(config, name))
+    with _peft():
+        return PeftModel.from_pretrained(net.cpu().eval(), str(adapter)).eval()
+
+
+def _check_same(run: Run, wanted: Sequence[Any], got: Sequence[Any], name: str, what: str) -> None:
+    """State the largest difference between the logits that were trained and those of a form that was saved.
 
     Raises:
         GateRefused: the two are not the same model.
     """
     difference = max(float((a - b).abs().max()) for a, b in zip(wanted, got, strict=True))
     if not difference <= LARGEST_DIFFERENCE:
-        what = f"the merged weights differ from the adapter by {difference:.2g} in a logit"
-        raise GateRefused(what, where=run.step, fix="Lower `lr` or `alpha`; the adapter has run away.")
-    note = "largest logit difference between adapter and merged weights"
+        said = f"the logits of {what} differ by {difference:.2g} from those that were trained."
+        raise GateRefused(said, where=run.step, fix="Lower `lr` or `alpha`; the adapter has run away.")
+    note = f"largest logit difference between what was trained and {what}"
     count = sum(int(a.numel()) for a in wanted)
-    run.score(Score.exact("merge_difference", difference, n=count, direction="lower", note=note))
+    run.score(Score.exact(name, difference, n=count, direction="lower", note=note))
 
 
 def _save_adapter(adapted: Any, folder: Path) -> None:
