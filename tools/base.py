@@ -46,8 +46,8 @@ def dropped(data: Any) -> dict[str, dict[str, int]]:
     return {name: dict(sorted(rules.items())) for name, rules in sorted(counts.items())}
 
 
-def kept(data: Any) -> dict[str, int]:
-    """Records a source that are trained on; none may be of a held-out group.
+def kept(data: Any) -> tuple[dict[str, int], list[str]]:
+    """Records a source that are trained on, none of a held-out group, and the library's modules among them.
 
     Raises:
         SystemExit: a record of a held-out module or package is in the train split.
@@ -56,12 +56,15 @@ def kept(data: Any) -> dict[str, int]:
     from volant.store.dataset import rows
 
     counts: dict[str, int] = {}
+    modules: set[str] = set()
     for sample in rows(data, "train"):
         if split_of(sample.group) != "train":
             sys.exit(f"{sample.source.uri} is held out and stands in the train split")
         name = sample.group if sample.source.uri.startswith("pypi:") else "python"
+        if name == "python":
+            modules.add(sample.group)
         counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items()))
+    return dict(sorted(counts.items())), sorted(modules)
 
 
 def manifest(project: Any) -> dict[str, Any]:
@@ -86,9 +89,11 @@ def manifest(project: Any) -> dict[str, Any]:
     }
     for step in ("text", "tasks"):
         data = project.artifact(step)
+        counts, modules = kept(data)
+        body["python"].setdefault("trained_on", {})[step] = modules
         leaks = json.loads((data.path / "leakage.json").read_text(encoding="utf-8"))
         body[step] = {
-            "dataset": data.card.digest, "trained_on": kept(data), "dropped": dropped(data),
+            "dataset": data.card.digest, "trained_on": counts, "dropped": dropped(data),
             "leakage": [{k: one[k] for k in ("name", "items", "found", "records")} for one in leaks["sets"]],
         }  # fmt: skip
     return body
@@ -98,7 +103,7 @@ def curve(points: dict[str, list[tuple[int, float]]], step_tokens: int) -> str:
     """Training and validation loss against million tokens."""
     width, height, left, low = 640, 300, 46, 264
     most = max(step for line in points.values() for step, _ in line)
-    top, bottom = 8.0, 2.0
+    top, bottom = 8.0, float(min(value for _, value in points["validation_loss"]) // 1)
     drawn = []
     for name, colour in (("loss", "#9fb3c8"), ("validation_loss", "#0f7a55")):
         line = points.get(name, [])

@@ -144,6 +144,18 @@ def test_too_little_memory_is_said_before_anything_is_computed(
     assert "`rows`" in caught.value.fix and not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("method", [reward, dpo])
+def test_pairs_that_the_context_cuts_away_are_said(
+    made: tuple[Model, Dataset, Dataset], tmp_path: Path, method: Any
+) -> None:
+    same = "Read the file and then " * 60
+    kept = [s.model_copy(update={"target": f"{same} a.", "rejected": f"{same} b."}) for s in pairs()]
+    long = dataset(tmp_path / "long", kept)
+    with pytest.raises(DataError) as caught:
+        method(run_in(tmp_path), made[0], long)
+    assert "give shorter texts" in caught.value.fix
+
+
 def test_data_without_pairs_say_what_pairs_are(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
     for learn, said in ((reward, "holds no pairs of answers"), (dpo, "no pair to learn from"), (kto, "no answer to")):
         with pytest.raises(DataError, match=said) as caught:

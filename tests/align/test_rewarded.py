@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from volant.core.artifact import Model
 from volant.core.errors import ArtifactError, DataError, MachineError, SettingError
 from volant.modalities import open_modality
 from volant.nets import loop
-from volant.nets.policy import Asked, Critic, Questions, Watch, advantages, estimated
+from volant.nets.healthy import RANGES, Watch
+from volant.nets.policy import Asked, Critic, Questions, advantages, estimated, flat
 from volant.nets.rollout import roll, token_logp
 from volant.nets.transformer import family
 from volant.stages.align import grpo, ppo, reward, rloo
@@ -123,7 +125,7 @@ def test_the_reward_of_draws_rises(method, made, tmp_path):
     fifth = len(rewards) // 5
     assert sum(rewards[-fifth:]) / fifth > sum(rewards[:fifth]) / fifth + 0.1, rewards
     names = {name for name, _, _ in watched(run).metrics}
-    assert {"reward", "reward_spread", "kl", "entropy", "answer_tokens", "validation_loss"} <= names
+    assert {"reward", "reward_spread", "flat_groups", "kl", "entropy", "answer_tokens", "validation_loss"} <= names
     assert {"held_out_reward", "held_out_reward_change", "logratio"} <= {s.name for s in watched(run).scores}
 
 
@@ -181,13 +183,37 @@ def test_a_step_that_ruins_the_task_metric_is_taken_back_part_of_the_way(made, t
     assert not any("WARNING: this step made" in line for line in watched(run).lines)
 
 
-def test_answers_that_become_short_are_a_red_flag(tmp_path):
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"answer_tokens": 4.0}, "answers are half as long"),
+        ({"answer_tokens": 21.0}, "answers are twice as long"),
+        ({"kl": 0.6}, "the divergence from the reference"),
+        ({"entropy": 0.05}, "answers become one"),
+        ({"reward_spread": 0.1}, "all answers earn almost the same"),
+        ({"flat_groups": 0.9}, "more than four prompts in five"),
+    ],
+)
+def test_a_figure_that_leaves_its_healthy_range_is_a_red_flag_once(tmp_path, figures, said):
     run = run_in(tmp_path)
-    watch, told = Watch(run), {"kl": 0.0, "entropy": 1.0, "answer_tokens": 10.0, "reward_spread": 1.0}
+    watch = Watch(run)
+    told = {"kl": 0.0, "entropy": 1.0, "answer_tokens": 10.0, "reward_spread": 1.0, "flat_groups": 0.2}
     watch(told, 0)
     assert not watched(run).lines
-    watch({**told, "answer_tokens": 4.0}, 1)
-    assert "RED FLAG at draw 1: answers are half as long" in watched(run).lines[0]
+    watch({**told, **figures}, 1)
+    watch({**told, **figures}, 2)
+    (line,) = watched(run).lines
+    assert line.startswith("RED FLAG at draw 1: ") and said in line
+
+
+def test_groups_that_earn_the_same_are_counted():
+    rewards = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.5, 0.5])
+    assert flat(rewards, 2) == pytest.approx(2 / 3) and flat(rewards, 1) == 0.0
+
+
+def test_every_healthy_range_stands_in_the_documentation():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "align.md").read_text(encoding="utf-8")
+    assert all(f"| `{one.name}` | {one.healthy} |" in page for one in RANGES)
 
 
 def test_what_is_rewarded_has_to_be_said(made, tmp_path):

@@ -121,6 +121,12 @@ def test_tasks_alone_text_alone_and_several_datasets(tmp_path):
     assert sum("tokens of" in line and "samples" in line for line in run.watcher.lines) == 2
 
 
+def test_fewer_windows_than_a_step_takes_are_said(data, tmp_path):
+    run = make_run(tmp_path)
+    transformer(run, data, **{**SMALL, "tokens": 64, "batch_tokens": 1 << 20})
+    assert any("a step takes all " in line and "windows of " in line for line in run.watcher.lines)
+
+
 def test_too_little_text_is_one_readable_message(tmp_path):
     one = Sample(id="a", shape="text", source=SOURCE, content="short")
     with pytest.raises(DataError, match="one window needs") as caught:

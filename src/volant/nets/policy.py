@@ -27,7 +27,6 @@ import torch
 from torch import nn
 
 from volant.core.errors import DataError
-from volant.core.run import Run
 from volant.nets.answers import answer_states, last_place
 from volant.nets.nearness import Start
 from volant.nets.rollout import Rollout, roll, token_logp
@@ -180,12 +179,21 @@ class Drawing:
         told = {
             "reward": float(rewards_R.mean()),
             "reward_spread": float(rewards_R.std()) if len(rewards_R) > 1 else 0.0,
+            "flat_groups": flat(rewards_R, batch.group),
             "answer_tokens": float(made.lengths.float().mean()),
             "entropy": float((entropy * mask_RL).sum() / count),
             "kl": float((divergence * mask_RL).sum() / count),
         }
         self.far = told["kl"]
         self.watch(told, batch.step)
+
+
+def flat(rewards_R: torch.Tensor, group: int) -> float:
+    """The share of prompts whose answers all earn the same; 0 where each has but one."""
+    if group < 2:
+        return 0.0
+    rewards_PG = rewards_R.view(-1, group)
+    return float(((rewards_PG.amax(1) - rewards_PG.amin(1)) < 1e-6).float().mean())
 
 
 def advantages(rewards_PG: torch.Tensor, baseline: Baseline) -> torch.Tensor:
@@ -348,37 +356,3 @@ def ppo_loss(drawing: Drawing, start: Start, *, beta: float, clip: float, smooth
 
     loss.far = lambda: drawing.far  # type: ignore[attr-defined]
     return loss
-
-
-class Watch:
-    """Keeps the figures of reinforcement learning as metrics, and says once when one leaves its healthy range.
-
-    Args:
-        run: keeps and hears.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run, self._said = run, set[str]()
-        self._first: dict[str, float] = {}
-
-    def __call__(self, told: dict[str, float], step: int) -> None:
-        """Figures of one draw."""
-        for name, value in told.items():
-            self._run.metric(name, value, step)
-        self._first = self._first or told
-        for flag, holds in self._flags(told):
-            if holds and flag not in self._said:
-                self._said.add(flag)
-                self._run.say(f"RED FLAG at draw {step}: {flag}")
-
-    def _flags(self, told: dict[str, float]) -> list[tuple[str, bool]]:
-        first = self._first
-        grown = told["answer_tokens"] > 2 * max(1.0, first["answer_tokens"])
-        shrunk = told["answer_tokens"] < 0.5 * first["answer_tokens"]
-        return [
-            ("the divergence from the reference is above 0.5 nats a token; raise `beta`", told["kl"] > 0.5),
-            ("the entropy is below a tenth of its start: answers become one", told["entropy"] < 0.1 * first["entropy"]),
-            ("answers are twice as long as at the start: look for a reward of length", grown),
-            ("answers are half as long as at the start: look for a reward of saying little", shrunk),
-            ("all answers earn the same: nothing can be learnt from them", told["reward_spread"] == 0),
-        ]

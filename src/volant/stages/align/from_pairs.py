@@ -79,7 +79,7 @@ def learnt(
         if not given:
             fix = "Give records of `prompt`, `chosen` and `rejected`, or run `align.preferences` with more `prompts`."
         elif reward is None:
-            fix = f"No answer differs within the {length} tokens that the model reads: give shorter prompts."
+            fix = f"No answer differs within the {length} tokens that the model reads: give shorter texts."
         raise DataError(what, where=run.step, fix=fix)
     if len(pairs) < rows:
         run.say(f"a step takes all {len(pairs)} {'answers' if single else 'pairs'} there are, not {rows}")

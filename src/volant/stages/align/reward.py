@@ -57,7 +57,12 @@ def reward(
     length = codec.space.length
     told = preference.with_pairs(codec, held, length)
     pairs, watched = preference.fitted(preference.encoded(codec, train), length), [pair for _, pair in told]
-    steps = math.ceil(epochs * len(pairs) / min(rows, max(1, len(pairs))))
+    if not pairs:
+        fix = f"No answer differs within the {length} tokens that the model reads: give shorter texts."
+        raise DataError("no pair is left to learn from.", where=run.step, fix=fix)
+    if len(pairs) < rows:
+        run.say(f"a step takes all {len(pairs)} pairs there are, not {rows}")
+    steps = math.ceil(epochs * len(pairs) / min(rows, len(pairs)))
     rate = lr or preference.rate_for(net, 1e-5)
     outcome, judged = preference.reward(
         run, net, pairs, watched, loss=pair_losses.bradley_terry_loss, steps=steps, rows=rows, lr=rate,

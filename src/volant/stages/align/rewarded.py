@@ -59,7 +59,8 @@ def task_of(
 
     from volant.engines.torch import TorchSession
     from volant.modalities import open_modality
-    from volant.nets.policy import Drawing, Watch
+    from volant.nets.healthy import Watch
+    from volant.nets.policy import Drawing
     from volant.nets.preference import check_trainable
     from volant.nets.transformer import family
     from volant.store.dataset import count, rows

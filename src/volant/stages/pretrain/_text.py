@@ -92,9 +92,10 @@ def packed(
                 raise error.at(run.step) from error
             run.say(f"left out, being too few: {error.what}")
             continue
-        run.say(
-            f"{windows.tokens:,} tokens of {'answers' if samples is tasks else 'text'} from {len(documents):,} samples"
-        )
+        kind = "answers" if samples is tasks else "text"
+        run.say(f"{windows.tokens:,} tokens of {kind} from {len(documents):,} samples")
+        if (there := (windows.tokens - 1) // context) < many:
+            run.say(f"a step takes all {there} windows of {kind} there are, not {many}")
         parts.append((windows, part))
     if not parts:
         raise DataError("task_share leaves nothing to train on", where=run.step, fix="Choose a share between 0 and 1.")
