@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -84,6 +85,7 @@ def manifest(project: Any) -> dict[str, Any]:
         own.update(hashlib.sha256(sample.text.encode()).digest())
     body["python"] = {
         "licence": "PSF-2.0",
+        "version": platform.python_version(),
         "held_out": {split: sorted(names) for split, names in held.items()},
         "modules": {name: digest.hexdigest()[:16] for name, digest in sorted(sources.items())},
     }

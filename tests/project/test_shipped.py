@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,23 @@ def test_the_manifest_lists_no_held_out_name_and_no_other_licence():
         assert {one["name"] for one in body[step]["leakage"]} == {"test", "validation", "functions"}
     for split, names in body["python"]["held_out"].items():
         assert names and all(split_of(name) == split for name in names)
+
+
+def test_no_module_that_the_example_is_measured_on_was_trained_on(tmp_path):
+    from volant.core.run import Run
+    from volant.stages.collect import python_sources
+    from volant.store.dataset import rows
+
+    library = json.loads((shipped.folder_of(BOX) / "manifest.json").read_text())["python"]
+    trained = set(library["trained_on"]["text"])
+    assert len(trained) > 200 and not library["trained_on"]["tasks"]  # the library's pairs are the example's own task
+    (tmp_path / "out").mkdir()
+    functions = python_sources(Run(step="functions", out=tmp_path / "out", work=tmp_path / "work"), what="pairs")
+    measured = {split: {s.group for s in rows(functions, split)} for split in ("test", "validation")}
+    for split, groups in measured.items():
+        assert groups and not groups & trained
+        if library["version"].startswith("{}.{}.".format(*sys.version_info)):
+            assert groups <= set(library["held_out"][split])
 
 
 def test_the_readme_shows_the_samples_as_they_were_given(monkeypatch):

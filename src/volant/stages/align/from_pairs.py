@@ -63,24 +63,7 @@ def learnt(
         raise SettingError(what, where=run.step, fix="Take `align.dpo` or `align.reward_weighted`.")
     preference.check_trainable(model)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
-    train, held = pairs_of(data, "train"), pairs_of(data, "validation")
-    given = len(train)
-    if reward is not None:
-        train = _agreed(run, reward, train)
-    length = codec.space.length
-    pairs, ranked = (preference.fitted(preference.encoded(codec, part), length) for part in (train, held))
-    watched, extra = ranked, dict[str, Any]()
-    if single:
-        pairs, worth = preference.rated(*_rated(codec, data, "train", train), length)
-        watched, held_worth = preference.rated(*_rated(codec, data, "validation", held), length)
-        extra = {"worth": worth, "held_worth": held_worth, "ranked": ranked}
-    if not pairs:
-        what, fix = f"there is no {'answer' if single else 'pair'} to learn from.", "Leave `reward` out."
-        if not given:
-            fix = "Give records of `prompt`, `chosen` and `rejected`, or run `align.preferences` with more `prompts`."
-        elif reward is None:
-            fix = f"No answer differs within the {length} tokens that the model reads: give shorter texts."
-        raise DataError(what, where=run.step, fix=fix)
+    pairs, watched, extra = _material(run, codec, data, reward, single)
     if len(pairs) < rows:
         run.say(f"a step takes all {len(pairs)} {'answers' if single else 'pairs'} there are, not {rows}")
     net = family.load(model.path).to(run.device)
@@ -103,6 +86,36 @@ def learnt(
     about = ModelAbout.model_validate(known).model_dump_json(indent=1)
     (run.out / "volant.json").write_text(about + "\n", encoding="utf-8")
     return Model(run.out)
+
+
+def _material(
+    run: Run, codec: Any, data: Dataset, reward: Model | None, single: bool
+) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """What is learnt from, what is held out, and what `preference.prefer` takes besides.
+
+    Raises:
+        DataError: there is nothing to learn from.
+    """
+    from volant.nets import preference
+
+    train, held = pairs_of(data, "train"), pairs_of(data, "validation")
+    given, length = len(train), codec.space.length
+    if reward is not None:
+        train = _agreed(run, reward, train)
+    pairs, ranked = (preference.fitted(preference.encoded(codec, part), length) for part in (train, held))
+    watched, extra = ranked, dict[str, Any]()
+    if single:
+        pairs, worth = preference.rated(*_rated(codec, data, "train", train), length)
+        watched, held_worth = preference.rated(*_rated(codec, data, "validation", held), length)
+        extra = {"worth": worth, "held_worth": held_worth, "ranked": ranked}
+    if not pairs:
+        what, fix = f"there is no {'answer' if single else 'pair'} to learn from.", "Leave `reward` out."
+        if not given:
+            fix = "Give records of `prompt`, `chosen` and `rejected`, or run `align.preferences` with more `prompts`."
+        elif reward is None:
+            fix = f"No answer differs within the {length} tokens that the model reads: give shorter texts."
+        raise DataError(what, where=run.step, fix=fix)
+    return pairs, watched, extra
 
 
 def _rated(codec: Any, data: Dataset, split: Any, pairs: Sequence[Sample]) -> tuple[list[Any], list[Any]]:
