@@ -9,16 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tiny_models import dataset, model, pairs, run_in, samples, watched
+from tiny_models import SOURCE, dataset, model, pairs, run_in, samples, watched
 from volant.core.artifact import Model
 from volant.core.errors import ArtifactError, DataError, MachineError, SettingError
 from volant.modalities import open_modality
+from volant.modalities.text_shapes import record_of, sample_of
 from volant.nets import loop
 from volant.nets.healthy import RANGES, Watch
 from volant.nets.policy import Asked, Critic, Questions, advantages, estimated, flat
 from volant.nets.rollout import roll, token_logp
 from volant.nets.transformer import family
+from volant.scorers import sandbox
 from volant.stages.align import grpo, ppo, reward, rloo
+from volant.stages.align.rewarded import _by_scorers
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,48 @@ def test_a_batch_names_prompts_and_is_never_divided_within_a_group():
     batch = Asked((4, 7, 9), 2, group=4)
     assert (batch.size, batch.counted, batch.tokens, batch.rows(0, 8192)) == (3, 3, 12, batch)
     assert batch.rows(1, 2).prompts == (7,)
+
+
+BODY = "    y = x + 1\n    return y"
+
+
+@pytest.mark.parametrize(
+    ("scorers", "good", "bad"),
+    [
+        (["parses"], BODY.replace("return y", "print(y)"), "x ="),
+        ({"parses": {"continues": True}}, BODY, "return x +"),
+        ({"compiles": {"continues": True}}, BODY, "    pass\nreturn 1"),
+        pytest.param(
+            {"passes_tests": {"continues": True, "seconds": 1}}, BODY, "    return x",
+            marks=pytest.mark.skipif(not sandbox.available(), reason="there is no bubblewrap"),
+        ),
+        ({"fits_schema": {"schema": {"type": "array"}}}, "[1, 2]", "{}"),
+        ({"word_count": {"least": 2, "most": 3}}, "Add one.", "Add one to what comes in."),
+    ],
+)  # fmt: skip
+def test_what_can_be_verified_is_a_reward_of_the_answer_as_it_was_written(scorers, good, bad):
+    record = {"prompt": "def f(x):", "completion": BODY, "tests": ["assert f(1) == 2", "assert f(4) == 5"]}
+    sample = sample_of(record, SOURCE)
+    worth = _by_scorers(scorers)([sample])([0, 0], [good, bad])
+    assert worth[0] == 1.0 and worth[1] < 1.0
+    assert record_of(sample) == {**record, "tests": "\n".join(record["tests"])}
+
+
+@pytest.mark.skipif(not sandbox.available(), reason="there is no bubblewrap")
+@pytest.mark.parametrize("method", [grpo, rloo])
+def test_tests_that_records_bring_are_a_reward(made, tmp_path, method):
+    base, _ = made
+    told = [
+        sample_of({"prompt": s.condition, "completion": s.target, "tests": "assert True"}, SOURCE).model_copy(
+            update={"split": s.split}
+        )
+        for s in samples()
+    ]
+    run = run_in(tmp_path / "run")
+    size = {"steps": 2, "prompts": 2, "group_size": 2, "tokens": 6}
+    method(run, base, dataset(tmp_path / "data", told), scorers={"passes_tests": {"seconds": 1}}, **size)
+    rewards = [value for name, value, _ in watched(run).metrics if name == "reward"]
+    assert len(rewards) == 2 and all(0 <= r <= 1 for r in rewards)
 
 
 @pytest.mark.parametrize(("method", "size"), [(grpo, {"steps": 2}), (ppo, {"draws": 1, "updates": 2})])
@@ -204,6 +249,14 @@ def test_a_figure_that_leaves_its_healthy_range_is_a_red_flag_once(tmp_path, fig
     watch({**told, **figures}, 2)
     (line,) = watched(run).lines
     assert line.startswith("RED FLAG at draw 1: ") and said in line
+
+
+def test_a_run_that_is_carried_on_knows_its_first_draw(tmp_path):
+    told = {"kl": 0.0, "entropy": 1.0, "answer_tokens": 10.0, "reward_spread": 1.0, "flat_groups": 0.2}
+    run = run_in(tmp_path)
+    Watch(run)(told, 0)
+    Watch(run)({**told, "answer_tokens": 25.0}, 7)
+    assert "answers are twice as long" in watched(run).lines[0]
 
 
 def test_groups_that_earn_the_same_are_counted():

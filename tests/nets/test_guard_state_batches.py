@@ -78,6 +78,19 @@ def test_good_weights_tell_whether_batches_are_to_blame(losses, rise, told):
     assert odd(range(3, 6), lambda step: (losses[step], 1.0), rise, math.inf) == told
 
 
+def test_a_loss_with_a_scale_of_its_own_is_watched_on_that_scale():
+    """An error of pixels of 0.1 that is four times as large is as wrong as eight nats of text where two are usual."""
+    noise = np.random.default_rng(0)
+    usual = [0.1 * (1 + 0.15 * float(noise.standard_normal())) for _ in range(400)]
+    own, nats = Guard(least=None), Guard()
+    assert not any(guard.check(loss, 1.0) for loss in usual for guard in (own, nats))
+    assert [bool(own.check(0.4, 1.0)) for _ in range(3)] == [False, False, True]
+    assert not any(nats.check(0.4, 1.0) for _ in range(3))
+    jumped = [0.1, 0.11, 0.09, 0.4, 0.42, 0.38]
+    told = [odd(range(3, 6), lambda step: (jumped[step], 1.0), 0.3, math.inf, least=least) for least in (None, 1.0)]
+    assert told == ["broken", "harder"]
+
+
 def test_noise_is_no_jump():
     guard = Guard()
     assert not any(guard.check(2.0 + 0.4 * math.sin(i * 1.7), 1.0) for i in range(300))

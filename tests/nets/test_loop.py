@@ -276,6 +276,32 @@ def test_a_loss_that_leads_far_from_its_reference_is_taken_back(tmp_path):
     assert "back to step 4 with 0.5 times the rate" in told
 
 
+def test_where_the_distance_is_looked_at_once_in_several_steps_one_look_is_enough(tmp_path):
+    run, seen = make_run(tmp_path), []
+
+    def loss(net, batch):
+        seen.append(len(seen))
+        return token_loss(net, batch)
+
+    loss.far = lambda: None if seen[-1] % 4 else 3.0 if seen[-1] == 8 else 0.01
+    loss.far_patience = 1
+    outcome = train(run, fresh(), batches(), replace(RECIPE, piece_tokens=4096), loss=loss)
+    assert outcome.roll_backs == 1 and outcome.steps == 12
+
+
+def test_the_loss_that_is_told_is_the_mean_of_what_is_counted(tmp_path):
+    def half(net, batch):
+        total, count = token_loss(net, batch)
+        return total / 2, count // 2  # as where half of the tokens are hidden and counted
+
+    curves = []
+    for name, loss in (("all", token_loss), ("half", half)):
+        run = make_run(tmp_path / name)
+        train(run, fresh(), batches(), replace(RECIPE, steps=1), loss=loss)
+        curves.append([value for name, value, _ in run.watcher.metrics if name == "loss"])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
+
+
 def test_where_the_start_counts_its_weights_are_kept_when_no_look_is_better(tmp_path):
     other = Packed([Encoded([7, 9, 11, 30] * 40, [True] * 160)], length=16, rows=4, seed=0)
     net = fresh()

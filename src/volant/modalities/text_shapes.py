@@ -27,7 +27,7 @@ from volant.core.sample import TEXT_FIELDS, Sample, Source, sample_id, split_of
 MAX_CHARS = 10_000_000
 FIELDS = (
     "messages", "conversations", "prompt", "chosen", "rejected", "instruction", "input", "output", "response",
-    "completion", "text", "content",
+    "completion", "text", "content", "tests",
 )  # fmt: skip
 _ROLES = {
     "system": "system", "developer": "system",
@@ -67,6 +67,8 @@ def sample_of(
             raise BadRecord(f"has no field {own!r}, which `fields` names as {canonical}")
         view[canonical] = record[own]
     parts = _parts(view)
+    if tests := _tests(view.get("tests")):
+        parts["attrs"] = {"tests": tests}
     problem = text_problem("\n".join(str(parts.get(k) or "") for k in TEXT_FIELDS))
     if problem:
         raise BadRecord(problem)
@@ -82,10 +84,11 @@ def sample_of(
 
 def record_of(sample: Sample) -> dict[str, Any]:
     """A sample as the record that `sample_of` reads; the inverse up to the choice of names."""
+    tests = {"tests": sample.attrs["tests"]} if sample.attrs.get("tests") else {}
     if sample.shape == "messages":
-        return {"messages": sample.messages}
+        return {"messages": sample.messages, **tests}
     if sample.shape == "completion":
-        return {"prompt": sample.condition or "", "completion": sample.target or ""}
+        return {"prompt": sample.condition or "", "completion": sample.target or "", **tests}
     if sample.shape == "preference":
         chosen, rejected = sample.target or "", sample.rejected or ""
         return {"prompt": sample.condition or "", "chosen": chosen, "rejected": rejected}
@@ -133,6 +136,12 @@ def _parts(view: Mapping[str, Any]) -> dict[str, Any]:
     found = ", ".join(sorted(map(str, view))[:8])
     has = f"has the fields {found}" if found else "has no fields"
     raise BadRecord(f"{has}, none of the known shapes: {_EXPECTED}")
+
+
+def _tests(given: Any) -> str:
+    """Python that raises where an answer is wrong, for the scorer `passes_tests`; lines, or a list of them."""
+    lines = given if isinstance(given, list) else [given]
+    return "\n".join(lines) if all(isinstance(line, str) for line in lines) else ""
 
 
 def _completion(prompt: str, answer: str) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def dpo_loss(family: Any, start: Start, *, beta: float, anchor: float) -> Loss:
 
 def dpo(
     run: Run, family: Any, net: Any, pairs: Sequence[Example], held: Sequence[Example], *,
-    steps: int, rows: int, lr: float, beta: float, anchor: float, bound: float,
+    steps: int, rows: int, lr: float, beta: float, anchor: float, bound: float, patience: int = 0,
 ) -> tuple[Outcome, Judged | None]:  # fmt: skip
     """Train `net` by DPO; its weights at the start are the reference. Arguments as `preference.dpo`'s.
 
@@ -92,7 +92,7 @@ def dpo(
     looks = watched * LOOKED if held else []
     loss = dpo_loss(family, start, beta=beta, anchor=anchor)
     before = evaluate(net, looks or watched, loss=loss)
-    recipe = recipe_of_pairs(steps, lr, (0.9, 0.99))
+    recipe = recipe_of_pairs(steps, lr, (0.9, 0.99), patience)
     outcome = train(run, net, data, recipe, validation=looks, loss=loss, name="dpo", title="dpo")
     if outcome.validation is not None and outcome.validation >= before:
         run.say(f"held-out pairs did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")

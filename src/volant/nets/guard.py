@@ -18,6 +18,7 @@ from typing import Any
 _ENOUGH = 8  # good losses, from which on their spread is known
 _LAST = 3  # of fewer, that say what is usual
 _LEAST = 1.0  # nats
+_SHARE, _SMALLEST = 0.5, 0.05  # of what is usual, where a loss has a scale of its own
 
 
 class Guard:
@@ -30,7 +31,8 @@ class Guard:
     Args:
         window: how many good losses count as recent.
         sigmas: how many standard deviations above what is usual is a jump.
-        least: the smallest rise in nats that can be one, so that a flat curve does not cry wolf.
+        least: the smallest rise in nats that can be one, so that a flat curve does not cry wolf. None where a loss has
+            a scale of its own, such as an error of pixels: half of what is usual, and no more than a nat.
         patience: how many steps in a row make it a divergence.
         ceiling: what the loss is at most before anything was learnt, where that is known: of text, the logarithm of
             the vocabulary's size. It stands for the losses before the first one.
@@ -38,7 +40,7 @@ class Guard:
     """
 
     def __init__(
-        self, *, window: int = 32, sigmas: float = 6.0, least: float = _LEAST, patience: int = 3,
+        self, *, window: int = 32, sigmas: float = 6.0, least: float | None = _LEAST, patience: int = 3,
         ceiling: float = math.inf, what: str = "the loss",
     ) -> None:  # fmt: skip
         self._recent: deque[float] = deque(maxlen=window)
@@ -74,7 +76,7 @@ class Guard:
             return _far_above(self.usual, self._least)
         # A step from one loss to the next has twice the variance of a loss, and its mean is the slope.
         spread = pstdev(b - a for a, b in pairwise(self._recent)) / math.sqrt(2)
-        return self.usual + max(self._least, self._sigmas * spread)
+        return self.usual + max(_floor(self.usual, self._least), self._sigmas * spread)
 
     def check(self, loss: float, norm: float, *, known: bool = False) -> str:
         """The reason to go back, or an empty string.
@@ -108,7 +110,7 @@ class Guard:
 
 def odd(
     steps: Sequence[int], of: Callable[[int], tuple[float, float]], rise: float, ceiling: float,
-    skipped: Collection[int] = (),
+    skipped: Collection[int] = (), least: float | None = _LEAST,
 ) -> str:  # fmt: skip
     """Whether batches made training go wrong at their steps: they did not (empty), or are `harder` or `broken`.
 
@@ -118,7 +120,7 @@ def odd(
         steps: one after the other, at which training went wrong.
         of: loss and gradient's norm of a step's batch, with good weights.
         rise: how far the losses were above what is usual; 0 where they were no numbers.
-        ceiling: as `Guard`'s.
+        ceiling, least: as `Guard`'s.
         skipped: steps whose batches say nothing of what is usual.
     """
     found = [of(step) for step in steps]
@@ -130,8 +132,13 @@ def odd(
     beside = [loss for loss in beside if math.isfinite(loss)] or [ceiling]
     if fmean(loss for loss, _ in found) - fmean(beside) < rise / 2:
         return ""
-    return "broken" if all(loss > _far_above(max(beside), _LEAST) for loss, _ in found) else "harder"
+    return "broken" if all(loss > _far_above(max(beside), least) for loss, _ in found) else "harder"
 
 
-def _far_above(usual: float, least: float) -> float:
-    return usual + max(least, 0.5 * abs(usual))
+def _far_above(usual: float, least: float | None) -> float:
+    """What is above what is usual by half of it, and by `least` (see `Guard`)."""
+    return usual + max(_floor(usual, least), 0.5 * abs(usual))
+
+
+def _floor(usual: float, least: float | None) -> float:
+    return min(_LEAST, max(_SMALLEST, _SHARE * abs(usual))) if least is None else least

@@ -9,6 +9,7 @@ is Yu et al. 2025, "DAPO", section 3.2.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -71,6 +72,8 @@ RANGES = (
 class Watch:
     """Keeps the figures of reinforcement learning as metrics, and says once when one leaves its healthy range.
 
+    The figures of the first draw lie in the run's scratch folder, so that a run that is carried on knows them.
+
     Args:
         run: keeps and hears.
     """
@@ -78,13 +81,23 @@ class Watch:
     def __init__(self, run: Run) -> None:
         self._run, self._said = run, set[str]()
         self._first: Figures = {}
+        self._kept = run.work / "first_draw.json"
 
     def __call__(self, told: Figures, step: int) -> None:
         """Figures of one draw."""
         for name, value in told.items():
             self._run.metric(name, value, step)
-        self._first = self._first or told
+        if not self._first:
+            self._begin(told, step)
         for one in RANGES:
             if one.flag not in self._said and one.left(told, self._first):
                 self._said.add(one.flag)
                 self._run.say(f"RED FLAG at draw {step}: {one.flag}")
+
+    def _begin(self, told: Figures, step: int) -> None:
+        if step and self._kept.is_file():
+            self._first = json.loads(self._kept.read_text(encoding="utf-8"))
+        else:
+            self._first = dict(told)
+            self._kept.parent.mkdir(parents=True, exist_ok=True)
+            self._kept.write_text(json.dumps(self._first), encoding="utf-8")

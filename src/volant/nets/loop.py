@@ -145,10 +145,15 @@ class _Training:
         self.team, (self.net, self.loss_of) = together, together.joined(net, loss)
         self.validation, self.folder = validation, folder
         self.bf16 = recipe.bf16 and bf16_pays(net, run.device)
-        self.guard, self.ceiling = Guard(ceiling=ceiling), ceiling
-        # Learning from rewards, how far it leads from the reference tells more than the value of the loss.
+        # Learning from rewards, how far it leads from the reference tells more than the value of the loss; where that
+        # is looked at once in several steps, it counts at once.
         self.far: Callable[[], float | None] | None = getattr(loss, "far", None)
-        self.far_guard = Guard(least=0.5, ceiling=0.0, what="the divergence from the start in nats a token")
+        self.far_guard = Guard(
+            least=0.5, ceiling=0.0, patience=getattr(loss, "far_patience", 3),
+            what="the divergence from the start in nats a token",
+        )  # fmt: skip
+        self.least = 1.0 if self.far or math.isfinite(ceiling) else None
+        self.guard, self.ceiling = Guard(least=self.least, ceiling=ceiling), ceiling
         self.optimiser = Optimisers(
             self.net,
             lr=recipe.lr,
@@ -267,7 +272,9 @@ class _Training:
             )
         self._load(found)
         # Answers that are drawn to be learnt from are another model's at each step: there the rate is to blame.
-        blamed = "" if self.far else odd(steps, self._tried, rise, self.ceiling, self.backs.skipped)
+        blamed = "" if self.far else odd(
+            steps, self._tried, rise, self.ceiling, self.backs.skipped, self.least
+        )  # fmt: skip
         self._load(found)
         self.run.say(self.backs.went(why, steps, blamed, young=young, to=found.step, learnt=bool(self.losses)))
 
@@ -373,14 +380,16 @@ class _Training:
         """Leave the gradient of the batch's mean loss in the weights; returns that loss."""
         size = max(1, self.recipe.piece_tokens // batch.width)
         count = max(1, batch.counted)
-        total = 0.0
+        total = counted = 0.0
         for piece, factor in self.team.pieces(batch, size):
             with torch.autocast(self.run.device, torch.bfloat16, enabled=self.bf16):
-                part, _ = self.loss_of(self.net, piece.to(self.run.device))
+                part, many = self.loss_of(self.net, piece.to(self.run.device))
             # Processes' gradients are averaged; the sum is wanted.
             torch.autograd.backward(part * factor * self.team.size / count)
-            total += factor * float(part.detach())
-        return self.team.sums(total)[0] / count
+            total, counted = total + factor * float(part.detach()), counted + factor * many
+        # What the loss says it counted: of hidden tokens that is less than what the batch holds.
+        total, counted = self.team.sums(total, counted)
+        return total / max(1.0, counted)
 
     def _look(self) -> None:
         """Measure the validation loss, remember the best weights, and see whether it is time to stop."""

@@ -355,4 +355,5 @@ def ppo_loss(drawing: Drawing, start: Start, *, beta: float, clip: float, smooth
         return whole * batch.size, batch.size
 
     loss.far = lambda: drawing.far  # type: ignore[attr-defined]
+    loss.far_patience = 1  # type: ignore[attr-defined]  # answers are drawn once in several updates
     return loss

@@ -228,7 +228,7 @@ def pair_rewards(net: Any, batch: PairBatch) -> torch.Tensor:
 
 def prefer(
     run: Run, net: Any, pairs: Sequence[Pair], held: Sequence[Pair], *,
-    loss: Loss, steps: int, rows: int, lr: float, bound: float, pad: int, name: str = "dpo",
+    loss: Loss, steps: int, rows: int, lr: float, bound: float, pad: int, name: str = "dpo", patience: int = 0,
     worth: Sequence[float] = (), held_worth: Sequence[float] = (), ranked: Sequence[Pair] | None = None,
     check: Check = lambda _: None,
 ) -> tuple[Outcome, Judged | None]:  # fmt: skip
@@ -247,6 +247,7 @@ def prefer(
             training pairs). Weights beyond it are pulled back on the line to the reference until they are within.
         pad: id of the padding token.
         name: of the method, for the bar and the metrics.
+        patience: looks without a gain after which it stops; 0 for never.
         worth: of each of `pairs`, where the loss asks for it (`PairBatch.worth`).
         held_worth: of each of `held`.
         ranked: held-out pairs of a chosen and a rejected answer, where `held` are something else (KTO).
@@ -266,7 +267,7 @@ def prefer(
     if told is not watched:
         told.reference = _over(net, told)
     before = evaluate(net, watched.in_order(), loss=loss)
-    outcome = _learn(run, net, data, watched if held else None, loss, steps, lr, name)
+    outcome = _learn(run, net, data, watched if held else None, loss, steps, lr, name, patience)
     if outcome.validation is not None and outcome.validation >= before:
         run.say(f"what is held out did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")
         start.pull(net, 0.0)
@@ -276,13 +277,13 @@ def prefer(
 
 def reward(
     run: Run, net: Any, pairs: Sequence[Pair], held: Sequence[Pair], *,
-    loss: Loss, steps: int, rows: int, lr: float, pad: int,
+    loss: Loss, steps: int, rows: int, lr: float, pad: int, patience: int = 0,
 ) -> tuple[Outcome, Judged | None]:  # fmt: skip
     """Train `net`, a sequence classifier with one label, to give the chosen answer the higher reward."""
     data = Pairs(pairs, rows=rows, seed=run.seed, pad=pad)
     _check_memory(run, net, data, reference=False)
     watched = Pairs(held, rows=rows, seed=0, pad=pad) if held else None
-    outcome = _learn(run, net, data, watched, loss, steps, lr, "reward")
+    outcome = _learn(run, net, data, watched, loss, steps, lr, "reward", patience)
     if watched is None:
         return outcome, None
     rewards_P2 = _over(net, watched, pair_rewards)
@@ -296,11 +297,12 @@ def judge(net: Any, pairs: Pairs) -> Judged:
     return Judged(margins, float(ahead_P2.abs().mean()), float(ahead_P2[:, 0].mean()))
 
 
-def recipe_of_pairs(steps: int, lr: float, betas: tuple[float, float]) -> Recipe:
+def recipe_of_pairs(steps: int, lr: float, betas: tuple[float, float], patience: int) -> Recipe:
     """How pairs are learnt from: in float32, for bfloat16 rounds away differences as large as those that are learnt."""
     return Recipe(
         steps, lr, betas=betas, warmup=max(1, steps // 10), decay=max(1, steps // 2),
-        evaluate_every=max(1, steps // 4), checkpoint_every=max(5, min(200, steps // 10)), bf16=False,
+        evaluate_every=max(1, steps // 4), patience=patience, checkpoint_every=max(5, min(200, steps // 10)),
+        bf16=False,
     )  # fmt: skip
 
 
@@ -312,12 +314,20 @@ def _check_memory(run: Run, net: Any, data: Pairs, *, reference: bool) -> None:
 
 
 def _learn(
-    run: Run, net: Any, data: Pairs, watched: Pairs | None, loss: Loss, steps: int, lr: float, name: str
+    run: Run,
+    net: Any,
+    data: Pairs,
+    watched: Pairs | None,
+    loss: Loss,
+    steps: int,
+    lr: float,
+    name: str,
+    patience: int,
 ) -> Outcome:
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # policy and reference must differ by their weights only
-    recipe = recipe_of_pairs(steps, lr, (0.9, 0.95))
+    recipe = recipe_of_pairs(steps, lr, (0.9, 0.95), patience)
     return train(
         run, net, data, recipe, validation=watched.in_order() if watched else (), loss=loss, name=name, title=name
     )

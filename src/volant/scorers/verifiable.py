@@ -31,14 +31,20 @@ class Parses(Scoring):
     ladder = "code"
     note = "the output as Python, out of its fence where it has one"
 
-    def __init__(self, *, through: bool = False) -> None:
-        self.through = through
+    def __init__(self, *, through: bool = False, continues: bool = False) -> None:
+        self.through, self.continues = through, continues
         if through:
             self.name = "compiles"
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Whether outputs go on from their prompts."""
+        return {"continues": self.continues}
+
     def values(self, outputs: Sequence[Output], references: Sequence[Sample]) -> list[float]:
         """1.0 or 0.0 an output."""
-        return [float(self._holds(code_of(output.text))) for output in outputs]
+        codes = whole(outputs, references) if self.continues else [code_of(output.text) for output in outputs]
+        return [float(self._holds(code)) for code in codes]
 
     def _holds(self, code: str) -> bool:
         if not code.strip():
@@ -63,13 +69,13 @@ class PassesTests(Scoring):
     note = "run in bubblewrap without network; tests are the reference's"
     leans_on = ("volant.scorers.texts", "volant.scorers.sandbox")
 
-    def __init__(self, seconds: int) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: int, continues: bool) -> None:
+        self.seconds, self.continues = seconds, continues
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How long a piece may take."""
-        return {"seconds": self.seconds}
+        """How long a piece may take, and whether outputs go on from their prompts."""
+        return {"seconds": self.seconds, "continues": self.continues}
 
     def values(self, outputs: Sequence[Output], references: Sequence[Sample]) -> list[float]:
         """1.0 or 0.0 an output.
@@ -79,12 +85,15 @@ class PassesTests(Scoring):
             MissingPackage: there is no bubblewrap.
         """
         pieces = []
-        for output, reference in zip(outputs, references, strict=True):
+        codes = whole(outputs, references) if self.continues else [code_of(output.text) for output in outputs]
+        for code, reference in zip(codes, references, strict=True):
             tests = str(reference.attrs.get("tests") or "")
             if not tests:
-                fix = "Put Python that raises into the sample's `tests`."
+                fix = (
+                    "Give records a field `tests` (or `fields: {tests: yours}`): Python that raises where it is wrong."
+                )
                 raise DataError(f"sample {reference.id} names no tests.", where=reference.source.uri, fix=fix)
-            pieces.append((code_of(output.text), tests))
+            pieces.append((code, tests))
         return [float(right) for right in sandbox.passed(pieces, seconds=self.seconds)]
 
 
@@ -153,19 +162,25 @@ def code_of(text: str) -> str:
     return textwrap.dedent(text).strip("\n")
 
 
-def parses() -> Parses:
-    """Whether it is Python by its grammar."""
-    return Parses()
+def whole(outputs: Sequence[Output], references: Sequence[Sample]) -> list[str]:
+    """Prompts and what goes on from them as one piece of code each: a function's head, then its body."""
+    both = zip(outputs, references, strict=True)
+    return [f"{(reference.condition or '').rstrip()}\n{output.text}" for output, reference in both]
 
 
-def compiles() -> Parses:
-    """Whether it is Python that can be compiled; nothing is run."""
-    return Parses(through=True)
+def parses(*, continues: bool = False) -> Parses:
+    """Whether it is Python by its grammar; `continues`: together with the prompt, from which it goes on."""
+    return Parses(continues=continues)
 
 
-def passes_tests(*, seconds: int = sandbox.SECONDS) -> PassesTests:
-    """Whether it passes the reference's tests; `seconds` is what one answer may take."""
-    return PassesTests(seconds)
+def compiles(*, continues: bool = False) -> Parses:
+    """Whether it is Python that can be compiled, nothing is run; `continues`: together with the prompt."""
+    return Parses(through=True, continues=continues)
+
+
+def passes_tests(*, seconds: int = sandbox.SECONDS, continues: bool = False) -> PassesTests:
+    """Whether it passes the reference's tests; `seconds` is what one answer may take, `continues`: with the prompt."""
+    return PassesTests(seconds, continues)
 
 
 def fits_schema(*, schema: Mapping[str, Any] | None = None) -> FitsSchema:

@@ -20,7 +20,7 @@ _MEASURED = 512
 
 def aligned(
     run: Run, model: Model, data: Dataset, judge: Model | None, *, beta: float, epochs: float, rows: int, lr: float,
-    anchor: float, bound: float,
+    patience: int, anchor: float, bound: float,
 ) -> Model:  # fmt: skip
     """Align a model with preference pairs; arguments as `dpo`'s.
 
@@ -48,10 +48,11 @@ def aligned(
     steps = math.ceil(epochs * len(pairs) / min(rows, len(pairs)))
     rate = lr or RATE * float(family.recipe(codec.space, steps=steps, batch=rows)["lr"])
     outcome, judged = content_preference.dpo(
-        run, family, net, pairs, watched, steps=steps, rows=rows, lr=rate, beta=beta, anchor=anchor, bound=bound
-    )
+        run, family, net, pairs, watched, steps=steps, rows=rows, lr=rate, patience=patience, beta=beta, anchor=anchor,
+        bound=bound,
+    )  # fmt: skip
     told: dict[str, Any] = {"beta": beta, "anchor": anchor, "pairs": len(pairs), "held_out": len(watched)}
-    opened.save(run, dpo={**told, "steps": outcome.steps})
+    opened.save(run, dpo={**told, "steps": outcome.steps, "ended": outcome.reason})
     if judged is None:
         run.say("there are no held-out pairs: pair accuracy was not measured, and the last weights were kept")
     else:

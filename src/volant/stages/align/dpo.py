@@ -29,6 +29,7 @@ def dpo(
     rows: Annotated[int, Field(ge=1, le=1024)] = 8,
     lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
     anchor: Annotated[float, Field(ge=0, le=10)] = 0.1,
+    patience: Annotated[int, Field(ge=0)] = 0,
     bound: Annotated[float, Field(gt=0)] = 10.0,
     limit: Annotated[int, Field(ge=1, le=10_000)] = 64,
 ) -> Model:
@@ -46,6 +47,7 @@ def dpo(
         lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048), or a fiftieth of what the
             family of pictures or rows trains with. Too high makes answers shorter and worse.
         anchor: weight of the chosen answers' own likelihood, which DPO alone lets fall; 0 is plain DPO.
+        patience: stop after this many of the four looks at what is held out without a gain; 0 never does.
         bound: the farthest from the reference on held-out answers, in nats an answer on average; weights beyond it
             are pulled back towards the reference.
         limit: how many validation samples measure the task metric and the length; for text.
@@ -62,9 +64,20 @@ def dpo(
             what = "a reward model reads text and cannot weed out pairs of pictures or rows."
             raise SettingError(what, where=run.step, fix="Raise `margin` of `align.preferences` instead.")
         return content_pairs.aligned(
-            run, model, data, judge, beta=beta, epochs=epochs, rows=rows, lr=lr, anchor=anchor, bound=bound
+            run,
+            model,
+            data,
+            judge,
+            beta=beta,
+            epochs=epochs,
+            rows=rows,
+            lr=lr,
+            patience=patience,
+            anchor=anchor,
+            bound=bound,
         )
     return from_pairs.learnt(
         run, model, data, "dpo", pair_losses.dpo_loss(beta=beta, anchor=anchor), {"beta": beta, "anchor": anchor},
-        judge=judge, reward=reward, epochs=epochs, rows=rows, lr=lr, at_2048=1e-6, bound=bound, limit=limit,
+        judge=judge, reward=reward, epochs=epochs, rows=rows, lr=lr, patience=patience, at_2048=1e-6,
+        bound=bound, limit=limit,
     )  # fmt: skip

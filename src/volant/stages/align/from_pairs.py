@@ -21,7 +21,7 @@ GOOD = 0.0  # a rating above it says that an answer is wanted
 def learnt(
     run: Run, model: Model, data: Dataset, name: str, loss: Any, told: Mapping[str, Any], *,
     judge: Model | None, reward: Model | None = None, single: bool = False, epochs: float, rows: int, lr: float,
-    at_2048: float, bound: float, limit: int,
+    patience: int, at_2048: float, bound: float, limit: int,
 ) -> Model:  # fmt: skip
     """Align a model of text; settings as `dpo`'s.
 
@@ -38,6 +38,7 @@ def learnt(
         epochs: passes over what is learnt from.
         rows: pairs, or answers, in one step.
         lr: 0 takes what suits the model's width, which is `at_2048` at a width of 2048.
+        patience: looks without a gain after which it stops; 0 for never.
         at_2048: see `lr`.
         bound: in nats an answer.
         limit: validation samples that measure the task metric and the length.
@@ -72,6 +73,7 @@ def learnt(
     outcome, judged = preference.prefer(
         run, net, pairs, watched, loss=loss, steps=math.ceil(epochs * len(pairs) / min(rows, len(pairs))), rows=rows,
         lr=lr or preference.rate_for(net, at_2048), bound=bound, pad=codec.pad_id, name=name,
+        patience=patience,
         check=lambda back: check_task(run, session, data, before=model, judge=judge, limit=limit, back=back), **extra,
     )  # fmt: skip
     if judged is None:
@@ -81,7 +83,8 @@ def learnt(
     state_lengths(run, before, lengths(session, data, limit))
     family.save(net.float().cpu(), run.out)
     codec.save(run.out)
-    facts = {**told, "answers" if single else "pairs": len(pairs), "held_out": len(watched), "steps": outcome.steps}
+    ended = {"steps": outcome.steps, "ended": outcome.reason}
+    facts = {**told, "answers" if single else "pairs": len(pairs), "held_out": len(watched), **ended}
     known = {**model.about.model_dump(), "extra": {**model.about.extra, name: facts}}
     about = ModelAbout.model_validate(known).model_dump_json(indent=1)
     (run.out / "volant.json").write_text(about + "\n", encoding="utf-8")

@@ -25,6 +25,7 @@ def kto(
     epochs: Annotated[float, Field(gt=0, le=100)] = 2.0,
     rows: Annotated[int, Field(ge=2, le=1024)] = 16,
     lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    patience: Annotated[int, Field(ge=0)] = 0,
     bound: Annotated[float, Field(gt=0)] = 10.0,
     limit: Annotated[int, Field(ge=1, le=10_000)] = 64,
 ) -> Model:
@@ -40,6 +41,7 @@ def kto(
         epochs: passes over the train answers; the weights that do best on held-out ones are kept.
         rows: answers in one step; the distance from the reference is estimated from them, so few are noisy.
         lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048).
+        patience: stop after this many of the four looks at what is held out without a gain; 0 never does.
         bound: the farthest from the reference on held-out answers, in nats an answer on average; weights beyond it
             are pulled back towards the reference.
         limit: how many validation samples measure the task metric and the length.
@@ -52,6 +54,6 @@ def kto(
 
     return from_pairs.learnt(
         run, model, data, "kto", pair_losses.kto_loss(beta=beta), {"beta": beta},
-        judge=judge, reward=reward, single=True, epochs=epochs, rows=rows, lr=lr, at_2048=1e-6, bound=bound,
-        limit=limit,
+        judge=judge, reward=reward, single=True, epochs=epochs, rows=rows, lr=lr, patience=patience, at_2048=1e-6,
+        bound=bound, limit=limit,
     )  # fmt: skip

@@ -25,6 +25,7 @@ def orpo(
     epochs: Annotated[float, Field(gt=0, le=100)] = 2.0,
     rows: Annotated[int, Field(ge=1, le=1024)] = 8,
     lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    patience: Annotated[int, Field(ge=0)] = 0,
     bound: Annotated[float, Field(gt=0)] = 30.0,
     limit: Annotated[int, Field(ge=1, le=10_000)] = 64,
 ) -> Model:
@@ -40,6 +41,7 @@ def orpo(
         epochs: passes over the train pairs; the weights that do best on held-out pairs are kept.
         rows: pairs in one step.
         lr: AdamW's highest rate; 0 takes what suits the model's width (8e-6 at 2048).
+        patience: stop after this many of the four looks at what is held out without a gain; 0 never does.
         bound: the farthest from the start on held-out answers, in nats an answer on average; weights beyond it
             are pulled back. Wider than `dpo`'s: learning the answers themselves moves a model.
         limit: how many validation samples measure the task metric and the length.
@@ -52,5 +54,6 @@ def orpo(
 
     return from_pairs.learnt(
         run, model, data, "orpo", pair_losses.orpo_loss(weight=weight), {"weight": weight},
-        judge=judge, reward=reward, epochs=epochs, rows=rows, lr=lr, at_2048=8e-6, bound=bound, limit=limit,
+        judge=judge, reward=reward, epochs=epochs, rows=rows, lr=lr, patience=patience, at_2048=8e-6,
+        bound=bound, limit=limit,
     )  # fmt: skip

@@ -24,6 +24,7 @@ def ppo(
     data: Dataset,
     *,
     reward: Model | None = None,
+    judge: Model | None = None,
     scorers: Scorers = [],  # noqa: B006  a method's default is read, never changed
     draws: Annotated[int, Field(ge=1, le=100_000)] = 40,
     prompts: Annotated[int, Field(ge=1, le=4096)] = 16,
@@ -33,6 +34,7 @@ def ppo(
     temperature: Annotated[float, Field(gt=0, le=5)] = 1.0,
     lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
     beta: Annotated[float, Field(ge=0, le=10)] = 0.05,
+    patience: Annotated[int, Field(ge=0)] = 0,
     bound: Annotated[float, Field(gt=0)] = 20.0,
     limit: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000,
 ) -> Model:
@@ -42,6 +44,7 @@ def ppo(
         model: the model to teach; as it is now, it is the reference.
         data: prompts (and targets, where a scorer compares with them); validation prompts are held out.
         reward: a model from `align.reward`; instead of `scorers`.
+        judge: a model that scorers and the task metric ask, where they need one.
         scorers: whose values are the reward; the mean of several. What is better low counts negative.
         draws: how often answers are drawn; each is learnt from in `updates` steps.
         prompts: answered in one draw.
@@ -52,6 +55,7 @@ def ppo(
         temperature: of the draws; low ones explore little.
         lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048).
         beta: what each nat of distance from the reference costs, in spreads of the reward; higher stays closer.
+        patience: stop after this many of the five looks at what is held out without a gain; 0 never does.
         bound: the farthest from the reference on held-out answers, in nats an answer; weights beyond it go back.
         limit: how many prompts of the train split are used.
 
@@ -65,7 +69,15 @@ def ppo(
     from volant.nets.preference import rate_for
 
     task = task_of(
-        run, model, data, scorers=scorers, reward=reward, tokens=tokens, temperature=temperature, limit=limit
+        run,
+        model,
+        data,
+        scorers=scorers,
+        reward=reward,
+        judge=judge,
+        tokens=tokens,
+        temperature=temperature,
+        limit=limit,
     )
     answers = min(prompts, len(task.train)) * group_size
     width = check_memory(run, task, answers=answers)
@@ -76,9 +88,10 @@ def ppo(
     recipe = Recipe(
         steps, lr or rate_for(task.net, 1e-6), betas=(0.9, 0.95), warmup=max(1, steps // 20), decay=max(1, steps // 4),
         evaluate_every=updates * max(1, draws // 5), checkpoint_every=max(5, steps // 10), bf16=False,
+        patience=patience,
     )  # fmt: skip
     held = Questions(len(task.held), rows=32, group=1, seed=0).held() if task.held else []
     loss = ppo_loss(task.drawing, start, beta=beta, clip=_CLIP, smooth=_SMOOTH)
     outcome = train(run, critic, questions, recipe, validation=held, loss=loss, name="ppo", title="ppo")
     told: dict[str, Any] = {"draws": draws, "answers": outcome.tokens, "beta": beta, "ended": outcome.reason}
-    return finished(run, model, data, task, start, {"ppo": told}, bound=bound)
+    return finished(run, model, data, task, start, {"ppo": told}, bound=bound, judge=judge)

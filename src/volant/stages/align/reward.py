@@ -25,6 +25,7 @@ def reward(
     epochs: Annotated[float, Field(gt=0, le=100)] = 3.0,
     rows: Annotated[int, Field(ge=1, le=1024)] = 8,
     lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    patience: Annotated[int, Field(ge=0)] = 0,
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2,
 ) -> Model:
     """Train a reward model on preference pairs.
@@ -36,6 +37,7 @@ def reward(
         epochs: passes over the train pairs; the weights that do best on held-out pairs are kept.
         rows: pairs in one step; more are smoother and take more memory.
         lr: AdamW's highest rate; 0 takes what suits the model's width (1e-5 at 2048).
+        patience: stop after this many of the four looks at what is held out without a gain; 0 never does.
         held_out: the share of the train pairs that is held out where the validation split has fewer than eight.
 
     Raises:
@@ -66,13 +68,13 @@ def reward(
     rate = lr or preference.rate_for(net, 1e-5)
     outcome, judged = preference.reward(
         run, net, pairs, watched, loss=pair_losses.bradley_terry_loss, steps=steps, rows=rows, lr=rate,
-        pad=codec.pad_id,
+        pad=codec.pad_id, patience=patience,
     )  # fmt: skip
     family.save(net.float().cpu(), run.out)
     codec.save(run.out)
     if judged is not None:
         _state(run, judged.margins, train, [sample for sample, _ in told])
-    extra = {"reward": {"pairs": len(pairs), "held_out": len(watched), "steps": outcome.steps}}
+    extra = {"reward": {"pairs": len(pairs), "held_out": len(watched), "steps": outcome.steps, "ended": outcome.reason}}
     parameters = sum(p.numel() for p in net.parameters())
     known = {**model.about.model_dump(), "engine": "reward", "parameters": parameters, "extra": extra}
     (run.out / "volant.json").write_text(

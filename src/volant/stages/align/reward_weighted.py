@@ -89,8 +89,8 @@ def reward_weighted(
     held_out = content.encoded(opened.codec, held(data)[:512])
     loss_before = content.losses(opened.family, opened.net, opened.codec, held_out)
     examples, weights = _mixed(run, opened.codec, drawn, rewards, train, strength, real)
-    _fit(run, opened, examples, weights, held_out, steps, batch, rate)
-    opened.save(run, aligned="reward_weighted", rewards=sorted(built))
+    ended = _fit(run, opened, examples, weights, held_out, steps, batch, rate)
+    opened.save(run, aligned="reward_weighted", rewards=sorted(built), **ended)
     after = _draw(run, _session(opened), train, _HELD, run.seed + 1)
     _state(run, built, before, after)
     state_distance(run, loss_before, content.losses(opened.family, opened.net, opened.codec, held_out))
@@ -108,8 +108,8 @@ def _session(opened: Opened, controls: dict[str, float] | None = None) -> Sessio
 def _fit(
     run: Run, opened: Opened, examples: list[Any], weights: list[float], held_out: list[Any], steps: int, batch: int,
     rate: float,
-) -> None:  # fmt: skip
-    """Train the network on weighted examples; a family that is fitted at once gets them as often as they weigh."""
+) -> dict[str, Any]:  # fmt: skip
+    """Train on weighted examples, and tell how that ended; a family fitted at once gets them as often as they weigh."""
     import numpy as np
 
     from volant.nets import content
@@ -119,11 +119,12 @@ def _fit(
         chances = np.asarray(weights) / sum(weights)
         chosen = np.random.default_rng(run.seed).choice(len(examples), len(examples), p=chances)
         family.estimate(opened.net, [examples[int(i)] for i in chosen], seed=run.seed)
-        return
+        return {}
     budget = content.Budget(steps or max(1, int(family.default_steps) // 5), batch, rate)
-    content.fit(
+    outcome = content.fit(
         run, family, opened.net, opened.codec, examples, held_out, budget, weights=weights, title="aligning"
     )  # fmt: skip
+    return {} if outcome is None else {"steps": outcome.steps, "ended": outcome.reason}
 
 
 def _draw(run: Run, session: Session, train: Sequence[Sample], n: int, seed: int) -> list[Sample]:

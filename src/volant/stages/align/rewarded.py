@@ -45,6 +45,7 @@ def task_of(
     *,
     scorers: Scorers,
     reward: Model | None,
+    judge: Model | None,
     tokens: int,
     temperature: float,
     limit: int,
@@ -77,12 +78,12 @@ def task_of(
         raise DataError("the train split holds no prompt to answer.", where=run.step, fix=fix)
     there = rows(data, "validation") if count(data, "validation") else ()
     held = spread((s for s in there if s.condition), _HELD)
-    judge = _by_model(reward, run.device) if reward is not None else _by_scorers(scorers)
+    worth = _by_model(reward, run.device) if reward is not None else _by_scorers(scorers, judge)
     net = family.load(model.path).to(run.device)
     session = TorchSession(net, codec)
     drawing = Drawing(
-        prompts=_prompts(codec, train, tokens), held=_prompts(codec, held, tokens), reward=judge(train),
-        held_reward=judge(held), decode=codec.decode, seed=run.seed, room=tokens, heat=temperature,
+        prompts=_prompts(codec, train, tokens), held=_prompts(codec, held, tokens), reward=worth(train),
+        held_reward=worth(held), decode=codec.decode, seed=run.seed, room=tokens, heat=temperature,
         stop=codec.stop_ids, pad=codec.pad_id, watch=Watch(run),
     )  # fmt: skip
     return Task(net, codec, train, held, drawing, lengths(session, data, _HELD))
@@ -113,16 +114,16 @@ def _prompts(codec: Any, samples: Sequence[Sample], room: int) -> list[list[int]
     return [shorten(ids, max(8, codec.space.length - room)) for ids in asked]
 
 
-def _by_scorers(scorers: Scorers) -> Callable[[list[Sample]], Reward]:
+def _by_scorers(scorers: Scorers, judge: Model | None = None) -> Callable[[list[Sample]], Reward]:
     """The mean of the scorers' values, those that are better low turned round."""
     from volant.core.protocols import Output
     from volant.scorers import build
 
-    built = list(build(scorers).values())
+    built = list(build(scorers, {"judge": judge}).values())
 
     def of(samples: list[Sample]) -> Reward:
         def reward(numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
-            outputs = [Output(text=text.strip()) for text in texts]
+            outputs = [Output(text=text) for text in texts]
             asked = [samples[n] for n in numbers]
             told = [
                 [value if scorer.direction == "higher" else -value for value in scorer.values(outputs, asked)]
@@ -165,14 +166,16 @@ def _by_model(model: Model, device: str) -> Callable[[list[Sample]], Reward]:
 
 
 def finished(
-    run: Run, model: Model, data: Dataset, task: Task, start: Any, told: dict[str, Any], *, bound: float
-) -> Model:
+    run: Run, model: Model, data: Dataset, task: Task, start: Any, told: dict[str, Any], *, bound: float,
+    judge: Model | None,
+) -> Model:  # fmt: skip
     """Keep the model within its bound, and at a share of the way where the task metric holds; measure and write it.
 
     Args:
         start: the weights that the training began with (`nets.nearness.Start`).
         told: what `volant.json` keeps, by the method's name.
         bound: the largest mean distance of held-out answers from the start, in nats an answer.
+        judge: a model that the task metric asks.
     """
     from volant.engines.torch import TorchSession
     from volant.nets.transformer import family
@@ -182,7 +185,7 @@ def finished(
     session = TorchSession(task.net, task.codec)
     judged = start.within(
         run, task.net, lambda: _moved(task, start), bound,
-        check=lambda back: check_task(run, session, data, before=model, back=back),
+        check=lambda back: check_task(run, session, data, before=model, judge=judge, back=back),
     )  # fmt: skip
     if task.held:
         with start.standing(task.net):

@@ -22,6 +22,7 @@ def rloo(
     data: Dataset,
     *,
     reward: Model | None = None,
+    judge: Model | None = None,
     scorers: Scorers = [],  # noqa: B006  a method's default is read, never changed
     steps: Annotated[int, Field(ge=1, le=100_000)] = 60,
     prompts: Annotated[int, Field(ge=1, le=1024)] = 8,
@@ -30,6 +31,7 @@ def rloo(
     temperature: Annotated[float, Field(gt=0, le=5)] = 1.0,
     lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
     beta: Annotated[float, Field(ge=0, le=10)] = 0.04,
+    patience: Annotated[int, Field(ge=0)] = 0,
     bound: Annotated[float, Field(gt=0)] = 20.0,
     limit: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000,
 ) -> Model:
@@ -39,6 +41,7 @@ def rloo(
         model: the model to teach; as it is now, it is the reference.
         data: prompts (and targets, where a scorer compares with them); validation prompts are held out.
         reward: a model from `align.reward`; instead of `scorers`.
+        judge: a model that scorers and the task metric ask, where they need one.
         scorers: whose values are the reward; the mean of several. What is better low counts negative.
         steps: of training; each draws prompts x group_size answers, which is most of the time.
         prompts: in one step.
@@ -47,6 +50,7 @@ def rloo(
         temperature: of the draws; low ones explore little.
         lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048).
         beta: weight of the divergence from the reference, token by token; higher stays closer.
+        patience: stop after this many of the five looks at what is held out without a gain; 0 never does.
         bound: the farthest from the reference on held-out answers, in nats an answer; weights beyond it go back.
         limit: how many prompts of the train split are used.
 
@@ -55,6 +59,7 @@ def rloo(
         SettingError: neither scorers nor a reward model, or both.
     """
     return group.learnt(
-        run, model, data, "rest", name="rloo", reward=reward, scorers=scorers, steps=steps, prompts=prompts,
-        group_size=group_size, tokens=tokens, temperature=temperature, lr=lr, beta=beta, bound=bound, limit=limit,
+        run, model, data, "rest", name="rloo", reward=reward, judge=judge, scorers=scorers, steps=steps,
+        prompts=prompts, group_size=group_size, tokens=tokens, temperature=temperature, lr=lr, patience=patience,
+        beta=beta, bound=bound, limit=limit,
     )  # fmt: skip

@@ -25,6 +25,7 @@ def simpo(
     epochs: Annotated[float, Field(gt=0, le=100)] = 2.0,
     rows: Annotated[int, Field(ge=1, le=1024)] = 8,
     lr: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    patience: Annotated[int, Field(ge=0)] = 0,
     bound: Annotated[float, Field(gt=0)] = 30.0,
     limit: Annotated[int, Field(ge=1, le=10_000)] = 64,
 ) -> Model:
@@ -41,6 +42,7 @@ def simpo(
         epochs: passes over the train pairs; the weights that do best on held-out pairs are kept.
         rows: pairs in one step.
         lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048).
+        patience: stop after this many of the four looks at what is held out without a gain; 0 never does.
         bound: the farthest from the start on held-out answers, in nats an answer on average; weights beyond it
             are pulled back. Wider than `dpo`'s: nothing in the loss holds the model where it was.
         limit: how many validation samples measure the task metric and the length.
@@ -53,5 +55,6 @@ def simpo(
 
     return from_pairs.learnt(
         run, model, data, "simpo", pair_losses.simpo_loss(beta=beta, margin=margin), {"beta": beta, "margin": margin},
-        judge=judge, reward=reward, epochs=epochs, rows=rows, lr=lr, at_2048=1e-6, bound=bound, limit=limit,
+        judge=judge, reward=reward, epochs=epochs, rows=rows, lr=lr, patience=patience, at_2048=1e-6,
+        bound=bound, limit=limit,
     )  # fmt: skip

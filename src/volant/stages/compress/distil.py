@@ -89,6 +89,7 @@ def distil(
     family.save(student.cpu(), run.out)
     codec.save(run.out)
     facts = {**stated, "steps": steps, "teacher": model.digest, "taught": taught, "train_steps": outcome.steps}
+    facts["ended"] = outcome.reason
     extra = {**about.extra, "controls": asked, "distilled": facts}
     body = json.dumps({**about.model_dump(mode="json"), "extra": extra}, indent=2, sort_keys=True)
     (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")
