@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from volant.core.errors import ArtifactError, DataError, Interrupted, MachineError
-from volant.core.run import Run
+from volant.core.run import Run, Silent
 from volant.core.spaces import Encoded, Tokens
 from volant.nets import state
 from volant.nets.batches import Packed
@@ -457,8 +457,17 @@ def test_a_disk_that_fills_leaves_the_last_checkpoint_and_says_so(tmp_path, monk
     assert digest(net) == digest(whole)
 
 
-def test_what_is_watched_is_kept_with_the_run(tmp_path):
-    run = make_run(tmp_path)
+def test_what_is_watched_is_kept_with_the_run_and_shown(tmp_path):
+    shown = []
+
+    class Shown(Silent):
+        def bar(self, *_):
+            return self
+
+        def advance(self, n=1, **fields):
+            shown.append(fields)
+
+    run = make_run(tmp_path, watcher=Shown())
     train(run, fresh(), batches(), replace(RECIPE, steps=50))
     kept = {}
     for name, value, at in run.watcher.metrics:
@@ -467,6 +476,7 @@ def test_what_is_watched_is_kept_with_the_run(tmp_path):
     assert [at for at, _ in kept["tokens_per_second"]] == [25, 50]
     assert all(0 < value < 2 for _, value in kept["peak_share"])
     assert all(value > 2**26 for _, value in kept["memory_bytes"])
+    assert {"loss", "tokens_s", "norm", "rate", "peak", "memory", "left"} == shown[-1].keys()
     assert kept["rate"][0][1] == pytest.approx(0.01) and kept["rate"][10][1] == pytest.approx(0.02)
 
 

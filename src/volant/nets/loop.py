@@ -171,7 +171,7 @@ class _Training:
         self.lowest = float("inf")  # of the looks after the start
         self.best_weights: dict[str, torch.Tensor] = {}
         self.points: list[tuple[str, float, int]] = []
-        self.norm = 0.0
+        self.norm = self.rate = 0.0
         self.unit = "tokens"
 
     # --- going back and carrying on -----------------------------------------------------------
@@ -357,8 +357,8 @@ class _Training:
         self.tokens += batch.tokens
         self.unit = batch.unit
         self.losses = [*self.losses[-15:], value]
-        self.norm = norm
-        rates = [("loss", value), ("gradient_norm", norm), ("rate", factor * (recipe.muon_lr or recipe.lr))]
+        self.norm, self.rate = norm, factor * (recipe.muon_lr or recipe.lr)
+        rates = [("loss", value), ("gradient_norm", norm), ("rate", self.rate)]
         self.points += [(name, figure, self.step) for name, figure in rates]
         return True
 

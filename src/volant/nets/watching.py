@@ -85,9 +85,12 @@ class Clock:
         spent = max(1e-6, time.monotonic() - self._start)
         done = max(1, training.step - self._first)
         left = round(spent / done * (self._steps - training.step))
-        shown: dict[str, float | str] = {f"{training.unit}_s": round(self._speed(training)), "norm": training.norm}
+        shown: dict[str, float | str] = {
+            f"{training.unit}_s": round(self._speed(training)), "norm": training.norm, "rate": f"{training.rate:.2g}",
+        }  # fmt: skip
         if self._peak:
             shown["peak"] = f"{self._flops * self._speed(training) / self._peak:.0%}"
+        shown["memory"] = f"{memory_bytes(training.run.device) / 2**30:.1f} GiB"
         return {**shown, "left": f"{left // 60}:{left % 60:02d}"}
 
     def points(self, training: Any) -> list[tuple[str, float, int]]:

@@ -17,6 +17,8 @@ from volant.core.artifact import ModelAbout
 from volant.core.errors import DataError, GateRefused, SettingError
 from volant.core.sample import Sample, spread
 
+_SAME = 1e-3  # bits a byte that float32 weights may differ by in another runtime
+
 
 def quantise(
     run: Run,
@@ -75,6 +77,10 @@ def quantise(
     finally:
         before.close()
     run.score(Score.exact("size_ratio", small_bytes / big_bytes, direction="lower", note="bytes of weights, to before"))
+    apart = max(abs(a - b) for a, b in zip(bits_before, bits_after, strict=True))
+    if bits == 32 and not apart <= _SAME:
+        text = f"float32 weights in another runtime differ by {apart:.2g} bits a byte from what they were"
+        raise _refused(f"{text}, and nothing may be lost there", loss)
     if lost > loss:
         text = f"bits per byte rose by {lost:.1%} (from {_mean(bits_before):.3f} to {_mean(bits_after):.3f})"
         raise _refused(f"{text}, more than the stated loss of {loss:.1%}", loss)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from volant.core import Dataset, Model, Run
+from volant.core import Dataset, Model, Run, Score
 from volant.core.errors import GateRefused, SettingError
 
 
@@ -104,13 +104,17 @@ def _content(
     outcome = content.fit(
         run, family, net, codec, task.examples, task.held_out, spent, title="fine-tuning", start_counts=True
     )
-    wanted = content.losses(family, net, codec, task.held_out[:64])
+    probes = (task.held_out or task.examples)[:64]
+    wanted = content.losses(family, net, codec, probes)
     lowrank.save(core, run.out / "adapter", rank=rank, alpha=alpha)
     lowrank.merge(core)
     net.average = average
-    got = content.losses(family, net, codec, task.held_out[:64])
-    difference = max((abs(a - b) for a, b in zip(wanted, got, strict=True)), default=0.0)
-    if difference > LARGEST_DIFFERENCE:
-        what = f"the merged weights differ from the adapter by {difference:.2g} in the loss"
+    made = adapting.finish(task, data, judge, outcome, {"tuned": "lora", "rank": rank})
+    got = content.losses(family, family.load(run.out).to(run.device), codec, probes)
+    difference = max(abs(a - b) for a, b in zip(wanted, got, strict=True))
+    if not difference <= LARGEST_DIFFERENCE:
+        what = f"the loss of the merged weights as saved differs by {difference:.2g} from that with the adapter."
         raise GateRefused(what, where=run.step, fix="Lower `lr` or `alpha`; the adapter has run away.")
-    return adapting.finish(task, data, judge, outcome, {"tuned": "lora", "rank": rank})
+    note = "largest difference in the loss between adapter and merged weights"
+    run.score(Score.exact("merge_difference", difference, n=len(probes), direction="lower", note=note))
+    return made
