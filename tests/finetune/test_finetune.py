@@ -188,6 +188,16 @@ def test_what_is_forgotten_is_measured_and_said(model, data, tmp_path):
         full(make_run(tmp_path / "none"), model, data, steps=1, retain=dataset(tmp_path / "t", texts(4, "train")))
 
 
+@pytest.mark.parametrize(("lr", "faded"), [(0.02, True), (1e-5, False)])
+def test_without_other_data_what_the_base_writes_itself_says_how_much_is_forgotten(model, data, tmp_path, lr, faded):
+    run = make_run(tmp_path)
+    full(run, model, data, steps=30, lr=lr)
+    change = next(s for s in run.watcher.scores if s.name == "retention_change")
+    assert 16 < change.n <= 32 and (change.value > 0.2 if faded else abs(change.value) < 0.2)
+    assert any(line.startswith("what the base wrote itself, in bits per byte") for line in run.watcher.lines)
+    assert faded == any("WARNING: it forgets" in line for line in run.watcher.lines)
+
+
 def test_without_bitsandbytes_qlora_says_what_to_install(model, data, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
     with pytest.raises(MissingPackage, match=r"volant\[qlora\]"):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _LOOKED_AT = 48  # validation examples for early stopping
 _MEASURED = 64  # validation examples for the paired test
 _MUCH = 1.5  # times the bits before: worse in any case, however few were measured
+_DRAWN, _DRAWN_TOKENS = 32, 48  # texts of the base's own, where nothing else says what it knows
+_FADED = 1.2  # times the bits before for those: some more they always take, being the base's likeliest
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Tuning:
     Attributes:
         held_out: validation samples with answers; empty where there is no validation split.
         before: bits per byte of each held-out answer before training.
-        known: held-out samples of what the base knew, and how many bits per byte of each it took; see `remember`.
+        known: samples of what the base knew, and how many bits per byte of each it took.
+        drawn: they are texts that the base itself wrote.
     """
 
     run: Run
@@ -63,6 +66,7 @@ class Tuning:
     held_out: list[Sample]
     before: list[float]
     known: tuple[list[Sample], list[float]] = ([], [])
+    drawn: bool = False
 
 
 def opened(run: Run, model: Model) -> tuple[Any, Codec]:
@@ -96,7 +100,8 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
     """Read and encode the data, show three examples with their mask, and measure the model as it is.
 
     Args:
-        retain: what the base knows and should go on knowing; its validation split is measured before and after.
+        retain: what the base knows and should go on knowing; its validation split is measured before and after. None
+            takes texts that the base writes itself, from nothing.
 
     Raises:
         DataError: there are no answers, or none is left for the loss to count.
@@ -134,8 +139,8 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
     told = spread((s for s in held_out if (s.messages or [{}])[-1].get("content")), _MEASURED)
     measured = [] if run.rank else told  # of several processes the first one compares
     before = bits_per_byte(TorchSession(net, codec), measured) if measured else []
-    known = ([], []) if retain is None or run.rank else _known(run, retain, TorchSession(net, codec))
-    return Tuning(run, codec, budget, batches, looks, measured, before, known)
+    known = ([], []) if run.rank else _known(run, retain, TorchSession(net, codec))
+    return Tuning(run, codec, budget, batches, looks, measured, before, known, drawn=retain is None)
 
 
 def _batches(run: Run, net: Any, encoded: Sequence[Encoded], budget: Budget, length: int, pad: int) -> Padded:
@@ -180,11 +185,14 @@ def _check_plain(run: Run, train: Sequence[Sample]) -> None:
         raise DataError(what, where=run.step, fix=fix)
 
 
-def _known(run: Run, retain: Dataset, session: Any) -> tuple[list[Sample], list[float]]:
-    """Held-out samples of `retain`, and what the model takes for each before it is tuned."""
+def _known(run: Run, retain: Dataset | None, session: Any) -> tuple[list[Sample], list[float]]:
+    """Held-out samples of `retain`, or what the model writes itself, and what it takes for each before it is tuned."""
     from volant.scorers.measure import bits_per_byte
     from volant.store.dataset import count, rows
 
+    if retain is None:
+        drawn = _drawn(run, session)
+        return drawn, bits_per_byte(session, drawn) if drawn else []
     held = rows(retain, "validation") if count(retain, "validation") else []
     samples = [s for s in held if s.shape in ("text", "completion", "messages") and s.text.strip()]
     if not samples:
@@ -192,6 +200,27 @@ def _known(run: Run, retain: Dataset, session: Any) -> tuple[list[Sample], list[
         raise DataError(what, where=run.step, fix="Name the dataset that the base was trained on, split.")
     chosen = spread(samples, _MEASURED)
     return chosen, bits_per_byte(session, chosen)
+
+
+def _drawn(run: Run, session: Any) -> list[Sample]:
+    """Texts that the model writes from nothing: their bits say how far a tuned one is from it (Kullback-Leibler)."""
+    from volant.core.protocols import Request
+    from volant.core.sample import Source, sample_id
+
+    asked = [
+        Request(id=str(n), prompt="", max_tokens=_DRAWN_TOKENS, temperature=1.0, seed=run.seed * 1_000_003 + n)
+        for n in range(_DRAWN)
+    ]
+    texts = dict.fromkeys((request.id for request in asked), "")
+    for chunk in session.generate(asked):
+        run.check_stop()
+        texts[chunk.id] += chunk.text
+    source = Source(uri="drawn:base", licence="LicenseRef-generated", origin="generated")
+    return [
+        Sample(id=sample_id("drawn", number, text), shape="text", content=text, source=source)
+        for number, text in texts.items()
+        if text.strip()
+    ]
 
 
 def tune(tuning: Tuning, net: Any) -> Outcome:
@@ -270,8 +299,9 @@ def finish(
     if samples:
         kept = paired("retention", before, bits_per_byte(session, samples), direction="lower", unit="bits")
         run.score(kept.change)
-        run.say(f"what the base knew, in bits per byte: {kept}")
-        if kept.verdict == "worse":
+        what = "what the base wrote itself" if tuning.drawn else "what the base knew"
+        run.say(f"{what}, in bits per byte: {kept}")
+        if kept.after > _FADED * kept.before if tuning.drawn else kept.verdict == "worse":
             run.say("WARNING: it forgets. A lower `lr`, fewer `epochs`, or `finetune.lora` forgets less.")
     return Model(run.out)
 
