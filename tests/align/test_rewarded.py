@@ -21,7 +21,7 @@ from volant.nets.rollout import roll, token_logp
 from volant.nets.transformer import family
 from volant.scorers import sandbox
 from volant.stages.align import grpo, ppo, reward, rloo
-from volant.stages.align.rewarded import _by_scorers
+from volant.stages.align.rewarded import _answered, _by_scorers, task_of
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,26 @@ def test_tests_that_records_bring_are_a_reward(made, tmp_path, method):
     method(run, base, dataset(tmp_path / "data", told), scorers={"passes_tests": {"seconds": 1}}, **size)
     rewards = [value for name, value, _ in watched(run).metrics if name == "reward"]
     assert len(rewards) == 2 and all(0 <= r <= 1 for r in rewards)
+
+
+def test_a_chat_is_asked_whole_and_its_answer_rewarded(made, tmp_path):
+    base, _ = made
+    said = [{"role": "user", "content": "def add_key(x):"}, {"role": "assistant", "content": "Add the key."}]
+    more = [*said, {"role": "user", "content": "def read_key(x):"}, {"role": "assistant", "content": "Read the key."}]
+    chats = [
+        sample_of({"messages": turns}, SOURCE).model_copy(update={"split": split})
+        for turns in (said, more)
+        for split in ("train", "validation")
+    ]
+    codec = open_modality("text").open_codec(base.path)
+    task = task_of(
+        run_in(tmp_path), base, dataset(tmp_path / "data", chats), scorers=["token_f1"], reward=None, judge=None,
+        tokens=6, temperature=1.0, limit=10,
+    )  # fmt: skip
+    assert sorted(task.drawing.prompts, key=len) == [codec.encode_prompt(said[:1]), codec.encode_prompt(more[:3])]
+    longer = [len(s.messages) for s in task.train].index(4)
+    assert task.drawing.reward([longer], ["Read the key."]) == [1.0]
+    assert _answered(task.train[longer], "No.").messages == [*more[:3], {"role": "assistant", "content": "No."}]
 
 
 @pytest.mark.parametrize(("method", "size"), [(grpo, {"steps": 2}), (ppo, {"draws": 1, "updates": 2})])

@@ -8,6 +8,7 @@ cheated.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -72,12 +73,12 @@ def task_of(
     torch.set_num_threads(run.threads)
     check_trainable(model)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
-    train = spread((s for s in rows(data, "train") if s.condition), limit)
+    train = spread((s for s in rows(data, "train") if _asked(s)), limit)
     if not train:
         fix = "Give samples with a prompt (`prompt` and `completion`), as collect.files reads them."
         raise DataError("the train split holds no prompt to answer.", where=run.step, fix=fix)
     there = rows(data, "validation") if count(data, "validation") else ()
-    held = spread((s for s in there if s.condition), _HELD)
+    held = spread((s for s in there if _asked(s)), _HELD)
     worth = _by_model(reward, run.device) if reward is not None else _by_scorers(scorers, judge)
     net = family.load(model.path).to(run.device)
     session = TorchSession(net, codec)
@@ -110,8 +111,24 @@ def check_memory(run: Run, task: Task, *, answers: int) -> int:
 def _prompts(codec: Any, samples: Sequence[Sample], room: int) -> list[list[int]]:
     from volant.nets.batches import shorten
 
-    asked = [codec.encode_prompt([{"role": "user", "content": s.condition or ""}]) for s in samples]
+    asked = [codec.encode_prompt(_asked(s)) for s in samples]
     return [shorten(ids, max(8, codec.space.length - room)) for ids in asked]
+
+
+def _asked(sample: Sample) -> list[dict[str, str]]:
+    """The turns that an answer follows on; none where the sample is no prompt."""
+    if sample.shape == "messages":
+        turns = sample.messages
+        return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
+    return [{"role": "user", "content": sample.condition}] if sample.condition else []
+
+
+def _answered(sample: Sample, text: str) -> Sample:
+    """The prompt of a sample with another answer."""
+    if sample.shape == "messages":
+        turns = [*_asked(sample), {"role": "assistant", "content": text}]
+        return sample.model_copy(update={"content": json.dumps(turns, ensure_ascii=False)})
+    return sample.model_copy(update={"shape": "completion", "target": text, "rejected": None})
 
 
 def _by_scorers(scorers: Scorers, judge: Model | None = None) -> Callable[[list[Sample]], Reward]:
@@ -150,10 +167,7 @@ def _by_model(model: Model, device: str) -> Callable[[list[Sample]], Reward]:
 
     def of(samples: list[Sample]) -> Reward:
         def reward(numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
-            said = [
-                samples[n].model_copy(update={"shape": "completion", "target": text or " ", "rejected": None})
-                for n, text in zip(numbers, texts, strict=True)
-            ]
+            said = [_answered(samples[n], text or " ") for n, text in zip(numbers, texts, strict=True)]
             cut = [fit(codec.encode(s), codec.space.length) for s in said]
             rows = Padded(cut, length=codec.space.length, rows=len(cut), seed=0, pad=codec.pad_id)
             with torch.inference_mode():
