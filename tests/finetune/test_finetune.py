@@ -102,6 +102,12 @@ def test_lora_adapter_and_merged_weights_are_one_model(model, data, tmp_path):
     assert scores(run)["merge_difference"].value < 1e-3 and scores(run)["adapter_difference"].value < 1e-4
     carried = open_modality("text").open_codec(tuned.path / "adapter")
     assert carried.template_sha256 == tuned.about.chat_template_sha256 != ""
+    template = tuned.path / "adapter" / "chat_template.jinja"
+    was = template.read_text()
+    template.write_text(was + "changed")
+    with pytest.raises(ArtifactError, match="its chat template"):
+        open_modality("text").open_codec(tuned.path / "adapter")
+    template.write_text(was)
     assert next(s for s in run.watcher.scores if s.name == "bits_per_byte_change").high < 0
     ids = torch.arange(10, 40)[None]
     base = AutoModelForCausalLM.from_pretrained(model.path)

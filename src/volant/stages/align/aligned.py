@@ -5,6 +5,7 @@ What enters: a run, the model before, the Dataset. Leaves: scores, which the met
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from volant.core import Dataset, Model, Run, Sample, Score
@@ -90,3 +91,16 @@ def state_lengths(run: Run, before: list[float], after: list[float]) -> None:
     run.score(change.change)
     if change.verdict == "worse" and change.after > 1.2 * max(change.before, 1.0):
         run.say(f"WARNING: answers grew from {change.before:.0f} to {change.after:.0f} characters: length bias")
+
+
+def state_chosen_length(run: Run, pairs: Sequence[Sample]) -> None:
+    """Whether what is chosen is longer than what is rejected: a model learns to write long from such pairs."""
+    from volant.scorers.compare import paired
+
+    sizes = [[float(len(text or "")) for text in (p.rejected, p.target)] for p in pairs]
+    longer = paired("chosen_length", *map(list, zip(*sizes, strict=True)), direction="lower", unit="characters")
+    run.score(longer.change)
+    if longer.verdict == "worse":
+        run.say(
+            f"WARNING: chosen answers are longer ({longer.before:.0f} to {longer.after:.0f} characters): length bias"
+        )

@@ -17,6 +17,7 @@ from volant.core import Dataset, Files, Model, Ratings, Run, Sample, Score
 from volant.core.errors import DataError
 from volant.core.sample import Label, sample_id
 from volant.stages.align.agreement import Sides, check_agreement
+from volant.stages.align.aligned import state_chosen_length
 from volant.stages.align.critic import REVISE, Critic
 from volant.stages.align.drawn import TEMPERATURE, drawn
 from volant.stages.align.principles import Bench, Principle, read
@@ -271,7 +272,6 @@ def _lead(sides: Sides, bench: Bench, said: Sequence[Principle], critic: Critic 
 
 def _state(run: Run, bench: Bench, asked: list[Sample], found: list[list[_Answer]], pairs: list[Sample]) -> None:
     """How well first answers keep each principle, how often the revision won, and whether longer answers do."""
-    from volant.scorers.compare import paired
     from volant.scorers.measure import mean_score
 
     firsts = [own[0] for own in found if own]
@@ -282,10 +282,4 @@ def _state(run: Run, bench: Bench, asked: list[Sample], found: list[list[_Answer
     run.score(Score.exact("pair_yield", len(pairs) / len(asked), n=len(asked)))
     won = sum(p.attrs["revision"] == "chosen" for p in pairs)
     run.score(Score.exact("revision_wins", won / len(pairs), n=len(pairs), note="pairs whose chosen answer is one"))
-    sizes = [[float(len(text or "")) for text in (p.rejected, p.target)] for p in pairs]
-    longer = paired("chosen_length", *map(list, zip(*sizes, strict=True)), direction="lower", unit="characters")
-    run.score(longer.change)
-    if longer.verdict == "worse":
-        run.say(
-            f"WARNING: chosen answers are longer ({longer.before:.0f} to {longer.after:.0f} characters): length bias"
-        )
+    state_chosen_length(run, pairs)

@@ -19,6 +19,7 @@ from volant.core import Dataset, Model, Ratings, Run, Sample, Score, Scorers
 from volant.core.errors import DataError, SettingError
 from volant.core.sample import CONTENT_SHAPES, PERSON, Label, Source, Split, pair_sides, sample_id, split_of
 from volant.stages.align.agreement import Sides, check_agreement
+from volant.stages.align.aligned import state_chosen_length
 from volant.stages.align.drawn import TEMPERATURE, drawn
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def preferences(
     if asked:
         note = "prompts whose best and worst answer differ enough"
         run.score(Score.exact("pair_yield", len(scored) / len(asked), n=len(asked), note=note))
+    if not any(sample.shape in CONTENT_SHAPES for sample in [*train, *held]):
+        state_chosen_length(run, pairs)
     with writer(run.out, modality=run.modality) as out:
         out.write_all(pairs)
         out.write_all(held)

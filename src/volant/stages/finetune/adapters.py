@@ -86,7 +86,7 @@ def learnt(
     probes = [batch.rows(0, 2) for batch in (task.looks or [task.batches.batch(0)])[:2]]
     wanted = _logits(adapted, probes)
     _save_adapter(adapted, run.out / "adapter")
-    codec.save(run.out / "adapter")
+    _save_beside(run.out / "adapter", codec, model)
     family.save(nf4.merged(adapted) if four_bits else adapted.merge_and_unload(safe_merge=True), run.out)
     del net, adapted  # else two whole copies lie in memory
     beside = _beside(family.load(model.path).to(run.device), run.out / "adapter", config, four_bits)
@@ -155,6 +155,13 @@ def _logits(net: Any, batches: Sequence[Any]) -> list[Any]:
 
     with torch.no_grad():
         return [net(input_ids=b.ids, attention_mask=None if b.real is None else b.real.long()).logits for b in batches]
+
+
+def _save_beside(adapter: Path, codec: Any, model: Model) -> None:
+    """What prompts have to look like, by its hash, and the base that the adapter belongs to."""
+    codec.save(adapter)
+    said = {"base": model.digest, "chat_template_sha256": str(getattr(codec, "template_sha256", ""))}
+    (adapter / "volant.json").write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _beside(net: Any, adapter: Path, config: Any, four_bits: bool) -> Any:
