@@ -111,3 +111,15 @@ def test_nothing_to_do_is_said(tmp_path: Path) -> None:
     start(tmp_path, "run").communicate(timeout=30)
     out, _ = start(tmp_path, "run").communicate(timeout=30)
     assert "All steps are fresh" in out
+
+
+@pytest.mark.parametrize(("given", "taken"), [(None, "10000"), ("7", "7")])
+def test_threads_that_wait_leave_the_cores_to_others_unless_the_user_says_otherwise(monkeypatch, given, taken):
+    from volant.cli import main
+
+    monkeypatch.setenv("GOMP_SPINCOUNT", given or "")  # whatever main sets, is taken back
+    if given is None:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert os.environ["GOMP_SPINCOUNT"] == taken
