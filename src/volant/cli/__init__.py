@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-# How often a thread asks whether the others are done before it sleeps; usual are 300,000 times, which take milliseconds.
-# Where another process has a core, the thread that is waited for has none, and the others spin its time away: training
-# by two threads beside one busy process came to 795 tokens a second so, and to 3,770 with this (alone 9,000 and 8,500).
+# How often a thread asks whether the others are done before it sleeps; usual are 300,000 times, or milliseconds. Where
+# another process has a core, the thread that is waited for has none, and the others spin its time away: training by
+# two threads beside one busy process came to 795 tokens a second so, and to 3,770 with this (alone 9,000 and 8,500).
 _SPINS = "10000"
 
 
