@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=7e-5, help="of DPO")
     parser.add_argument("--judged-rate", type=float, default=2.5e-5, help="of DPO on the constitution's pairs")
     parser.add_argument("--grpo-rate", type=float, default=1.2e-4)
-    parser.add_argument("--ppo-rate", type=float, default=5e-5)
+    parser.add_argument("--ppo-rate", type=float, default=1e-5)
     parser.add_argument("--on", default="test", help="split of the exam; settings are chosen on `validation`")
     parser.add_argument("--folder", default="")
     parser.add_argument("--again", nargs="+", default=[], help="steps that are made anew in a folder that holds them")
