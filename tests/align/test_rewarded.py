@@ -21,7 +21,7 @@ from volant.nets.rollout import roll, token_logp
 from volant.nets.transformer import family
 from volant.scorers import sandbox
 from volant.stages.align import grpo, ppo, reward, rloo
-from volant.stages.align.rewarded import _answered, _by_scorers, task_of
+from volant.stages.align.rewarded import _answered, _by_scorers, _worth, task_of
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +287,19 @@ def test_groups_that_earn_the_same_are_counted():
 def test_every_healthy_range_stands_in_the_documentation():
     page = (Path(__file__).resolve().parents[2] / "docs" / "align.md").read_text(encoding="utf-8")
     assert all(f"| `{one.name}` | {one.healthy} |" in page for one in RANGES)
+
+
+def test_a_reward_model_and_scorers_add_up(made, tmp_path):
+    base, _ = made
+    judge = reward(run_in(tmp_path / "judge"), base, dataset(tmp_path / "pairs", pairs()), epochs=1.0)
+    sample = samples()[0]
+    texts = [str(sample.target), "No."]
+    alone, scored, both = (
+        _worth(model, names, None, "cpu")([sample])([0, 0], texts)
+        for model, names in ((judge, []), (None, ["token_f1"]), (judge, ["token_f1"]))
+    )
+    assert scored[0] == 1.0 > scored[1]
+    assert both == pytest.approx([a + b for a, b in zip(alone, scored, strict=True)])
 
 
 def test_what_is_rewarded_has_to_be_said(made, tmp_path):

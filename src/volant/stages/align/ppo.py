@@ -43,9 +43,10 @@ def ppo(
     Args:
         model: the model to teach; as it is now, it is the reference.
         data: prompts (and targets, where a scorer compares with them); validation prompts are held out.
-        reward: a model from `align.reward`; instead of `scorers`.
+        reward: a model from `align.reward`; instead of `scorers`, or added to them.
         judge: a model that scorers and the task metric ask, where they need one.
-        scorers: whose values are the reward; the mean of several. What is better low counts negative.
+        scorers: whose values are the reward; the mean of several. What is better low counts negative. Beside a
+            `reward` model, which knows only what its pairs told it, they hold on to what can be computed.
         draws: how often answers are drawn; each is learnt from in `updates` steps.
         prompts: answered in one draw.
         group_size: answers a prompt, whose mean reward is what each is compared with before values are learnt; at 1
@@ -61,7 +62,7 @@ def ppo(
 
     Raises:
         DataError: there is no prompt.
-        SettingError: neither scorers nor a reward model, or both.
+        SettingError: neither scorers nor a reward model.
     """
     from volant.nets.loop import Recipe, train
     from volant.nets.nearness import Start

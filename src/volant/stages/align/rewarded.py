@@ -54,7 +54,7 @@ def task_of(
     """Open the model, the prompts and the rewards.
 
     Raises:
-        SettingError: neither scorers nor a reward model, or both; a model that torch does not train.
+        SettingError: neither scorers nor a reward model; a model that torch does not train.
         DataError: the train split has no prompts.
     """
     import torch
@@ -67,8 +67,8 @@ def task_of(
     from volant.nets.transformer import family
     from volant.store.dataset import count, rows
 
-    if bool(scorers) == (reward is not None):
-        what = "it needs either `scorers` or a `reward` model, and not both."
+    if not scorers and reward is None:
+        what = "it needs `scorers`, a `reward` model, or both."
         raise SettingError(what, where=run.step, fix="scorers: [relevance], or reward: <step of align.reward>.")
     torch.set_num_threads(run.threads)
     check_trainable(model)
@@ -79,7 +79,7 @@ def task_of(
         raise DataError("the train split holds no prompt to answer.", where=run.step, fix=fix)
     there = rows(data, "validation") if count(data, "validation") else ()
     held = spread((s for s in there if _asked(s)), _HELD)
-    worth = _by_model(reward, run.device) if reward is not None else _by_scorers(scorers, judge)
+    worth = _worth(reward, scorers, judge, run.device)
     net = family.load(model.path).to(run.device)
     session = TorchSession(net, codec)
     drawing = Drawing(
@@ -129,6 +129,24 @@ def _answered(sample: Sample, text: str) -> Sample:
         turns = [*_asked(sample), {"role": "assistant", "content": text}]
         return sample.model_copy(update={"content": json.dumps(turns, ensure_ascii=False)})
     return sample.model_copy(update={"shape": "completion", "target": text, "rejected": None})
+
+
+def _worth(
+    reward: Model | None, scorers: Scorers, judge: Model | None, device: str
+) -> Callable[[list[Sample]], Reward]:
+    """The reward model's number, the mean of the scorers, or the sum of both."""
+    if reward is None:
+        return _by_scorers(scorers, judge)
+    by_model = _by_model(reward, device)
+    if not scorers:
+        return by_model
+    by_scorers = _by_scorers(scorers, judge)
+
+    def of(samples: list[Sample]) -> Reward:
+        parts = by_model(samples), by_scorers(samples)
+        return lambda numbers, texts: [sum(two) for two in zip(*(p(numbers, texts) for p in parts), strict=True)]
+
+    return of
 
 
 def _by_scorers(scorers: Scorers, judge: Model | None = None) -> Callable[[list[Sample]], Reward]:

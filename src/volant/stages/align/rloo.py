@@ -40,9 +40,10 @@ def rloo(
     Args:
         model: the model to teach; as it is now, it is the reference.
         data: prompts (and targets, where a scorer compares with them); validation prompts are held out.
-        reward: a model from `align.reward`; instead of `scorers`.
+        reward: a model from `align.reward`; instead of `scorers`, or added to them.
         judge: a model that scorers and the task metric ask, where they need one.
-        scorers: whose values are the reward; the mean of several. What is better low counts negative.
+        scorers: whose values are the reward; the mean of several. What is better low counts negative. Beside a
+            `reward` model, which knows only what its pairs told it, they hold on to what can be computed.
         steps: of training; each draws prompts x group_size answers, which is most of the time.
         prompts: in one step.
         group_size: answers a prompt that are compared with each other; more are steadier and dearer.
@@ -56,7 +57,7 @@ def rloo(
 
     Raises:
         DataError: there is no prompt.
-        SettingError: neither scorers nor a reward model, or both.
+        SettingError: neither scorers nor a reward model.
     """
     return group.learnt(
         run, model, data, "rest", name="rloo", reward=reward, judge=judge, scorers=scorers, steps=steps,
