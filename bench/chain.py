@@ -9,10 +9,9 @@ answers that it orders as the scorers do (against chance); DPO and GRPO by those
 them; PPO, which is paid by the reward model and relevance, by the reward model; the constitution by its principles.
 Tuning starts from the base, DPO, GRPO and PPO each from the tuned model, the constitution from DPO's. Beside each stand
 relevance, the task metric (`worse` where a paired test says so: a reward that was hacked), characters an answer, and
-nats from the start. Answers
-are greedy. A folder that is gone on with makes only what its settings leave to be made; where code has changed and no
-setting, `--again judged` names the steps to make anew. Paired permutation tests; processor seconds with children
-counted, one thread.
+nats from the start. Answers are greedy. A folder that is gone on with makes only what its settings leave to be made;
+where code has changed and no setting, `--again judged` names the steps to make anew. Paired permutation tests;
+processor seconds with children counted, one thread.
 """
 
 from __future__ import annotations

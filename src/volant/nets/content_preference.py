@@ -92,7 +92,7 @@ def dpo(
     looks = watched * LOOKED if held else []
     loss = dpo_loss(family, start, beta=beta, anchor=anchor)
     before = evaluate(net, looks or watched, loss=loss)
-    recipe = recipe_of_pairs(steps, lr, (0.9, 0.99), patience)
+    recipe = recipe_of_pairs(steps, lr, patience, betas=(0.9, 0.99))
     outcome = train(run, net, data, recipe, validation=looks, loss=loss, name="dpo", title="dpo")
     if outcome.validation is not None and outcome.validation >= before:
         run.say(f"held-out pairs did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")

@@ -18,7 +18,8 @@ from typing import Any
 _ENOUGH = 8  # good losses, from which on their spread is known
 _LAST = 3  # of fewer, that say what is usual
 _LEAST = 1.0  # nats
-_SHARE, _SMALLEST = 0.5, 0.05  # of what is usual, where a loss has a scale of its own
+_SHARE = 0.5  # of what is usual, that a jump is above it by where nothing else is known
+_SMALLEST = 0.05  # jump of a loss with a scale of its own
 
 
 class Guard:
@@ -44,7 +45,8 @@ class Guard:
         ceiling: float = math.inf, what: str = "the loss",
     ) -> None:  # fmt: skip
         self._recent: deque[float] = deque(maxlen=window)
-        self._sigmas, self._least, self._patience, self._ceiling = sigmas, least, patience, ceiling
+        self._sigmas, self._patience = sigmas, patience
+        self.least, self.ceiling = least, ceiling
         self.high, self._above, self._what = 0, 0.0, what
 
     @property
@@ -66,17 +68,17 @@ class Guard:
     def usual(self) -> float:
         """About what the loss was; the highest of few."""
         if self.young:
-            return max(list(self._recent)[-_LAST:], default=self._ceiling)
+            return max(list(self._recent)[-_LAST:], default=self.ceiling)
         return fmean(list(self._recent)[-_ENOUGH:])
 
     @property
     def bar(self) -> float:
         """What a loss has to be above to be a jump."""
         if self.young:
-            return _far_above(self.usual, self._least)
+            return _far_above(self.usual, self.least)
         # A step from one loss to the next has twice the variance of a loss, and its mean is the slope.
         spread = pstdev(b - a for a, b in pairwise(self._recent)) / math.sqrt(2)
-        return self.usual + max(_floor(self.usual, self._least), self._sigmas * spread)
+        return self.usual + max(_floor(self.usual, self.least), self._sigmas * spread)
 
     def check(self, loss: float, norm: float, *, known: bool = False) -> str:
         """The reason to go back, or an empty string.
@@ -137,7 +139,7 @@ def odd(
 
 def _far_above(usual: float, least: float | None) -> float:
     """What is above what is usual by half of it, and by `least` (see `Guard`)."""
-    return usual + max(_floor(usual, least), 0.5 * abs(usual))
+    return usual + max(_floor(usual, least), _SHARE * abs(usual))
 
 
 def _floor(usual: float, least: float | None) -> float:

@@ -152,8 +152,7 @@ class _Training:
             least=0.5, ceiling=0.0, patience=getattr(loss, "far_patience", 3),
             what="the divergence from the start in nats a token",
         )  # fmt: skip
-        self.least = 1.0 if self.far or math.isfinite(ceiling) else None
-        self.guard, self.ceiling = Guard(least=self.least, ceiling=ceiling), ceiling
+        self.guard = Guard(least=1.0 if self.far or math.isfinite(ceiling) else None, ceiling=ceiling)
         self.optimiser = Optimisers(
             self.net,
             lr=recipe.lr,
@@ -273,7 +272,7 @@ class _Training:
         self._load(found)
         # Answers that are drawn to be learnt from are another model's at each step: there the rate is to blame.
         blamed = "" if self.far else odd(
-            steps, self._tried, rise, self.ceiling, self.backs.skipped, self.least
+            steps, self._tried, rise, self.guard.ceiling, self.backs.skipped, self.guard.least
         )  # fmt: skip
         self._load(found)
         self.run.say(self.backs.went(why, steps, blamed, young=young, to=found.step, learnt=bool(self.losses)))

@@ -267,7 +267,7 @@ def prefer(
     if told is not watched:
         told.reference = _over(net, told)
     before = evaluate(net, watched.in_order(), loss=loss)
-    outcome = _learn(run, net, data, watched if held else None, loss, steps, lr, name, patience)
+    outcome = _learn(run, net, data, watched if held else None, loss, recipe_of_pairs(steps, lr, patience), name)
     if outcome.validation is not None and outcome.validation >= before:
         run.say(f"what is held out did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")
         start.pull(net, 0.0)
@@ -283,7 +283,7 @@ def reward(
     data = Pairs(pairs, rows=rows, seed=run.seed, pad=pad)
     _check_memory(run, net, data, reference=False)
     watched = Pairs(held, rows=rows, seed=0, pad=pad) if held else None
-    outcome = _learn(run, net, data, watched, loss, steps, lr, "reward", patience)
+    outcome = _learn(run, net, data, watched, loss, recipe_of_pairs(steps, lr, patience), "reward")
     if watched is None:
         return outcome, None
     rewards_P2 = _over(net, watched, pair_rewards)
@@ -297,7 +297,9 @@ def judge(net: Any, pairs: Pairs) -> Judged:
     return Judged(margins, float(ahead_P2.abs().mean()), float(ahead_P2[:, 0].mean()))
 
 
-def recipe_of_pairs(steps: int, lr: float, betas: tuple[float, float], patience: int) -> Recipe:
+def recipe_of_pairs(
+    steps: int, lr: float, patience: int, *, betas: tuple[float, float] = (0.9, 0.95)
+) -> Recipe:  # fmt: skip
     """How pairs are learnt from: in float32, for bfloat16 rounds away differences as large as those that are learnt."""
     return Recipe(
         steps, lr, betas=betas, warmup=max(1, steps // 10), decay=max(1, steps // 2),
@@ -314,20 +316,11 @@ def _check_memory(run: Run, net: Any, data: Pairs, *, reference: bool) -> None:
 
 
 def _learn(
-    run: Run,
-    net: Any,
-    data: Pairs,
-    watched: Pairs | None,
-    loss: Loss,
-    steps: int,
-    lr: float,
-    name: str,
-    patience: int,
-) -> Outcome:
+    run: Run, net: Any, data: Pairs, watched: Pairs | None, loss: Loss, recipe: Recipe, name: str
+) -> Outcome:  # fmt: skip
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # policy and reference must differ by their weights only
-    recipe = recipe_of_pairs(steps, lr, (0.9, 0.95), patience)
     return train(
         run, net, data, recipe, validation=watched.in_order() if watched else (), loss=loss, name=name, title=name
     )

@@ -68,7 +68,7 @@ class Clock:
 
     def __init__(self, step: int, steps: int) -> None:
         self._start, self._first, self._steps, self._tokens = time.monotonic(), step, steps, -1
-        self._flops = self._peak = 0.0
+        self._flops = self._peak = self._memory = 0.0
 
     def fields(self, training: Any) -> dict[str, float | str]:
         """What the bar shows."""
@@ -90,7 +90,9 @@ class Clock:
         }  # fmt: skip
         if self._peak:
             shown["peak"] = f"{self._flops * self._speed(training) / self._peak:.0%}"
-        shown["memory"] = f"{memory_bytes(training.run.device) / 2**30:.1f} GiB"
+        if not self._memory or training.step % 25 == 0:  # as often as it is kept: small networks take many steps
+            self._memory = memory_bytes(training.run.device)
+        shown["memory"] = f"{self._memory / 2**30:.1f} GiB"
         return {**shown, "left": f"{left // 60}:{left % 60:02d}"}
 
     def points(self, training: Any) -> list[tuple[str, float, int]]:
@@ -98,7 +100,7 @@ class Clock:
         if self._tokens < 0 or training.step == self._first:
             return []
         speed = self._speed(training)
-        found = {f"{training.unit}_per_second": speed, "memory_bytes": memory_bytes(training.run.device)}
+        found = {f"{training.unit}_per_second": speed, "memory_bytes": self._memory}
         if self._peak:
             found["peak_share"] = self._flops * speed / self._peak
         return [(name, value, training.step) for name, value in found.items()]

@@ -129,6 +129,15 @@ def _generate(session: Session, samples: Sequence[Sample], chosen: list[int], ma
     return {int(id): output for id, output in outputs.items()}
 
 
+def worth(scorers: Mapping[str, Scorer], outputs: Sequence[Output], samples: Sequence[Sample]) -> list[float]:
+    """The mean of the scorers' values for each output, those that are better low turned round."""
+    told = [
+        [value if scorer.direction == "higher" else -value for value in scorer.values(outputs, samples)]
+        for scorer in scorers.values()
+    ]
+    return [sum(values) / len(values) for values in zip(*told, strict=True)]
+
+
 def measured(
     outputs: Sequence[Output], samples: Sequence[Sample], scorers: Mapping[str, Scorer], *, of: str = "model"
 ) -> tuple[list[Score], dict[str, list[float]]]:

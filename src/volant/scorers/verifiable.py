@@ -43,8 +43,7 @@ class Parses(Scoring):
 
     def values(self, outputs: Sequence[Output], references: Sequence[Sample]) -> list[float]:
         """1.0 or 0.0 an output."""
-        codes = whole(outputs, references) if self.continues else [code_of(output.text) for output in outputs]
-        return [float(self._holds(code)) for code in codes]
+        return [float(self._holds(code)) for code in codes_of(outputs, references, self.continues)]
 
     def _holds(self, code: str) -> bool:
         if not code.strip():
@@ -85,13 +84,10 @@ class PassesTests(Scoring):
             MissingPackage: there is no bubblewrap.
         """
         pieces = []
-        codes = whole(outputs, references) if self.continues else [code_of(output.text) for output in outputs]
-        for code, reference in zip(codes, references, strict=True):
+        for code, reference in zip(codes_of(outputs, references, self.continues), references, strict=True):
             tests = str(reference.attrs.get("tests") or "")
             if not tests:
-                fix = (
-                    "Give records a field `tests` (or `fields: {tests: yours}`): Python that raises where it is wrong."
-                )
+                fix = "Give records `tests` (or `fields: {tests: your name}`): Python that raises where it is wrong."
                 raise DataError(f"sample {reference.id} names no tests.", where=reference.source.uri, fix=fix)
             pieces.append((code, tests))
         return [float(right) for right in sandbox.passed(pieces, seconds=self.seconds)]
@@ -162,8 +158,10 @@ def code_of(text: str) -> str:
     return textwrap.dedent(text).strip("\n")
 
 
-def whole(outputs: Sequence[Output], references: Sequence[Sample]) -> list[str]:
-    """Prompts and what goes on from them as one piece of code each: a function's head, then its body."""
+def codes_of(outputs: Sequence[Output], references: Sequence[Sample], continues: bool) -> list[str]:
+    """The code of each answer; where it `continues` its prompt, that of both: a function's head, then its body."""
+    if not continues:
+        return [code_of(output.text) for output in outputs]
     both = zip(outputs, references, strict=True)
     return [f"{(reference.condition or '').rstrip()}\n{output.text}" for output, reference in both]
 

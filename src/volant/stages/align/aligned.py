@@ -5,6 +5,7 @@ What enters: a run, the model before, the Dataset. Leaves: scores, which the met
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,18 @@ def pairs_of(data: Dataset, split: Any) -> list[Sample]:
     if split != "train" and not count(data, split):
         return []
     return [s for s in rows(data, split) if s.shape == "preference"]
+
+
+def steps_of(run: Run, count: int, rows: int, epochs: float, what: str = "pairs") -> int:
+    """Steps that so many passes take; says where a step takes all there are."""
+    if count < rows:
+        run.say(f"a step takes all {count} {what} there are, not {rows}")
+    return math.ceil(epochs * count / min(rows, count))
+
+
+def cut_away(length: int) -> str:
+    """What to do where the context leaves no two different answers."""
+    return f"No answer differs within the {length} tokens that the model reads: give shorter texts."
 
 
 def held(data: Dataset) -> list[Sample]:

@@ -16,10 +16,10 @@ from pydantic import Field
 from volant.core import Dataset, Files, Model, Ratings, Run, Sample, Score
 from volant.core.errors import DataError
 from volant.core.sample import Label, sample_id
+from volant.scorers.drawn import TEMPERATURE, drawn
 from volant.stages.align.agreement import Sides, check_agreement
 from volant.stages.align.aligned import state_chosen_length
 from volant.stages.align.critic import REVISE, Critic
-from volant.stages.align.drawn import TEMPERATURE, drawn
 from volant.stages.align.principles import Bench, Principle, read
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 from volant.core import Dataset, Model, Run
 from volant.core.errors import DataError
 from volant.core.sample import spread
-from volant.stages.align.aligned import checked, held, pairs_of, state_distance, state_pairs
+from volant.stages.align.aligned import checked, held, pairs_of, state_distance, state_pairs, steps_of
 
 RATE = 0.02  # of what the family trains from scratch with
 _MEASURED = 512
@@ -28,8 +28,6 @@ def aligned(
         DataError: there is no pair to learn from, or one that holds no pictures or rows.
         SettingError: the model's family cannot tell how likely an example is, or it was converted.
     """
-    import math
-
     import torch
 
     from volant.nets import content, content_preference
@@ -45,7 +43,7 @@ def aligned(
         raise DataError("there is no pair to learn from.", where=run.step, fix=fix)
     real = content.encoded(codec, spread(held(data), _MEASURED))
     before = content.losses(family, net, codec, real)
-    steps = math.ceil(epochs * len(pairs) / min(rows, len(pairs)))
+    steps = steps_of(run, len(pairs), rows, epochs)
     rate = lr or RATE * float(family.recipe(codec.space, steps=steps, batch=rows)["lr"])
     outcome, judged = content_preference.dpo(
         run, family, net, pairs, watched, steps=steps, rows=rows, lr=rate, patience=patience, beta=beta, anchor=anchor,

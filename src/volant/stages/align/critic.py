@@ -49,7 +49,7 @@ class Critic:
 
     def _ask(self, questions: Sequence[str], title: str, room: int) -> list[str]:
         from volant.core.protocols import Request
-        from volant.stages.align.drawn import drawn
+        from volant.scorers.drawn import drawn
 
         requests = {
             str(n): Request(

@@ -64,18 +64,9 @@ def dpo(
             what = "a reward model reads text and cannot weed out pairs of pictures or rows."
             raise SettingError(what, where=run.step, fix="Raise `margin` of `align.preferences` instead.")
         return content_pairs.aligned(
-            run,
-            model,
-            data,
-            judge,
-            beta=beta,
-            epochs=epochs,
-            rows=rows,
-            lr=lr,
-            patience=patience,
-            anchor=anchor,
+            run, model, data, judge, beta=beta, epochs=epochs, rows=rows, lr=lr, patience=patience, anchor=anchor,
             bound=bound,
-        )
+        )  # fmt: skip
     return from_pairs.learnt(
         run, model, data, "dpo", pair_losses.dpo_loss(beta=beta, anchor=anchor), {"beta": beta, "anchor": anchor},
         judge=judge, reward=reward, epochs=epochs, rows=rows, lr=lr, patience=patience, at_2048=1e-6,

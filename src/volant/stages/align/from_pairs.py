@@ -13,7 +13,7 @@ from typing import Any
 from volant.core import Dataset, Model, Run, Sample
 from volant.core.artifact import ModelAbout
 from volant.core.errors import DataError, SettingError
-from volant.stages.align.aligned import lengths, pairs_of, state_lengths, state_pairs
+from volant.stages.align.aligned import cut_away, lengths, pairs_of, state_lengths, state_pairs, steps_of
 
 GOOD = 0.0  # a rating above it says that an answer is wanted
 
@@ -47,8 +47,6 @@ def learnt(
         DataError: there is nothing to learn from.
         SettingError: the model was converted, or makes no text.
     """
-    import math
-
     import torch
 
     from volant.engines.torch import TorchSession
@@ -65,15 +63,13 @@ def learnt(
     preference.check_trainable(model)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
     pairs, watched, extra = _material(run, codec, data, reward, single)
-    if len(pairs) < rows:
-        run.say(f"a step takes all {len(pairs)} {'answers' if single else 'pairs'} there are, not {rows}")
+    steps = steps_of(run, len(pairs), rows, epochs, "answers" if single else "pairs")
     net = family.load(model.path).to(run.device)
     session = TorchSession(net, codec)
     before = lengths(session, data, limit)
     outcome, judged = preference.prefer(
-        run, net, pairs, watched, loss=loss, steps=math.ceil(epochs * len(pairs) / min(rows, len(pairs))), rows=rows,
-        lr=lr or preference.rate_for(net, at_2048), bound=bound, pad=codec.pad_id, name=name,
-        patience=patience,
+        run, net, pairs, watched, loss=loss, steps=steps, rows=rows, lr=lr or preference.rate_for(net, at_2048),
+        patience=patience, bound=bound, pad=codec.pad_id, name=name,
         check=lambda back: check_task(run, session, data, before=model, judge=judge, limit=limit, back=back), **extra,
     )  # fmt: skip
     if judged is None:
@@ -116,7 +112,7 @@ def _material(
         if not given:
             fix = "Give records of `prompt`, `chosen` and `rejected`, or run `align.preferences` with more `prompts`."
         elif reward is None:
-            fix = f"No answer differs within the {length} tokens that the model reads: give shorter texts."
+            fix = cut_away(length)
         raise DataError(what, where=run.step, fix=fix)
     return pairs, watched, extra
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Run
 from volant.core.method import Scorers
-from volant.stages.align.rewarded import check_memory, finished, task_of
+from volant.stages.align.rewarded import begun, finished, task_of, trained
 
 _CLIP, _SMOOTH = 0.2, 0.95  # of Schulman et al. 2017 and 2016
 
@@ -64,35 +64,18 @@ def ppo(
         DataError: there is no prompt.
         SettingError: neither scorers nor a reward model.
     """
-    from volant.nets.loop import Recipe, train
-    from volant.nets.nearness import Start
-    from volant.nets.policy import Critic, Questions, ppo_loss
-    from volant.nets.preference import rate_for
+    from volant.nets.policy import Critic, ppo_loss
 
     task = task_of(
-        run,
-        model,
-        data,
-        scorers=scorers,
-        reward=reward,
-        judge=judge,
-        tokens=tokens,
-        temperature=temperature,
+        run, model, data, scorers=scorers, reward=reward, judge=judge, tokens=tokens, temperature=temperature,
         limit=limit,
-    )
-    answers = min(prompts, len(task.train)) * group_size
-    width = check_memory(run, task, answers=answers)
-    start = Start(task.net)
-    questions = Questions(len(task.train), rows=prompts, group=group_size, seed=run.seed, updates=updates)
-    critic = Critic(task.net, answers=answers, width=width, pad=task.codec.pad_id).to(run.device)
-    steps = draws * updates
-    recipe = Recipe(
-        steps, lr or rate_for(task.net, 1e-6), betas=(0.9, 0.95), warmup=max(1, steps // 20), decay=max(1, steps // 4),
-        evaluate_every=updates * max(1, draws // 5), checkpoint_every=max(5, steps // 10), bf16=False,
-        patience=patience,
     )  # fmt: skip
-    held = Questions(len(task.held), rows=32, group=1, seed=0).held() if task.held else []
+    start, answers, width = begun(run, task, prompts=prompts, group_size=group_size)
+    critic = Critic(task.net, answers=answers, width=width, pad=task.codec.pad_id).to(run.device)
     loss = ppo_loss(task.drawing, start, beta=beta, clip=_CLIP, smooth=_SMOOTH)
-    outcome = train(run, critic, questions, recipe, validation=held, loss=loss, name="ppo", title="ppo")
+    outcome = trained(
+        run, task, critic, loss, name="ppo", draws=draws, prompts=prompts, group_size=group_size, lr=lr,
+        patience=patience, updates=updates,
+    )  # fmt: skip
     told: dict[str, Any] = {"draws": draws, "answers": outcome.tokens, "beta": beta, "ended": outcome.reason}
     return finished(run, model, data, task, start, {"ppo": told}, bound=bound, judge=judge)

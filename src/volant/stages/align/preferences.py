@@ -18,9 +18,9 @@ from pydantic import Field
 from volant.core import Dataset, Model, Ratings, Run, Sample, Score, Scorers
 from volant.core.errors import DataError, SettingError
 from volant.core.sample import CONTENT_SHAPES, PERSON, Label, Source, Split, pair_sides, sample_id, split_of
+from volant.scorers.drawn import TEMPERATURE, drawn
 from volant.stages.align.agreement import Sides, check_agreement
 from volant.stages.align.aligned import state_chosen_length
-from volant.stages.align.drawn import TEMPERATURE, drawn
 
 if TYPE_CHECKING:
     from volant.core.protocols import Output
@@ -76,7 +76,8 @@ def preferences(
     from volant.store.dataset import writer
 
     train, held = _tasks(data, "train"), _tasks(data, "validation")
-    if likeliest and any(sample.shape in CONTENT_SHAPES for sample in [*train, *held]):
+    texts_only = not any(sample.shape in CONTENT_SHAPES for sample in [*train, *held])
+    if likeliest and not texts_only:
         what = "`likeliest` is for text: of pictures and rows no draw is the likeliest one."
         raise SettingError(what, where=run.step, fix="Leave `likeliest` out.")
     people = list(_rated(run, {_prompt(s): s for s in [*train, *held]}))
@@ -85,7 +86,7 @@ def preferences(
     judges = _judges(run, scorers, judge, train) if asked else {}
     texts: list[list[Output]] = []
     if judges:
-        if not any(sample.shape in CONTENT_SHAPES for sample in asked):
+        if texts_only:
             check_agreement(
                 run, [*train, *held], lambda sides: _lead(sides, judges), what="the scorers", least=least_kappa
             )
@@ -105,7 +106,7 @@ def preferences(
     if asked:
         note = "prompts whose best and worst answer differ enough"
         run.score(Score.exact("pair_yield", len(scored) / len(asked), n=len(asked), note=note))
-    if not any(sample.shape in CONTENT_SHAPES for sample in [*train, *held]):
+    if texts_only:
         state_chosen_length(run, pairs)
     with writer(run.out, modality=run.modality) as out:
         out.write_all(pairs)
@@ -231,19 +232,12 @@ def _judges(run: Run, scorers: Scorers, judge: Model | None, train: list[Sample]
     return build(scorers or [metric], {"judge": judge, "training": _measured_against(train) or None})
 
 
-def _worth(judges: dict[str, Any], outputs: list[Output], references: list[Sample]) -> list[float]:
-    """The mean of the scorers' values for each answer, those that are better low turned round."""
-    totals = [0.0] * len(outputs)
-    for judge in judges.values():
-        sign = 1.0 if judge.direction == "higher" else -1.0
-        totals = [t + sign * v / len(judges) for t, v in zip(totals, judge.values(outputs, references), strict=True)]
-    return totals
-
-
 def _lead(sides: Sides, judges: dict[str, Any]) -> list[float]:
     """By how much the scorers put each first answer ahead of the second."""
+    from volant.scorers.measure import worth
+
     first, second, samples = sides
-    both = zip(_worth(judges, first, samples), _worth(judges, second, samples), strict=True)
+    both = zip(worth(judges, first, samples), worth(judges, second, samples), strict=True)
     return [a - b for a, b in both]
 
 
@@ -251,11 +245,13 @@ def _scored(
     run: Run, asked: list[Sample], outputs: list[list[Output]], judges: dict[str, Any], margin: float
 ) -> list[Sample]:
     """Best and worst of several sampled answers to each prompt, where they are far enough apart."""
+    from volant.scorers.measure import worth
+
     if not any(outputs):
         return []
     by = "+".join(f"scorer:{name}@{judge.version}" for name, judge in judges.items())
     flat = [output for own in outputs for output in own]
-    totals = _worth(judges, flat, [sample for sample, own in zip(asked, outputs, strict=True) for _ in own])
+    totals = worth(judges, flat, [sample for sample, own in zip(asked, outputs, strict=True) for _ in own])
     pairs, start = [], 0
     for sample, own in zip(asked, outputs, strict=True):
         mine, start = totals[start : start + len(own)], start + len(own)

@@ -15,6 +15,7 @@ from volant.core import Dataset, Model, Run, Score
 from volant.core.artifact import ModelAbout
 from volant.core.errors import DataError
 from volant.core.sample import PERSON, Sample
+from volant.stages.align.aligned import cut_away, steps_of
 
 
 def reward(
@@ -43,8 +44,6 @@ def reward(
     Raises:
         DataError: there is no pair.
     """
-    import math
-
     import torch
 
     from volant.modalities import open_modality
@@ -60,11 +59,8 @@ def reward(
     told = preference.with_pairs(codec, held, length)
     pairs, watched = preference.fitted(preference.encoded(codec, train), length), [pair for _, pair in told]
     if not pairs:
-        fix = f"No answer differs within the {length} tokens that the model reads: give shorter texts."
-        raise DataError("no pair is left to learn from.", where=run.step, fix=fix)
-    if len(pairs) < rows:
-        run.say(f"a step takes all {len(pairs)} pairs there are, not {rows}")
-    steps = math.ceil(epochs * len(pairs) / min(rows, len(pairs)))
+        raise DataError("no pair is left to learn from.", where=run.step, fix=cut_away(length))
+    steps = steps_of(run, len(pairs), rows, epochs)
     rate = lr or preference.rate_for(net, 1e-5)
     outcome, judged = preference.reward(
         run, net, pairs, watched, loss=pair_losses.bradley_terry_loss, steps=steps, rows=rows, lr=rate,

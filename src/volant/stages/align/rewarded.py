@@ -9,7 +9,7 @@ cheated.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from volant.core.sample import spread
 from volant.stages.align.aligned import lengths, state_lengths
 
 if TYPE_CHECKING:
+    from volant.nets.loop import Outcome
+    from volant.nets.nearness import Start
     from volant.nets.policy import Drawing, Reward
     from volant.nets.rollout import Rollout
 
@@ -90,22 +92,49 @@ def task_of(
     return Task(net, codec, train, held, drawing, lengths(session, data, _HELD))
 
 
-def check_memory(run: Run, task: Task, *, answers: int) -> int:
-    """Say what learning takes, before it starts; returns the tokens of the longest prompt and answer together.
-
-    Args:
-        answers: in one step, which are learnt from at once.
+def begun(run: Run, task: Task, *, prompts: int, group_size: int) -> tuple[Start, int, int]:
+    """The weights as they are now, answers in one step, and tokens of the longest prompt and answer together.
 
     Raises:
-        MachineError: there is less memory than that.
+        MachineError: there is less memory than learning takes, which is said before it starts.
     """
     from volant.nets.memory import check_training
+    from volant.nets.nearness import Start
 
+    answers = min(prompts, len(task.train)) * group_size
     width = max(len(p) for p in task.drawing.prompts) + task.drawing.room
     fix = "Take fewer `prompts`, a smaller `group_size`, fewer `tokens`, or a smaller model."
     counted = answers * task.drawing.room
     check_training(run, task.net, tokens=answers * width, counted=counted, fix=fix, reference=True)
-    return width
+    return Start(task.net), answers, width
+
+
+def trained(
+    run: Run, task: Task, net: Any, loss: Any, *, name: str, draws: int, prompts: int, group_size: int, lr: float,
+    patience: int, updates: int = 1,
+) -> Outcome:  # fmt: skip
+    """Learn in place, and keep the weights whose answers to the held-out prompts earn most.
+
+    Args:
+        net: the model, or what holds it.
+        loss: of `nets.policy`.
+        name: of the method.
+        draws: of answers, each learnt from in `updates` steps.
+        prompts, group_size, lr, patience: as the methods'.
+    """
+    from volant.nets.loop import Recipe, train
+    from volant.nets.policy import Questions
+    from volant.nets.preference import rate_for
+
+    steps = draws * updates
+    recipe = Recipe(
+        steps, lr or rate_for(task.net, 1e-6), betas=(0.9, 0.95), warmup=max(1, steps // 20), decay=max(1, steps // 4),
+        evaluate_every=updates * max(1, draws // 5), checkpoint_every=max(5, steps // 10), bf16=False,
+        patience=patience,
+    )  # fmt: skip
+    questions = Questions(len(task.train), rows=prompts, group=group_size, seed=run.seed, updates=updates)
+    held = Questions(len(task.held), rows=32, group=1, seed=0).held() if task.held else []
+    return train(run, net, questions, recipe, validation=held, loss=loss, name=name, title=name)
 
 
 def _prompts(codec: Any, samples: Sequence[Sample], room: int) -> list[list[int]]:
@@ -115,12 +144,11 @@ def _prompts(codec: Any, samples: Sequence[Sample], room: int) -> list[list[int]
     return [shorten(ids, max(8, codec.space.length - room)) for ids in asked]
 
 
-def _asked(sample: Sample) -> list[dict[str, str]]:
+def _asked(sample: Sample) -> list[Mapping[str, str]]:
     """The turns that an answer follows on; none where the sample is no prompt."""
-    if sample.shape == "messages":
-        turns = sample.messages
-        return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
-    return [{"role": "user", "content": sample.condition}] if sample.condition else []
+    from volant.scorers.measure import request_of
+
+    return list(request_of(sample).messages) if sample.condition or sample.shape == "messages" else []
 
 
 def _answered(sample: Sample, text: str) -> Sample:
@@ -153,18 +181,13 @@ def _by_scorers(scorers: Scorers, judge: Model | None = None) -> Callable[[list[
     """The mean of the scorers' values, those that are better low turned round."""
     from volant.core.protocols import Output
     from volant.scorers import build
+    from volant.scorers.measure import worth
 
-    built = list(build(scorers, {"judge": judge}).values())
+    built = build(scorers, {"judge": judge})
 
     def of(samples: list[Sample]) -> Reward:
         def reward(numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
-            outputs = [Output(text=text) for text in texts]
-            asked = [samples[n] for n in numbers]
-            told = [
-                [value if scorer.direction == "higher" else -value for value in scorer.values(outputs, asked)]
-                for scorer in built
-            ]
-            return [sum(values) / len(values) for values in zip(*told, strict=True)]
+            return worth(built, [Output(text=text) for text in texts], [samples[n] for n in numbers])
 
         return reward
 
@@ -198,13 +221,13 @@ def _by_model(model: Model, device: str) -> Callable[[list[Sample]], Reward]:
 
 
 def finished(
-    run: Run, model: Model, data: Dataset, task: Task, start: Any, told: dict[str, Any], *, bound: float,
+    run: Run, model: Model, data: Dataset, task: Task, start: Start, told: dict[str, Any], *, bound: float,
     judge: Model | None,
 ) -> Model:  # fmt: skip
     """Keep the model within its bound, and at a share of the way where the task metric holds; measure and write it.
 
     Args:
-        start: the weights that the training began with (`nets.nearness.Start`).
+        start: the weights that the training began with.
         told: what `volant.json` keeps, by the method's name.
         bound: the largest mean distance of held-out answers from the start, in nats an answer.
         judge: a model that the task metric asks.
@@ -258,7 +281,7 @@ def _answers(task: Task) -> tuple[list[float], Rollout]:
     return [float(r) for r in rewards_R], made
 
 
-def _moved(task: Task, start: Any) -> _Moved:
+def _moved(task: Task, start: Start) -> _Moved:
     """The log-ratio of today's greedy answers, by how much likelier they have become."""
     import torch
 

@@ -88,8 +88,8 @@ def distil(
     check_task(run, session, data, before_session=DrawSession(family, teacher, codec, taught), judge=judge)
     family.save(student.cpu(), run.out)
     codec.save(run.out)
-    facts = {**stated, "steps": steps, "teacher": model.digest, "taught": taught, "train_steps": outcome.steps}
-    facts["ended"] = outcome.reason
+    ended = {"train_steps": outcome.steps, "ended": outcome.reason}
+    facts = {**stated, "steps": steps, "teacher": model.digest, "taught": taught, **ended}
     extra = {**about.extra, "controls": asked, "distilled": facts}
     body = json.dumps({**about.model_dump(mode="json"), "extra": extra}, indent=2, sort_keys=True)
     (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")

@@ -85,8 +85,7 @@ def learnt(
     adapted = adapted.cpu().eval()
     probes = [batch.rows(0, 2) for batch in (task.looks or [task.batches.batch(0)])[:2]]
     wanted = _logits(adapted, probes)
-    _save_adapter(adapted, run.out / "adapter")
-    _save_beside(run.out / "adapter", codec, model)
+    _save_adapter(adapted, run.out / "adapter", codec, model)
     family.save(nf4.merged(adapted) if four_bits else adapted.merge_and_unload(safe_merge=True), run.out)
     del net, adapted  # else two whole copies lie in memory
     beside = _beside(family.load(model.path).to(run.device), run.out / "adapter", config, four_bits)
@@ -157,13 +156,6 @@ def _logits(net: Any, batches: Sequence[Any]) -> list[Any]:
         return [net(input_ids=b.ids, attention_mask=None if b.real is None else b.real.long()).logits for b in batches]
 
 
-def _save_beside(adapter: Path, codec: Any, model: Model) -> None:
-    """What prompts have to look like, by its hash, and the base that the adapter belongs to."""
-    codec.save(adapter)
-    said = {"base": model.digest, "chat_template_sha256": str(getattr(codec, "template_sha256", ""))}
-    (adapter / "volant.json").write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
 def _beside(net: Any, adapter: Path, config: Any, four_bits: bool) -> Any:
     """The base with the adapter that the files hold, as someone opens it who has peft and the base."""
     from peft import PeftModel
@@ -191,8 +183,11 @@ def _check_same(run: Run, wanted: Sequence[Any], got: Sequence[Any], name: str, 
     run.score(Score.exact(name, difference, n=count, direction="lower", note=note))
 
 
-def _save_adapter(adapted: Any, folder: Path) -> None:
-    """The adapter in peft's format, without the base's place on this machine and in a fixed order."""
+def _save_adapter(adapted: Any, folder: Path, codec: Any, model: Model) -> None:
+    """The adapter in peft's format, without the base's place on this machine and in a fixed order.
+
+    Beside it lie what prompts have to look like, with its hash, and the digest of the base that it belongs to.
+    """
     adapted.peft_config["default"].base_model_name_or_path = ""
     adapted.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)
@@ -203,3 +198,6 @@ def _save_adapter(adapted: Any, folder: Path) -> None:
         if isinstance(value, list):
             body[name] = sorted(value)
     config.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    codec.save(folder)
+    said = {"base": model.digest, "chat_template_sha256": str(getattr(codec, "template_sha256", ""))}
+    (folder / "volant.json").write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -206,20 +206,18 @@ def _drawn(run: Run, session: Any) -> list[Sample]:
     """Texts that the model writes from nothing: their bits say how far a tuned one is from it (Kullback-Leibler)."""
     from volant.core.protocols import Request
     from volant.core.sample import Source, sample_id
+    from volant.scorers.drawn import drawn
 
-    asked = [
-        Request(id=str(n), prompt="", max_tokens=_DRAWN_TOKENS, temperature=1.0, seed=run.seed * 1_000_003 + n)
-        for n in range(_DRAWN)
-    ]
-    texts = dict.fromkeys((request.id for request in asked), "")
-    for chunk in session.generate(asked):
-        run.check_stop()
-        texts[chunk.id] += chunk.text
+    seeds = {str(n): run.seed * 1_000_003 + n for n in range(_DRAWN)}
+    asked = {
+        id: Request(id=id, prompt="", max_tokens=_DRAWN_TOKENS, temperature=1.0, seed=seed)
+        for id, seed in seeds.items()
+    }
     source = Source(uri="drawn:base", licence="LicenseRef-generated", origin="generated")
     return [
-        Sample(id=sample_id("drawn", number, text), shape="text", content=text, source=source)
-        for number, text in texts.items()
-        if text.strip()
+        Sample(id=sample_id("drawn", id, output.text), shape="text", content=output.text, source=source)
+        for id, output in drawn(run, session, asked, title="texts of the base").items()
+        if output.text.strip()
     ]
 
 
