@@ -26,13 +26,15 @@ HILLS = '''
 
 import json
 import time
+from typing import Any
 
 from volant.core import Model, Report, Run, Score
 from volant.core.errors import DataError
 
 
 def hill(
-    run: Run, *, x: float = 0.1, depth: int = 3, kind: str = "flat", unused: float = 1.0, pause: float = 0.0
+    run: Run, *, x: float = 0.1, depth: int = 3, kind: str = "flat", unused: float = 1.0, pause: float = 0.0,
+    size: dict[str, Any] | None = None,
 ) -> Model:
     """Best at x = 0.01, depth 5 and kind tall.
 
@@ -42,12 +44,15 @@ def hill(
         kind: flat, tall or broken.
         unused: changes nothing.
         pause: seconds a look.
+        size: best with a width of 48 and a slope of 0.5.
     """
     import math
 
     if kind == "broken":
         raise DataError("it is broken.", fix="Choose another kind.")
     miss = abs(math.log10(x) + 2) + abs(depth - 5) / 5 + (kind != "tall")
+    if size:
+        miss += abs(size["width"] - 48) / 48 + abs(size.get("slope", 0.5) - 0.5)
     mark = run.work / "look"
     first = int(mark.read_text()) if mark.exists() else 0
     for look in range(first, 4):
@@ -193,6 +198,13 @@ def test_a_figure_of_a_later_step_counts_and_its_direction_is_its_own(hills):
             "y: {range: [1, 2]}",
             "volant.yaml:11 top: 'y' is no setting",
         ),
+        ("depth: {range: [1, 9]}", "depth.low: {range: [1, 9]}", "volant.yaml:12 top: hills:hill does not take"),
+        ("depth: {range: [1, 9]}", "depths.low: {range: [1, 9]}", "volant.yaml:12 top: 'depths.low' is no setting"),
+        (
+            "depth: {range: [1, 9]}",
+            "size.a: {range: [1, 9]}\n      size: {any: [{a: 1}, {a: 2}]}",
+            "volant.yaml:12 top: 'size.a' is inside 'size'",
+        ),
         ("[1e-4, 1]", "[1, 1e-4]", "volant.yaml:11: 'steps.top.search.x' cannot be"),
         ("[1e-4, 1]", "[0, 1]", "`log` needs a lowest above 0"),
         ("{range: [1, 9]}", "{range: [1, 9], step: 0.5}", "volant.yaml:12 top: 'depth' takes whole numbers"),
@@ -274,10 +286,33 @@ def test_write_keeps_comments_in_both_styles(tmp_path):
     assert steps["top"].arguments == {"depth": 7, "kind": "tall", "x": 1e-05} and steps["top"].search
     assert steps["flow"].arguments == {"x": 0.25, "depth": 2, "kind": "1e3"}
     assert [line for line in text.splitlines() if line not in (SPEC + path.read_text()).splitlines()] == []
+    more = "  in: {use: 'hills:hill', size: {width: 16}}\n  out:\n    use: hills:hill\n    size:\n      width: 16\n"
+    path.write_text(SPEC + more)
+    for step in ("in", "out", "top"):
+        write_settings(path, step, {"size.width": 32, "size.inner.a": 1, "size.inner.b": 2})
+        size = {"width": 32, "inner": {"a": 1, "b": 2}}
+        assert load_spec(path).steps[step].arguments["size"] == size
     (tmp_path / "odd.yaml").write_text(SPEC.replace("    depth: 3\n", "    unused:\n      - 1\n"))
     with pytest.raises(SpecError):
         write_settings(tmp_path / "odd.yaml", "top", {"unused": 0.5})
     assert "- 1" in (tmp_path / "odd.yaml").read_text()
+
+
+def test_a_setting_inside_a_mapping_is_searched_and_written(hills):
+    edit(hills, "    depth: 3\n", "    depth: 3\n    size: {width: 16}  # small\n")
+    edit(
+        hills,
+        "depth: {range: [1, 9]}",
+        "size.width: {range: [16, 64], step: 16}\n      size.slope: {range: [0.0, 1.0]}",
+    )
+    result = CliRunner().invoke(app, ["tune", "top", "--trials", "30", "--write"])
+    assert result.exit_code == 0, result.output
+    found = search(Project(hills), "top", trials=1).trials[0].values  # as the file stands now
+    assert found["size.width"] == 48 and isinstance(found["size.width"], int) and abs(found["size.slope"] - 0.5) < 0.3
+    text = (hills / "volant.yaml").read_text()
+    assert f"size: {{slope: {found['size.slope']}, width: 48}}  # small" in text
+    ran = CliRunner().invoke(app, ["run", "top", "--set", "top.size.width=64"])
+    assert ran.exit_code == 0 and "64" in ran.output, ran.output
 
 
 def test_json_is_whole(hills):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,7 +88,8 @@ def run(
     started = time.monotonic()
     told = watcher(sys.stderr if json else sys.stdout)
     opened = place.project(told, device=device, threads=threads, processes=processes)
-    _say_ranges(opened, steps or ())
+    settings = overrides(set_)
+    _say_ranges(opened, steps or (), settings)
     done: dict[str, Done] = {}
 
     def seen(step: Planned, result: Done) -> None:
@@ -97,7 +98,7 @@ def run(
             opened.watcher.say(step.name, f"made {_kind(result)} in {duration(result.seconds)}")
 
     with stops(opened.stop):
-        opened.go(steps or (), settings=overrides(set_), refresh=refresh, on_step=seen)
+        opened.go(steps or (), settings=settings, refresh=refresh, on_step=seen)
     if json:
         present.as_json({name: _result(result) for name, result in done.items()})
         return
@@ -112,12 +113,16 @@ def run(
         present.say(f"Fresh, made by older code: {', '.join(older)}. `volant run --refresh` makes them again.")
 
 
-def _say_ranges(opened: Project, only: Sequence[str]) -> None:
+def _say_ranges(opened: Project, only: Sequence[str], settings: Mapping[str, Any]) -> None:
     """A run takes one value of each setting; where the file gives ranges, say which."""
-    for name, step in opened.need_spec().steps.items():
-        if step.search and (not only or name in only):
-            taken = ", ".join(f"{n} {step.arguments.get(n, 'by default')}" for n in step.search)
-            opened.watcher.say(name, f"takes {taken}; `volant tune {name}` searches the ranges")
+    from volant.project.nested import value_at
+    from volant.project.planning import plan_steps
+
+    for step in plan_steps(opened.need_spec(), settings):
+        if step.choices and (not only or step.name in only):
+            found = {c.name: value_at(step.arguments, c.name) for c in step.choices}
+            taken = ", ".join(f"{n} {'by default' if v is None else v}" for n, v in found.items())
+            opened.watcher.say(step.name, f"takes {taken}; `volant tune {step.name}` searches the ranges")
 
 
 def _kind(result: Done) -> str:

@@ -96,7 +96,8 @@ class Searched(BaseModel):
     """What `volant tune` may choose a setting from: `{range: [4, 64], log: true}` or `{any: [cosine, linear]}`.
 
     Attributes:
-        range: lowest and highest, both included.
+        range: lowest and highest, both included; of a setting inside a mapping (`size.width`) whole numbers where both
+            are written as such.
         log: equal factors are equally likely, as suits rates and sizes; needs a lowest above 0.
         step: distance between neighbours, counted from the lowest; 0 for any number between.
         any: the values themselves.
@@ -104,9 +105,9 @@ class Searched(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    range: tuple[float, float] | None = None
+    range: tuple[int | float, int | float] | None = None
     log: bool = False
-    step: float = Field(default=0, ge=0)
+    step: int | float = Field(default=0, ge=0)
     any: tuple[Any, ...] = ()
 
     @model_validator(mode="after")

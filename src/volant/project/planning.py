@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from volant.core.errors import MissingPackage, SpecError, did_you_mean
 from volant.core.method import Method, method_named
 from volant.core.spec import Spec
+from volant.project.nested import with_value
 from volant.project.ranges import Choice, choices
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def plan_steps(spec: Spec, settings: Mapping[str, Any] | None = None) -> list[Pl
     """Check names, types, settings and references of every step; returns them in an order that works.
 
     Args:
-        settings: overrides, `{"tuned.rank": 16}`; `tuned.seed` sets a seed.
+        settings: overrides, `{"tuned.rank": 16, "made.size.width": 64}`; `tuned.seed` sets a seed.
 
     Raises:
         SpecError, SettingError: with file, line and mend.
@@ -114,7 +115,9 @@ def _plan_step(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Planned:
     step = spec.steps[name]
     where = spec.where("steps", name)
     method = method_named(step.use, where=spec.where("steps", name, "use"))
-    arguments = {**step.arguments, **overrides}
+    arguments = dict(step.arguments)
+    for path, value in overrides.items():
+        arguments = with_value(arguments, path, value)
     seed = arguments.pop("seed", step.seed)
     places = {key: spec.where("steps", name, key) for key in arguments}
     bound = method.bind(arguments, where=where, places=places)

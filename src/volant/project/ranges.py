@@ -14,6 +14,7 @@ from typing import Any
 from volant.core.errors import SettingError, SpecError, did_you_mean
 from volant.core.method import Method
 from volant.core.spec import Searched, Spec
+from volant.project.nested import with_value
 
 DIGITS = 4
 """Significant digits of a number that is tried: a rate of 0.0003173 is read and written more easily than all 17."""
@@ -24,6 +25,7 @@ class Choice:
     """One setting and what it may be.
 
     Attributes:
+        name: of the setting, or of one inside it (`size.width`).
         values: of a choice between values; empty for a range.
         low, high: of a range, both included.
         log: equal factors are equally likely.
@@ -80,12 +82,17 @@ def choices(spec: Spec, name: str, method: Method, arguments: Mapping[str, Any])
         SettingError: the method does not take an end of a range, or one of the values.
     """
     found = []
-    for setting, said in spec.steps[name].search.items():
+    searched = spec.steps[name].search
+    for setting, said in searched.items():
         place = spec.where("steps", name, "search", setting)
-        if setting == "seed" or setting not in method.fields or setting in method.outside:
+        head = setting.partition(".")[0]
+        if head == "seed" or head not in method.fields or head in method.outside or not setting.split(".")[-1]:
             what = f"{setting!r} is no setting of {method.name} that can be searched."
             known = [n for n in method.fields if n not in method.outside]
             raise SpecError(what, where=place, fix=did_you_mean(setting, known))
+        if outer := next((other for other in searched if setting.startswith(f"{other}.")), ""):
+            what = f"{setting!r} is inside {outer!r}, which is searched as well."
+            raise SpecError(what, where=place, fix="Search one of them.")
         for value in said.any or said.range or ():
             _takes(method, arguments, setting, _plain(value), place)
         found.append(_choice(method, arguments, setting, said, place))
@@ -98,7 +105,8 @@ def _choice(method: Method, arguments: Mapping[str, Any], setting: str, said: Se
     low, high = said.range
     try:
         _takes(method, arguments, setting, low + (high - low) / math.pi, place)
-        whole = False
+        # Inside a mapping that takes anything the way it is written tells.
+        whole = "." in setting and all(isinstance(v, int) for v in (low, high, said.step))
     except SettingError:
         whole = True  # it refuses a number between two that it takes
     if whole and any(v % 1 for v in (low, high, said.step)):
@@ -111,4 +119,4 @@ def _plain(value: Any) -> Any:
 
 
 def _takes(method: Method, arguments: Mapping[str, Any], setting: str, value: Any, place: str) -> None:
-    method.bind({**arguments, setting: value}, where=place, places={setting: place})
+    method.bind(with_value(arguments, setting, value), where=place, places={setting.partition(".")[0]: place})

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from volant.core.errors import SpecError
+from volant.project.nested import with_value
 from volant.project.spec_file import load_spec, scalar
 
 _WORD = re.compile(r"[A-Za-z0-9_./+-]+")
@@ -34,14 +35,16 @@ def shown(value: Any) -> str:
 def write_settings(path: Path, step: str, values: Mapping[str, Any]) -> None:
     """Put the values into the step of the project file, each in place of the one before or behind `use`.
 
+    A name such as `size.width` is that of a value inside the mapping of `size`.
+
     Raises:
         SpecError: the file would not say what it should; it is left as it was.
     """
     before = path.read_text(encoding="utf-8")
     wanted = load_spec(path).model_dump()
-    wanted["steps"][step].update(values)
     text = before
     for name, value in values.items():
+        wanted["steps"][step] = with_value(wanted["steps"][step], name, value)
         text = _with(text, step, name, shown(value))
     fresh = path.with_name(f".{path.name}.new")
     fresh.write_text(text, encoding="utf-8")
@@ -57,18 +60,32 @@ def _with(text: str, step: str, name: str, value: str) -> str:
     """The text with one value set."""
     node = _child(_child(yaml.compose(text, Loader=yaml.SafeLoader), "steps"), step)
     assert isinstance(node, yaml.MappingNode)
-    for key, old in node.value:
-        if key.value == name:
-            end = _end(old)
-            return text[: old.start_mark.index] + value + text[end:]
-    use = next(old for key, old in node.value if key.value == "use")
+    inner = {key.value: old for key, old in node.value}
+    head, dot, rest = name.partition(".")
+    while dot and isinstance(inner.get(head), yaml.MappingNode) and inner[head].value:
+        node = inner[head]
+        inner = {key.value: old for key, old in node.value}
+        head, dot, rest = rest.partition(".")
+    for part in reversed(rest.split(".") if dot else []):
+        value = f"{{{part}: {value}}}"
+    if head in inner:
+        return text[: inner[head].start_mark.index] + value + text[_end(inner[head]) :]
+    return _added(text, node, head, value)
+
+
+def _added(text: str, node: Any, name: str, value: str) -> str:
+    """The text with one more entry in a mapping: behind `use` in a step, before the first one in others."""
+    first = node.value[0][0].start_mark
+    use = next((old for key, old in node.value if key.value == "use"), None)
+    if use is None:
+        apart = ", " if node.flow_style else f"\n{' ' * first.column}"
+        return f"{text[: first.index]}{name}: {value}{apart}{text[first.index :]}"
     if node.flow_style:
         at = use.end_mark.index
         return f"{text[:at]}, {name}: {value}{text[at:]}"
     line = text.find("\n", use.end_mark.index)
     at = len(text) if line < 0 else line
-    indent = " " * next(key for key, _ in node.value).start_mark.column
-    return f"{text[:at]}\n{indent}{name}: {value}{text[at:]}"
+    return f"{text[:at]}\n{' ' * first.column}{name}: {value}{text[at:]}"
 
 
 def _end(node: Any) -> int:

@@ -19,6 +19,7 @@ from volant.core.run import Bar, Watcher
 from volant.core.score import Score
 from volant.project.execute import Done
 from volant.project.looking import headline
+from volant.project.nested import value_at, with_value
 from volant.project.planning import Planned, with_ancestors
 from volant.project.trials import Search, State, Trial, draw, importance
 
@@ -95,7 +96,7 @@ def _begun(planned: Sequence[Planned], step: str, goal: str, seed: int) -> Searc
         what = f"{target!r} does not depend on {step!r}."
         raise SpecError(what, where="--for", fix=f"Steps that do: {', '.join(after)}.")
     stands = own.method.bind({**own.inputs, **own.arguments}).settings
-    return Search(step, target, own.choices, metric, {c.name: stands[c.name] for c in own.choices}, seed)
+    return Search(step, target, own.choices, metric, {c.name: value_at(stands, c.name) for c in own.choices}, seed)
 
 
 def _check_sealed(chain: Sequence[Planned], planned: Sequence[Planned], found: Search) -> None:
@@ -121,12 +122,10 @@ def _key(project: Project, planned: Sequence[Planned], found: Search) -> str:
     changed = {p.name for p in chain if found.step in {a.name for a in with_ancestors(planned, [p.name])}}
     fixed = sorted({need for p in chain if p.name in changed for need in p.needs if need not in changed})
     made: dict[str, Done] = project.go(fixed) if fixed else {}
-    own = {c.name for c in found.choices}
-    steps = {
-        p.name: [p.method.name, p.seed, {k: v for k, v in p.arguments.items() if p.name != found.step or k not in own}]
-        for p in chain
-        if p.name in changed
-    }
+    left = {p.name: p.arguments for p in chain if p.name in changed}
+    for choice in found.choices:
+        left[found.step] = with_value(left[found.step], choice.name, None)
+    steps = {p.name: [p.method.name, p.seed, left[p.name]] for p in chain if p.name in changed}
     told = {
         "step": found.step, "target": found.target, "metric": found.metric, "seed": found.seed, "steps": steps,
         "choices": {c.name: c.as_json() for c in found.choices}, "stands": found.stands,
@@ -239,7 +238,7 @@ def _earlier_looks(project: Project, found: Search, values: dict[str, Any]) -> l
     project.end_dead_runs()
     looks: list[float] = []
     for row in project.records.runs(step=found.step, limit=100):
-        if row.status != "stopped" or any(row.settings.get(name) != value for name, value in values.items()):
+        if row.status != "stopped" or any(value_at(row.settings, name) != value for name, value in values.items()):
             break
         if row.error:
             shutil.rmtree(project.store.root / "work" / row.inputs_key[:24], ignore_errors=True)
