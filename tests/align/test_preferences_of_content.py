@@ -12,7 +12,7 @@ from test_align import MARK, Rated
 import small_content as tiny
 from tiny_models import watched
 from volant.core.artifact import payload_digest
-from volant.core.errors import DataError, SettingError
+from volant.core.errors import DataError, GateRefused, SettingError
 from volant.core.sample import Sample, content_text, pair_sides
 from volant.modalities.image import pixels
 from volant.stages.align import preferences
@@ -80,6 +80,26 @@ def test_a_judge_chooses_where_nobody_did(shelf: Any, tmp_path: Path) -> None:
         assert parent.split == pair.split and parent.condition == pair.condition
     held = [s for s in rows(made, "validation") if s.shape == "media"]
     assert [s.id for s in held] == [s.id for s in tiny.pictures() if s.split == "validation"]
+
+
+@pytest.mark.parametrize(("asked", "kappa"), [("left", 1.0), ("right", -1.0)])
+def test_how_far_a_judge_of_pictures_agrees_with_people_is_told_before_it_labels(
+    shelf: Any, tmp_path: Path, asked: str, kappa: float
+) -> None:
+    """People want the left bar, the judge what was asked for."""
+    made = tiny.pictures(24, seed=7)
+    told = {n: [content_text(s, "image/png") for s in made if s.condition == n] for n in tiny.CLASSES}
+    both = zip(told["left"], told["right"], strict=True)
+    ratings = [(asked, *((a, b, "a") if i % 2 else (b, a, "b")), "ana") for i, (a, b) in enumerate(both)]
+    run = run_of(tmp_path, "image", *ratings, (asked, "a text", "another", "a", "ben"))
+    settings = {"judge": shelf.judge, "scorers": ["class_accuracy"], "prompts": 4, "answers": 2}
+    if kappa < 0:
+        with pytest.raises(GateRefused, match="agree with people by a kappa of -1.00"):
+            preferences(run, shelf.flow, shelf.pictures, **settings)
+    else:
+        preferences(run, shelf.flow, shelf.pictures, **settings)
+    score = {s.name: s for s in watched(run).scores}["judge_kappa"]
+    assert (score.value, score.n) == (kappa, 12)
 
 
 def test_rows_are_chosen_by_the_goals_metric(shelf: Any, tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def test_contract(tmp_path):
 
 
 def test_a_judge_tells_classes_of_pictures_that_it_has_not_seen(tmp_path, samples):
-    net = conv.fit_judge(make_run(tmp_path), samples(64), steps=30, rows=16, width=8)
+    net, outcome = conv.fit_judge(make_run(tmp_path), samples(64), steps=30, rows=16, width=8)
+    assert outcome.reason == "all 30 steps are done"
     judge = conv.open_judge(as_model(net, tmp_path / "model"))
     fresh = samples(20, seed=5)
     assert judge.classes == ("left", "right")
@@ -108,7 +109,7 @@ def test_a_judge_tells_classes_of_pictures_that_it_has_not_seen(tmp_path, sample
 
 def test_same_seed_same_judge(tmp_path, samples):
     one, two, other = (
-        conv.fit_judge(make_run(tmp_path / str(i), seed), samples(16), steps=3, rows=8, width=8)
+        conv.fit_judge(make_run(tmp_path / str(i), seed), samples(16), steps=3, rows=8, width=8)[0]
         for i, seed in enumerate((0, 0, 1))
     )
     assert all(torch.equal(v, two.state_dict()[n]) for n, v in one.state_dict().items())

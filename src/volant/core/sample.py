@@ -142,23 +142,28 @@ def pair_sides(pair: Sample) -> tuple[Sample, Sample]:
     Raises:
         DataError: a side is no content that `content_text` wrote, as in a pair of texts.
     """
-    chosen, rejected = (_side(pair, text or "") for text in (pair.target, pair.rejected))
+    chosen, rejected = (content_of(pair, text or "") for text in (pair.target, pair.rejected))
     return chosen, rejected
 
 
-def _side(pair: Sample, text: str) -> Sample:
-    known: dict[str, Any] = {"source": pair.source, "condition": pair.condition, "split": pair.split}
+def content_of(about: Sample, text: str) -> Sample:
+    """What `content_text` wrote, with source, condition and split of another sample.
+
+    Raises:
+        DataError: it wrote no such text.
+    """
+    known: dict[str, Any] = {"source": about.source, "condition": about.condition, "split": about.split}
     head = _DATA_URL.match(text)
     try:
         if head:
             media = base64.b64decode(text[head.end() :], validate=True)
-            return Sample(id=sample_id(media, pair.condition or ""), shape="media", media=media, **known)
+            return Sample(id=sample_id(media, about.condition or ""), shape="media", media=media, **known)
         if not isinstance(json.loads(text), dict):
             raise ValueError("it is no object")
     except (binascii.Error, ValueError, RecursionError) as error:
-        what = f"pair {pair.id} does not hold two pictures or rows: {error}."
-        raise DataError(what, where=pair.source.uri, fix="Make it with `align.preferences`.") from error
-    return Sample(id=sample_id(text, pair.condition or ""), shape="row", content=text, **known)
+        what = f"{about.id} does not hold two pictures or rows: {error}."
+        raise DataError(what, where=about.source.uri, fix="Make it with `align.preferences`.") from error
+    return Sample(id=sample_id(text, about.condition or ""), shape="row", content=text, **known)
 
 
 def split_of(group: str, *, test: int = 1, validation: int = 1, parts: int = 10) -> Split:

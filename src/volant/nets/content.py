@@ -22,6 +22,7 @@ from volant.core.spaces import Encoded, Example
 from volant.nets.arrays import Arrays
 from volant.nets.batches import Batches, Padded, Step
 from volant.nets.loop import Outcome, Recipe, train
+from volant.nets.memory_content import check_content
 
 _SHORTCUTS = ("examples", "dtype", "eos")  # what a size setting may not name: it comes from the data or the codec
 
@@ -145,6 +146,7 @@ def fit(
     batches, looks = _batches(codec, examples, held_out, rows, run.seed, weights)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     run.say(f"{trained:,} weights are trained on {len(examples):,} examples, {steps} steps of {rows}")
+    check_content(run, net, family.step_loss, batches.batch(0), chosen)
     outcome = train(run, net, batches, chosen, validation=looks, loss=family.step_loss, title=title)
     if hasattr(family, "finish"):  # what a family learns of the examples when its weights are final
         family.finish(net, list(examples), seed=run.seed)

@@ -28,7 +28,8 @@ from volant.core.run import Run
 from volant.core.sample import Sample
 from volant.core.spaces import Example, Grid, Space
 from volant.nets.arrays import ArrayBatch, Arrays
-from volant.nets.loop import train
+from volant.nets.loop import Outcome, train
+from volant.nets.memory_content import check_content
 from volant.nets.pictures import grids, moved, pictures
 from volant.nets.recipe import Recipe
 
@@ -262,7 +263,7 @@ def fit_judge(
     side: int = 0,
     width: int = 32,
     features: int = 32,
-) -> JudgeNet:
+) -> tuple[JudgeNet, Outcome]:
     """Train a judge on labelled pictures; the label is a sample's `condition`.
 
     Args:
@@ -300,15 +301,16 @@ def fit_examples(
     rows: int = 64,
     width: int = 32,
     features: int = 32,
-) -> JudgeNet:
+) -> tuple[JudgeNet, Outcome]:
     """The same for encoded examples [C, S, S] whose condition is one class id."""
     channels, side, _ = np.shape(examples[0].values)
     space = Grid(channels, (side, side), conditions=len(classes))
     net = family.build(space, seed=run.seed, classes=classes, width=width, features=features).to(run.device)
     batches = Arrays(examples, rows=rows, seed=run.seed)
     recipe = Recipe(**family.recipe(space, steps=steps, batch=rows), checkpoint_every=max(50, steps // 4), bf16=False)
-    train(run, net, batches, recipe, loss=family.step_loss, name="judge", title="judge")
-    return net.cpu().eval()
+    check_content(run, net, family.step_loss, batches.batch(0), recipe)
+    outcome = train(run, net, batches, recipe, loss=family.step_loss, name="judge", title="judge")
+    return net.cpu().eval(), outcome
 
 
 def _in_batches(told: Any, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

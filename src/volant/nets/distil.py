@@ -22,6 +22,7 @@ from volant.core.run import Run
 from volant.core.spaces import Example
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.loop import Outcome, Recipe, train
+from volant.nets.memory_content import check_content
 
 STEPS = 600  # of training, where nothing is said
 _BATCH = 128
@@ -125,4 +126,5 @@ def fit(
             fields[name] *= rate
     recipe = Recipe(**{"checkpoint_every": max(20, min(500, chosen // 4)), **fields})
     batches = Arrays(lessons, rows=batch, seed=run.seed)
+    check_content(run, student, way_loss, batches.batch(0), recipe)
     return train(run, student, batches, recipe, loss=way_loss, name="distil", title="distilling")

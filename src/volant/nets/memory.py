@@ -15,7 +15,7 @@ from volant.core.run import Run
 
 # Kept for the backward pass for each token, layer and unit of width: norms, projections, gates, attention.
 _ACTIVATIONS = 34
-_REST_BYTES = 400 * 2**20
+REST_BYTES = 400 * 2**20  # of the process, whatever it trains
 RANK = 12  # of the adapters of text where none is named
 _FOUR_BITS = 0.52  # bytes a number in 4 bits takes with its share of the scales
 
@@ -31,14 +31,20 @@ def training_bytes(net: Any, *, tokens: int, counted: int, recomputed: bool = Fa
         processes: among which the weights are divided; the bytes are those of one of them.
     """
     config: Any = net.config
-    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    # Gradient, two moments, the best weights so far, and a copy while a checkpoint is written.
-    weights = 4 * trained * 5 // processes
+    weights = weight_bytes(net) // processes
     layers = int(config.num_hidden_layers)
     kept = _ACTIVATIONS + layers if recomputed else _ACTIVATIONS * layers
     activations = 4 * kept * tokens * int(config.hidden_size)
     logits = 4 * 3 * min(counted * int(config.vocab_size), 64 * 2**20)
-    return int(weights + activations + logits + _REST_BYTES)
+    return int(weights + activations + logits + REST_BYTES)
+
+
+def weight_bytes(net: Any) -> int:
+    """Bytes for the trained weights beside themselves.
+
+    Gradient, two moments, the best weights so far, and a copy while a checkpoint is written.
+    """
+    return 4 * 5 * sum(int(p.numel()) for p in net.parameters() if p.requires_grad)
 
 
 def ways(net: Any, *, tokens: int, counted: int, rank: int = RANK) -> dict[str, int]:
@@ -96,18 +102,18 @@ def check_ways(run: Run, net: Any, *, tokens: int, counted: int, rank: int = RAN
     (own, bytes_), *others = needed.items()
     if run.processes > 1:
         bytes_ = _of_all(run, net, tokens, counted)
-    others = [(name, max(n, _REST_BYTES // 4)) for name, n in others]
-    told = ", ".join(f"finetune.{name} about {_told(n)}" for name, n in others)
-    beside = f" ({told})" if told else ""
+    others = [(name, max(n, REST_BYTES // 4)) for name, n in others]
+    said = ", ".join(f"finetune.{name} about {told(n)}" for name, n in others)
+    beside = f" ({said})" if said else ""
     if bytes_ <= free:
-        return f"memory: {own} takes about {_told(bytes_)}{beside}, {_told(free)} are free"
-    what = f"training needs about {_told(bytes_)} of memory and {_told(free)} are free{beside}."
+        return f"memory: {own} takes about {told(bytes_)}{beside}, {told(free)} are free"
+    what = f"training needs about {told(bytes_)} of memory and {told(free)} are free{beside}."
     fits = next((name for name, n in others if n <= free), "")
     fix = f"Use `finetune.{fits}`, which fits." if fits else "Nothing fits: take a smaller `batch`, `context` or base."
     raise MachineError(what, where=run.step, fix=fix)
 
 
-def _told(size: int) -> str:
+def told(size: int) -> str:
     """Bytes as people read them, fine enough that what is needed and what is free do not look the same."""
     return f"{size / 2**20:,.0f} MiB" if size < 10 * 2**30 else f"{size / 2**30:,.1f} GiB"
 
@@ -151,9 +157,9 @@ def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str, r
         net.activation_checkpointing_enable()
         needed = kept + _of_all(run, net, tokens, counted, recomputed=True)
     if needed > free:
-        what = f"training needs about {_told(needed)} of memory and {_told(free)} are free."
+        what = f"training needs about {told(needed)} of memory and {told(free)} are free."
         raise MachineError(what, where=run.step, fix=fix)
-    run.say(f"memory: training takes about {_told(needed)}, {_told(free)} are free")
+    run.say(f"memory: training takes about {told(needed)}, {told(free)} are free")
     if getattr(net, "is_activation_checkpointing", False):
         run.say("memory is short: each block is computed twice, which takes longer")
     return needed

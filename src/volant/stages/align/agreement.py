@@ -7,10 +7,11 @@ is ahead. Leaves: Cohen's kappa with its interval as a score, or a refusal.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from volant.core import Run, Sample
-from volant.core.errors import GateRefused
+from volant.core.errors import DataError, GateRefused
+from volant.core.sample import CONTENT_SHAPES, content_of
 
 if TYPE_CHECKING:
     from volant.core.protocols import Output
@@ -34,20 +35,19 @@ def check_agreement(
     Raises:
         GateRefused: it is below `least`, over ten ratings or more.
     """
-    from volant.core.protocols import Output
     from volant.scorers.agreement import kappa_score
     from volant.scorers.measure import prompt_of
 
     samples = {prompt_of(s): s for s in known}
-    rows = _rows(run, samples)
-    if not rows:
+    sides = _sides(run, samples)
+    if not sides:
         run.say(f"nobody rated answers to these prompts: how far {what} agree with people is not known")
         return
-    first, second = ([Output(str(row[side])) for row in rows] for side in ("a", "b"))
-    ahead = lead((first, second, [samples[str(row["prompt"])] for row in rows]))
+    choices, first, second, asked = (list(column) for column in zip(*sides, strict=True))
+    ahead = lead((first, second, asked))
     chosen = ["a" if x > 0 else "b" if x < 0 else "tie" for x in ahead]
     note = f"{what} against people's choices; their ties count as disagreement"
-    score = kappa_score([str(row["choice"]) for row in rows], chosen, seed=run.seed, note=note)
+    score = kappa_score(choices, chosen, seed=run.seed, note=note)
     run.score(score)
     run.say(f"kappa of {what} with people: {score.value:.2f} [{score.low:.2f}, {score.high:.2f}], n = {score.n}")
     if score.n >= 10 and score.value < least:
@@ -55,11 +55,28 @@ def check_agreement(
         raise GateRefused(said, where=run.step, fix="Judge by something else, or take people's ratings alone.")
 
 
-def _rows(run: Run, samples: Mapping[str, Sample]) -> list[dict[str, Any]]:
-    """Ratings in which a person chose, of two answers to a prompt that is known."""
+def _sides(run: Run, samples: Mapping[str, Sample]) -> list[tuple[str, Output, Output, Sample]]:
+    """Choice, both answers and the sample of ratings in which a person chose, of answers to a prompt that is known."""
     if run.records is None:
         return []
-    return [
-        row for row in run.records.ratings(run.snapshot("ratings"))
-        if row["choice"] in ("a", "b") and row["a"] != row["b"] and str(row["prompt"]) in samples
-    ]  # fmt: skip
+    found = []
+    for row in run.records.ratings(run.snapshot("ratings")):
+        sample = samples.get(str(row["prompt"]))
+        if sample is None or row["choice"] not in ("a", "b") or row["a"] == row["b"]:
+            continue
+        try:
+            first, second = (_output(sample, str(row[side])) for side in ("a", "b"))
+        except DataError:  # a rating of texts, where pictures are judged; who makes pairs of ratings counts those
+            continue
+        found.append((str(row["choice"]), first, second, sample))
+    return found
+
+
+def _output(sample: Sample, text: str) -> Output:
+    """What was rated, as scorers take it."""
+    from volant.core.protocols import Output
+    from volant.scorers.measure import request_of
+
+    if sample.shape not in CONTENT_SHAPES:
+        return Output(text)
+    return Output(text, request_of(sample), sample=content_of(sample, text))

@@ -54,7 +54,7 @@ def preferences(
         judge: a model that the scorers ask, where they need one.
         ratings: workload whose ratings are used (`*`: all). Of several raters most decide; ties are dropped.
         least_kappa: scorers that agree with people less than this label nothing; it needs at least ten ratings to
-            count, of texts.
+            count.
         scorers: what ranks the answers where no person did; several are averaged. Empty takes the goal's metric.
         prompts: how many prompts without ratings the model answers; a quarter of them from the validation split.
             Each costs `answers` generations; 0 uses people's ratings alone.
@@ -86,10 +86,7 @@ def preferences(
     judges = _judges(run, scorers, judge, train) if asked else {}
     texts: list[list[Output]] = []
     if judges:
-        if texts_only:
-            check_agreement(
-                run, [*train, *held], lambda sides: _lead(sides, judges), what="the scorers", least=least_kappa
-            )
+        check_agreement(run, [*train, *held], lambda sides: _lead(sides, judges), what="the scorers", least=least_kappa)
         requests = _requests(run, asked, answers, max_tokens, controls, temperature, likeliest)
         texts = _answered(run, model, asked, requests)
     scored = _scored(run, asked, texts, judges, margin)

@@ -41,13 +41,14 @@ def judge(
     from volant.store.dataset import count, rows
 
     train = list(rows(data, "train"))
-    net = fit_judge(run, train, steps=steps, rows=batch)
+    net, outcome = fit_judge(run, train, steps=steps, rows=batch)
     family.save(net, run.out)
     config: Any = net.config
     space = Grid(config["channels"], (config["side"],) * 2, len(net.classes))
     about = ModelAbout(
         family="conv", modality=run.modality, engine="none", space=space_json(space),
-        parameters=content.parameters(net), extra={"classes": len(net.classes), "steps": steps},
+        parameters=content.parameters(net),
+        extra={"classes": len(net.classes), "steps": outcome.steps, "ended": outcome.reason},
     )  # fmt: skip
     (run.out / "volant.json").write_text(
         json.dumps(about.model_dump(mode="json"), indent=2, sort_keys=True) + "\n", encoding="utf-8"
