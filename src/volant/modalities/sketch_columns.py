@@ -34,6 +34,7 @@ from volant.store.shards import Shards, unreadable
 FOLDER = "sketches"
 _RIGHTS = ("test", "validation", "train")
 _MARK = b"volant.sketches"
+_RANDOM = ("key_a", "key_b", "mark")  # columns that nothing makes smaller
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -109,7 +110,7 @@ def keep(folder: Path, parts: Iterable[Sketches]) -> None:
         for right, split in enumerate(_RIGHTS):
             own = part.right_N >= right if split == "train" else part.right_N == right
             if own.any():
-                files = shards.setdefault(split, Shards(folder / FOLDER, split, SCHEMA))
+                files = shards.setdefault(split, Shards(folder / FOLDER, split, SCHEMA, random=_RANDOM))
                 files.add(part.taken(np.flatnonzero(own)).table)
     for files in shards.values():
         files.finish()

@@ -68,14 +68,22 @@ class Shards:
         folder: made when the first row group is written.
         stem: how the files' names begin.
         schema: of the rows; columns of text and bytes count for the size of a row group.
+        random: columns of hashes, which are written as they are.
         hashed: whether the files' sums are wanted.
 
     Attributes:
         sums: the sha256 of each finished file, if they are wanted.
     """
 
-    def __init__(self, folder: Path, stem: str, schema: pa.Schema = SCHEMA, *, hashed: bool = False) -> None:
+    def __init__(
+        self, folder: Path, stem: str, schema: pa.Schema = SCHEMA, *, random: Sequence[str] = (), hashed: bool = False
+    ) -> None:
         self.folder, self.stem, self.schema, self.hashed = folder, stem, schema, hashed
+        # A column whose values rarely come twice has no use for a dictionary, and a random one none for a compressor.
+        self._layout: dict[str, Any] = {"compression": "zstd"}
+        if random:
+            self._layout["compression"] = {name: "none" if name in random else "zstd" for name in schema.names}
+            self._layout["use_dictionary"] = [name for name in schema.names if name not in random]
         self._rows: list[dict[str, Any]] = []
         self._tables: list[pa.Table] = []
         self._held = self._held_bytes = self._row_bytes = self._shard_bytes = 0
@@ -135,7 +143,7 @@ class Shards:
             self.folder.mkdir(parents=True, exist_ok=True)
             part = self.folder / f"{self.stem}-{len(self._files):05d}.part"
             file = _Hashed(part) if self.hashed else part.open("wb")
-            self._open = pq.ParquetWriter(file, self.schema, compression="zstd"), file
+            self._open = pq.ParquetWriter(file, self.schema, **self._layout), file
         if self._held:  # a row group of no rows is one that `datasets` cannot read
             # One chunk a column: where the pages begin must not depend on how the rows came.
             self._open[0].write_table(pa.concat_tables(self._tables).combine_chunks(), row_group_size=_ROWS_A_GROUP)

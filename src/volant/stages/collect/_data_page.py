@@ -152,16 +152,19 @@ def _sources(found: Facts) -> str:
     from volant.store.plots import meter
 
     named = _by_folder(found.sources)
-    ranked = nsmallest(_MOST, named.items(), key=lambda item: (-item[1], item[0]))
-    rows: list[Sequence[object]] = [(*source, f"{n:,}", meter(n / ranked[0][1])) for source, n in ranked]
+    ranked = nsmallest(_MOST, named.items(), key=lambda item: (-item[1][0], item[0]))
+    rows: list[Sequence[object]] = [
+        (f"{place} ({files:,} files)" if files > 1 else place, *terms, f"{n:,}", meter(n / ranked[0][1][0]))
+        for (place, *terms), (n, files) in ranked
+    ]
     if len(named) > _MOST:
-        rest = sum(named.values()) - sum(n for _, n in ranked)
+        rest = found.sources.total() - sum(n for _, (n, _) in ranked)
         rows.append((f"{len(named) - _MOST:,} more", "", "", "", f"{rest:,}", ""))
     return table(("source", "licence", "consent", "origin", "records", ""), rows, numeric=(4,))
 
 
-def _by_folder(sources: Counter[Place]) -> dict[Place, int]:
-    """Sources with their records; where there are too many, files of one folder and terms as one."""
+def _by_folder(sources: Counter[Place]) -> dict[Place, tuple[int, int]]:
+    """Records and files of each source; where there are too many, those of one folder and terms are one."""
     found = {source: (n, 1) for source, n in sources.items()}
     while len(found) > _MOST and (deepest := max(_depth(place) for place, *_ in found)):
         merged: dict[Place, tuple[int, int]] = {}
@@ -171,7 +174,7 @@ def _by_folder(sources: Counter[Place]) -> dict[Place, int]:
             before = merged.get(key, (0, 0))
             merged[key] = (before[0] + n, before[1] + files)
         found = merged
-    return {(f"{p} ({files:,} files)" if files > 1 else p, *terms): n for (p, *terms), (n, files) in found.items()}
+    return found
 
 
 def _depth(place: str) -> int:

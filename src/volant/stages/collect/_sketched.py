@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from volant.core import Run
-from volant.stages.collect._clean_rows import Rows, in_order
+from volant.stages.collect._clean_rows import Rows
 
 if TYPE_CHECKING:
     from volant.modalities.sketch_columns import Sketches
@@ -20,7 +20,7 @@ def keep_sketches(run: Run, rows: Rows, numbers: Any) -> None:
     from volant.modalities.sketch_columns import keep
 
     parts = [part for part in range(len(rows.parts)) if len(rows.inside(part, numbers))]
-    keep(run.out, in_order(run, lambda part: _part(rows, part, rows.inside(part, numbers)), parts))
+    keep(run.out, (_part(rows, part, rows.inside(part, numbers)) for part in parts))
 
 
 def _part(rows: Rows, part: int, places: Any) -> Sketches:

@@ -17,9 +17,9 @@ change the time that it takes and no byte of what comes out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -96,8 +96,6 @@ def clean(
         DataError: a split is empty before or after cleaning.
         SettingError: `thresholds` names no rule of `rules`.
     """
-    import numpy as np
-
     from volant.modalities import open_modality
     from volant.modalities.cleaning import How
     from volant.modalities.minhash import NEAR
@@ -131,13 +129,9 @@ def clean(
         bar.advance(1)
         drop_near(run, rows, likeness)
         bar.advance(1)
-    facts = _write(run, rows, _sets(rows, guard), (data, *more), client_cap)
-    capped = ("client_cap:", "generated_cap:")  # nothing like these stays, so later data may bring them again
-    gone = [number for number, drop in rows.drop.items() if drop.startswith(capped)]
-    compared = np.setdiff1d(compared, gone, assume_unique=True)
+    facts = _write(run, rows, _sets(rows, guard), (data, *more), client_cap, compared)
     made = Dataset(run.out)
-    last = (partial(keep_sketches, run, rows, compared), partial(data_page, run, made, passed=facts))
-    list(in_order(run, lambda step: step(), last))
+    data_page(run, made, passed=facts)
     return made
 
 
@@ -167,8 +161,13 @@ def _sets(rows: Rows, guards: Sequence[Dataset]) -> list[EvaluationSet]:
     return found
 
 
-def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence[Dataset], client_cap: float) -> Facts:
-    """Hold the training records against the sets, cap what is capped, and write; what the page says of the records."""
+def _write(
+    run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence[Dataset], client_cap: float, compared: Any
+) -> Facts:
+    """Hold the training records against the sets, cap what is capped, and write, the sketches of what was compared
+    beside them; what the page says of the records."""
+    import numpy as np
+
     from volant.modalities.record_columns import TEXT, TRAIN
 
     training = rows.kept((rows.right_N >= TRAIN) & (rows.kind_N == TEXT))
@@ -178,7 +177,15 @@ def _write(run: Run, rows: Rows, sets: Sequence[EvaluationSet], inputs: Sequence
         _cap_clients(rows, client_cap)
         _cap_generated(run, rows)
         training = training[:0]
-    counted, kept, facts = write(run, rows, sets, inputs, training)
+    again = ("client_cap:", "generated_cap:")  # nothing like these stays, so later data may bring them again
+    gone = [number for number, drop in rows.drop.items() if drop.startswith(again)]
+    compared = np.setdiff1d(compared, gone, assume_unique=True)
+    both: Sequence[Callable[[], Any]] = (
+        partial(write, run, rows, sets, inputs, training), partial(keep_sketches, run, rows, compared)
+    )  # fmt: skip
+    counted: Counter[str]
+    facts: Facts
+    (counted, kept, facts), _ = in_order(run, lambda step: step(), both)
     _report(run, counted, kept)
     report(run, sets)
     return facts
