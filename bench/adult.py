@@ -65,7 +65,7 @@ def codec(samples: Sequence[Sample]) -> Any:
     return open_modality("table").codec(samples, space="tokens", **CODEC)
 
 
-def transformer(training: Sequence[Sample], seed: int, **recipe: Any) -> Session:
+def transformer(training: Sequence[Sample], seed: int) -> Session:
     """What `pretrain.fit` does with family `transformer`, as an open session."""
     from volant.nets import content
     from volant.nets.session import DrawSession
@@ -76,7 +76,7 @@ def transformer(training: Sequence[Sample], seed: int, **recipe: Any) -> Session
     net = family.build(fitted.space, seed=seed, **SIZE)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(step="adult", out=Path(folder), work=Path(folder), threads=1, seed=seed)
-        content.fit(run, family, net, fitted, examples, [], content.Budget(), recipe=recipe)
+        content.fit(run, family, net, fitted, examples, [], content.Budget())
     return DrawSession(family, net, fitted)
 
 

@@ -112,7 +112,7 @@ def judged(data: Digits, seed: int = 0) -> tuple[Judge, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(step="judge", out=Path(folder), work=Path(folder), seed=seed)
         names = [str(i) for i in range(10)]
-        net = fit_examples(run, data.examples, names, steps=JUDGE_STEPS)
+        net, _ = fit_examples(run, data.examples, names, steps=JUDGE_STEPS)
         conv.save(net, Path(folder) / "judge")
         from volant.core.artifact import payload_digest
 

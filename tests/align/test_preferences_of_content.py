@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,9 @@ def test_how_far_a_judge_of_pictures_agrees_with_people_is_told_before_it_labels
     told = {n: [content_text(s, "image/png") for s in made if s.condition == n] for n in tiny.CLASSES}
     both = zip(told["left"], told["right"], strict=True)
     ratings = [(asked, *((a, b, "a") if i % 2 else (b, a, "b")), "ana") for i, (a, b) in enumerate(both)]
-    run = run_of(tmp_path, "image", *ratings, (asked, "a text", "another", "a", "ben"))
+    broken = "data:image/png;base64," + base64.b64encode(b"no picture").decode()
+    unread = [(asked, "a text", "another", "a", "ben"), (asked, broken, told["left"][0], "a", "ben")]
+    run = run_of(tmp_path, "image", *ratings, *unread)
     settings = {"judge": shelf.judge, "scorers": ["class_accuracy"], "prompts": 4, "answers": 2}
     if kappa < 0:
         with pytest.raises(GateRefused, match="agree with people by a kappa of -1.00"):
@@ -100,6 +103,7 @@ def test_how_far_a_judge_of_pictures_agrees_with_people_is_told_before_it_labels
         preferences(run, shelf.flow, shelf.pictures, **settings)
     score = {s.name: s for s in watched(run).scores}["judge_kappa"]
     assert (score.value, score.n) == (kappa, 12)
+    assert "2 ratings are not of pictures or rows that can be read" in " ".join(watched(run).lines)
 
 
 def test_rows_are_chosen_by_the_goals_metric(shelf: Any, tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """What `collect.clean` found of texts outlives the step: other thresholds read none, and damage is never trusted."""
 
 import json
+from threading import Event
 
 import pytest
 
 from volant.core.artifact import Dataset, payload_digest
+from volant.core.errors import Interrupted
 from volant.core.run import Run, Silent
 from volant.core.sample import Sample, Source, sample_id
 from volant.modalities import cleaning
 from volant.project import Project, keeping
 from volant.stages import collect
+from volant.stages.collect import _sketched
 from volant.store import dataset as store
 from volant.store import shards
 from volant.store.findings import Findings
@@ -108,6 +111,22 @@ def test_thresholds_of_its_own_rules_read_no_text_either(data, monkeypatch):
     looked = counted(monkeypatch, "tagged"), counted(monkeypatch, "masked")
     assert cleaned(data, "again", TIGHTER, findings) == (fresh, ALL) and fresh != before
     assert looked == ([], [])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stop_reaches_the_sketches_that_are_written_beside_the_records(data, tmp_path, monkeypatch, threads):
+    begun, real, stop = [], _sketched._part, Event()
+
+    def stopped(rows, part, places):
+        begun.append(part)
+        stop.set()
+        return real(rows, part, places)
+
+    monkeypatch.setattr(_sketched, "_part", stopped)
+    run = Run(step="clean", out=tmp_path / "out", work=tmp_path / "work", threads=threads, stop=stop)
+    with pytest.raises(Interrupted):
+        collect.clean(run, data)
+    assert len(begun) == 1  # of nine
 
 
 def test_a_project_reuses_findings_and_collects_those_that_are_over(tmp_path, monkeypatch):

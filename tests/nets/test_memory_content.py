@@ -24,7 +24,7 @@ def batch(rows):
 
 def needed(tmp_path, family, net, rows):
     run = Run(step="fit", out=tmp_path, work=tmp_path)
-    return memory_content.check_content(run, net, family.step_loss, batch(rows), RECIPE)
+    return memory_content.check_memory(run, net, family.step_loss, batch(rows), RECIPE)
 
 
 @pytest.mark.parametrize("module", [flow, vae, gan])
@@ -54,5 +54,28 @@ def test_what_does_not_fit_is_refused_with_a_batch_that_does(tmp_path, monkeypat
         needed(tmp_path, vae.family, net, 256)
     needed(tmp_path, vae.family, net, 63)  # as it said
     monkeypatch.setattr(memory_content, "free_bytes", lambda device: 2**20)
-    with pytest.raises(MachineError, match="smaller pictures"):
+    with pytest.raises(MachineError, match="Take smaller examples or a smaller network"):
         needed(tmp_path, vae.family, net, 8)
+
+
+def test_of_four_rows_two_are_said_to_fit(tmp_path, monkeypatch):
+    net = flow.family.build(SPACE, seed=0)
+    one, two, four = (needed(tmp_path, flow.family, net, rows) for rows in (1, 2, 4))
+    assert one < two < four
+    monkeypatch.setattr(memory_content, "free_bytes", lambda device: (two + four) // 2)
+    with pytest.raises(MachineError, match=r"`batch: [23]` fits"):
+        needed(tmp_path, flow.family, net, 4)
+
+
+def test_what_does_not_fit_even_once_is_told_as_that(tmp_path):
+    """Real: a loss that asks for a petabyte."""
+    net = vae.family.build(SPACE, seed=0)
+    run = Run(step="fit", out=tmp_path, work=tmp_path)
+    with pytest.raises(MachineError, match="4 examples need more memory than the"):
+        memory_content.check_memory(run, net, lambda net, batch: torch.empty(2**50), batch(8), RECIPE)
+    with pytest.raises(RuntimeError, match="of its own"):
+        memory_content.check_memory(run, net, lambda net, batch: _raised(), batch(8), RECIPE)
+
+
+def _raised():
+    raise RuntimeError("of its own")

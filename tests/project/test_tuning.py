@@ -34,7 +34,7 @@ from volant.core.errors import DataError
 
 def hill(
     run: Run, *, x: float = 0.1, depth: int = 3, kind: str = "flat", unused: float = 1.0, pause: float = 0.0,
-    size: dict[str, Any] | None = None,
+    size: dict[str, Any] | None = None, slopes: dict[str, float] | None = None,
 ) -> Model:
     """Best at x = 0.01, depth 5 and kind tall.
 
@@ -45,6 +45,7 @@ def hill(
         unused: changes nothing.
         pause: seconds a look.
         size: best with a width of 48 and a slope of 0.5.
+        slopes: best with 2 as `a`.
     """
     import math
 
@@ -53,6 +54,8 @@ def hill(
     miss = abs(math.log10(x) + 2) + abs(depth - 5) / 5 + (kind != "tall")
     if size:
         miss += abs(size["width"] - 48) / 48 + abs(size.get("slope", 0.5) - 0.5)
+    if slopes:
+        miss += abs(slopes["a"] - 2)
     mark = run.work / "look"
     first = int(mark.read_text()) if mark.exists() else 0
     for look in range(first, 4):
@@ -198,13 +201,15 @@ def test_a_figure_of_a_later_step_counts_and_its_direction_is_its_own(hills):
             "y: {range: [1, 2]}",
             "volant.yaml:11 top: 'y' is no setting",
         ),
-        ("depth: {range: [1, 9]}", "depth.low: {range: [1, 9]}", "volant.yaml:12 top: hills:hill does not take"),
+        ("depth: {range: [1, 9]}", "depth.low: {range: [1, 9]}", "volant.yaml:12 top: 'depth' is 3, so that"),
         ("depth: {range: [1, 9]}", "depths.low: {range: [1, 9]}", "volant.yaml:12 top: 'depths.low' is no setting"),
         (
             "depth: {range: [1, 9]}",
             "size.a: {range: [1, 9]}\n      size: {any: [{a: 1}, {a: 2}]}",
             "volant.yaml:12 top: 'size.a' is inside 'size'",
         ),
+        ("depth: {range: [1, 9]}", "size..a: {range: [1, 9]}", "volant.yaml:12 top: 'size..a' is no setting"),
+        ("    depth: 3\n", "    size: 3\n", "volant.yaml:9 top: hills:hill does not take 3 for 'size'"),
         ("[1e-4, 1]", "[1, 1e-4]", "volant.yaml:11: 'steps.top.search.x' cannot be"),
         ("[1e-4, 1]", "[0, 1]", "`log` needs a lowest above 0"),
         ("{range: [1, 9]}", "{range: [1, 9], step: 0.5}", "volant.yaml:12 top: 'depth' takes whole numbers"),
@@ -292,6 +297,14 @@ def test_write_keeps_comments_in_both_styles(tmp_path):
         write_settings(path, step, {"size.width": 32, "size.inner.a": 1, "size.inner.b": 2})
         size = {"width": 32, "inner": {"a": 1, "b": 2}}
         assert load_spec(path).steps[step].arguments["size"] == size
+    path.write_text(SPEC + "  empty:\n    use: hills:hill\n    size:  # none yet\n    depth:\n")
+    write_settings(path, "empty", {"size.width": 32, "depth": 2})
+    assert load_spec(path).steps["empty"].arguments == {"size": {"width": 32}, "depth": 2}
+    assert "# none yet" in path.read_text()
+    path.write_text(SPEC + "  in: {use: 'hills:hill', size: [1, 2]}\n")
+    with pytest.raises(SettingError, match="'size' is"):
+        write_settings(path, "in", {"size.width": 32})
+    assert "size: [1, 2]" in path.read_text()
     (tmp_path / "odd.yaml").write_text(SPEC.replace("    depth: 3\n", "    unused:\n      - 1\n"))
     with pytest.raises(SpecError):
         write_settings(tmp_path / "odd.yaml", "top", {"unused": 0.5})
@@ -313,6 +326,33 @@ def test_a_setting_inside_a_mapping_is_searched_and_written(hills):
     assert f"size: {{slope: {found['size.slope']}, width: 48}}  # small" in text
     ran = CliRunner().invoke(app, ["run", "top", "--set", "top.size.width=64"])
     assert ran.exit_code == 0 and "64" in ran.output, ran.output
+
+
+def test_a_mapping_of_floats_is_searched_in_floats_whatever_stands(hills):
+    edit(hills, "    depth: 3\n", "    depth: 3\n    slopes: {a: 1.5}\n")
+    edit(hills, "depth: {range: [1, 9]}", "slopes.a: {range: [1, 3]}")
+    found = search(Project(hills), "top", trials=6)
+    assert found.trials[0].values["slopes.a"] == 1.5
+    assert {type(t.values["slopes.a"]) for t in found.trials} == {float}
+    edit(hills, "slopes.a: {range: [1, 3]}", "size.width: {range: [16, 64]}")
+    edit(hills, "slopes: {a: 1.5}", "size: {width: 16.5}")
+    trials = search(Project(hills), "top", trials=3).trials  # what stands is no whole number: it is passed over
+    assert {type(t.values["size.width"]) for t in trials} == {int}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("top.depth.low=3", "'depth' is 3, so that there is no 'low' inside it"),
+        ("top.seed.x=1", "a seed is a whole number, not {'x': 1}"),
+        ("top.seed=one", "a seed is a whole number, not 'one'"),
+        ("top.size.=3", "'top.size.' names no setting"),
+        ("top.sizes.width=3", "has no setting 'sizes'"),
+    ],
+)
+def test_what_cannot_be_set_is_told(hills, words, said):
+    result = CliRunner().invoke(app, ["run", "--set", words])
+    assert result.exit_code == 2 and said in " ".join(result.output.split()), result.output
 
 
 def test_json_is_whole(hills):

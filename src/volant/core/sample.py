@@ -142,12 +142,16 @@ def pair_sides(pair: Sample) -> tuple[Sample, Sample]:
     Raises:
         DataError: a side is no content that `content_text` wrote, as in a pair of texts.
     """
-    chosen, rejected = (content_of(pair, text or "") for text in (pair.target, pair.rejected))
+    chosen, rejected = (content_sample(pair, text or "") for text in (pair.target, pair.rejected))
     return chosen, rejected
 
 
-def content_of(about: Sample, text: str) -> Sample:
-    """What `content_text` wrote, with source, condition and split of another sample.
+def content_sample(about: Sample, text: str) -> Sample:
+    """What `content_text` wrote, as a sample.
+
+    Args:
+        about: gives source, condition and split.
+        text: that it wrote.
 
     Raises:
         DataError: it wrote no such text.

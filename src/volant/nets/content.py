@@ -22,7 +22,7 @@ from volant.core.spaces import Encoded, Example
 from volant.nets.arrays import Arrays
 from volant.nets.batches import Batches, Padded, Step
 from volant.nets.loop import Outcome, Recipe, train
-from volant.nets.memory_content import check_content
+from volant.nets.memory_content import check_memory
 
 _SHORTCUTS = ("examples", "dtype", "eos")  # what a size setting may not name: it comes from the data or the codec
 
@@ -120,6 +120,7 @@ def fit(
 
     Raises:
         DataError: there is no example.
+        MachineError: there is too little memory for a step.
     """
     if not examples:
         raise DataError("there is no example to train on.", where=run.step, fix="Add samples to the train split.")
@@ -146,7 +147,7 @@ def fit(
     batches, looks = _batches(codec, examples, held_out, rows, run.seed, weights)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     run.say(f"{trained:,} weights are trained on {len(examples):,} examples, {steps} steps of {rows}")
-    check_content(run, net, family.step_loss, batches.batch(0), chosen)
+    check_memory(run, net, family.step_loss, batches.batch(0), chosen)
     outcome = train(run, net, batches, chosen, validation=looks, loss=family.step_loss, title=title)
     if hasattr(family, "finish"):  # what a family learns of the examples when its weights are final
         family.finish(net, list(examples), seed=run.seed)

@@ -27,7 +27,7 @@ from volant.nets import content
 from volant.nets import state as states
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.loop import Loss, Outcome, evaluate, train
-from volant.nets.memory_content import check_content
+from volant.nets.memory_content import check_memory
 from volant.nets.nearness import Start
 from volant.nets.preference import Judged, recipe_of_pairs
 
@@ -83,6 +83,9 @@ def dpo(
 
     Returns:
         What the loop says, and how the held-out pairs fare after it (None where there are none).
+
+    Raises:
+        MachineError: there is too little memory for a step.
     """
     if hasattr(net, "settle"):
         net.settle()
@@ -94,7 +97,7 @@ def dpo(
     loss = dpo_loss(family, start, beta=beta, anchor=anchor)
     before = evaluate(net, looks or watched, loss=loss)
     recipe = recipe_of_pairs(steps, lr, patience, betas=(0.9, 0.99))
-    check_content(run, net, loss, data.batch(0), recipe)
+    check_memory(run, net, loss, data.batch(0), recipe, setting="rows")
     outcome = train(run, net, data, recipe, validation=looks, loss=loss, name="dpo", title="dpo")
     if outcome.validation is not None and outcome.validation >= before:
         run.say(f"held-out pairs did not gain (loss {before:.4f} to {outcome.validation:.4f}): the weights stay")

@@ -29,7 +29,7 @@ from volant.core.sample import Sample
 from volant.core.spaces import Example, Grid, Space
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.loop import Outcome, train
-from volant.nets.memory_content import check_content
+from volant.nets.memory_content import check_memory
 from volant.nets.pictures import grids, moved, pictures
 from volant.nets.recipe import Recipe
 
@@ -275,8 +275,12 @@ def fit_judge(
         width: channels of the first block.
         features: width of the layer that distances are measured in.
 
+    Returns:
+        The judge, and how its training ended.
+
     Raises:
         DataError: fewer than two classes, or hardly two samples of a class: captions are no classes.
+        MachineError: there is too little memory for a step.
     """
     labelled = [s for s in samples if s.condition]
     classes = sorted({str(s.condition) for s in labelled})
@@ -302,13 +306,13 @@ def fit_examples(
     width: int = 32,
     features: int = 32,
 ) -> tuple[JudgeNet, Outcome]:
-    """The same for encoded examples [C, S, S] whose condition is one class id."""
+    """The same for encoded examples [C, S, S] whose condition is one class id; arguments as `fit_judge`'s."""
     channels, side, _ = np.shape(examples[0].values)
     space = Grid(channels, (side, side), conditions=len(classes))
     net = family.build(space, seed=run.seed, classes=classes, width=width, features=features).to(run.device)
     batches = Arrays(examples, rows=rows, seed=run.seed)
     recipe = Recipe(**family.recipe(space, steps=steps, batch=rows), checkpoint_every=max(50, steps // 4), bf16=False)
-    check_content(run, net, family.step_loss, batches.batch(0), recipe)
+    check_memory(run, net, family.step_loss, batches.batch(0), recipe)
     outcome = train(run, net, batches, recipe, loss=family.step_loss, name="judge", title="judge")
     return net.cpu().eval(), outcome
 

@@ -22,7 +22,7 @@ from volant.core.run import Run
 from volant.core.spaces import Example
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.loop import Outcome, Recipe, train
-from volant.nets.memory_content import check_content
+from volant.nets.memory_content import check_memory
 
 STEPS = 600  # of training, where nothing is said
 _BATCH = 128
@@ -118,6 +118,9 @@ def fit(
         steps: of training; 0 takes `STEPS`.
         batch: trajectories in a step.
         rate: factor on the family's learning rates.
+
+    Raises:
+        MachineError: there is too little memory for a step.
     """
     chosen = steps or STEPS
     fields = {**family.recipe(student.space, steps=chosen, batch=batch), "weight_decay": 0.0, "bf16": False}
@@ -126,5 +129,5 @@ def fit(
             fields[name] *= rate
     recipe = Recipe(**{"checkpoint_every": max(20, min(500, chosen // 4)), **fields})
     batches = Arrays(lessons, rows=batch, seed=run.seed)
-    check_content(run, student, way_loss, batches.batch(0), recipe)
+    check_memory(run, student, way_loss, batches.batch(0), recipe)
     return train(run, student, batches, recipe, loss=way_loss, name="distil", title="distilling")

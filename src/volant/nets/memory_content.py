@@ -22,7 +22,9 @@ _FEW = 2
 _BACK = 1.25  # of what is kept: gradients of what lies between two layers, and what kernels need while they work
 
 
-def check_content(run: Run, net: Any, loss: Callable[[Any, Any], Any], batch: Any, recipe: Recipe) -> int:
+def check_memory(
+    run: Run, net: Any, loss: Callable[[Any, Any], Any], batch: Any, recipe: Recipe, *, setting: str = "batch"
+) -> int:
     """The bytes beyond what is in use that training takes, which the user is told.
 
     Args:
@@ -31,33 +33,43 @@ def check_content(run: Run, net: Any, loss: Callable[[Any, Any], Any], batch: An
         loss: as `loop.train`'s.
         batch: the first one.
         recipe: how it is trained.
+        setting: of the method, that says how many examples a step has.
 
     Raises:
-        MachineError: there is less.
+        MachineError: there is less; the message says how many examples fit.
     """
+    torch.set_num_threads(run.threads)
     rows = min(batch.size, max(1, recipe.piece_tokens // batch.width))
-    few = min(_FEW, rows)
+    few = max(1, min(_FEW, rows // 2))
     bf16 = recipe.bf16 and bf16_pays(net, run.device)
-    fixed, each = _BACK * kept_bytes(net, loss, batch.rows(0, few).to(run.device), bf16=bf16), 0.0
-    if rows > 2 * few:
-        twice = _BACK * kept_bytes(net, loss, batch.rows(0, 2 * few).to(run.device), bf16=bf16)
-        each = max(0.0, (twice - fixed) / few)
-        fixed -= few * each
-    else:
-        fixed *= rows / few
-    fixed += weight_bytes(net) + REST_BYTES
-    needed, free = int(fixed + rows * each), free_bytes(run.device)
+    free, smaller = free_bytes(run.device), "Take smaller examples or a smaller network."
+    try:
+        first, twice = (
+            kept_bytes(net, loss, batch.rows(0, count).to(run.device), bf16=bf16) for count in (few, min(rows, 2 * few))
+        )
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        what = f"{2 * few} examples need more memory than the {told(free)} that are free."
+        raise MachineError(what, where=run.step, fix=smaller) from error
+    each = _BACK * max(0, twice - first) / few
+    fixed = _BACK * first - few * each + weight_bytes(net) + REST_BYTES
+    needed = int(fixed + rows * each)
     if needed > free:
         fits = int((free - fixed) // each) if each else 0
-        fix = f"`batch: {fits}` fits." if fits > 0 else "Take a smaller `size`, or smaller pictures."
         what = f"training needs about {told(needed)} of memory and {told(free)} are free."
-        raise MachineError(what, where=run.step, fix=fix)
+        raise MachineError(what, where=run.step, fix=f"`{setting}: {fits}` fits." if fits > 0 else smaller)
     run.say(f"memory: training takes about {told(needed)}, {told(free)} are free")
     return needed
 
 
 def kept_bytes(net: Any, loss: Callable[[Any, Any], Any], batch: Any, *, bf16: bool = False) -> int:
-    """Bytes that autograd keeps between the way forwards and the way back, weights not counted; nothing is changed."""
+    """Bytes that autograd keeps between the way forwards and the way back, weights not counted; nothing is changed.
+
+    Args:
+        net, loss, batch: as `check_memory`'s; all rows of the batch go forwards.
+        bf16: as the loop computes.
+    """
     held = [*net.parameters(), *net.buffers()]
     own = {tensor.untyped_storage().data_ptr() for tensor in held}
     found: dict[int, int] = {}

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from volant.core.errors import SettingError
+
 
 def value_at(arguments: Mapping[str, Any], name: str) -> Any:
     """The value of that name; None where there is none.
@@ -23,8 +25,17 @@ def value_at(arguments: Mapping[str, Any], name: str) -> Any:
     return value_at(found, rest) if isinstance(found, Mapping) else None
 
 
-def with_value(arguments: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """The arguments with that value; mappings on the way are copied, or made.
+def with_value(arguments: Mapping[str, Any], name: str, value: Any, *, where: str = "") -> dict[str, Any]:
+    """The arguments with that value; mappings on the way are copied, or made where there is nothing.
+
+    Args:
+        arguments: of a step.
+        name: parts between dots; all but the last are mappings.
+        value: to put there.
+        where: for the message.
+
+    Raises:
+        SettingError: what stands there is no mapping.
 
     >>> with_value({"size": {"width": 64}, "steps": 5}, "size.depth", 4)
     {'size': {'width': 64, 'depth': 4}, 'steps': 5}
@@ -32,5 +43,8 @@ def with_value(arguments: Mapping[str, Any], name: str, value: Any) -> dict[str,
     head, dot, rest = name.partition(".")
     if not dot:
         return {**arguments, head: value}
-    inner = arguments.get(head)
-    return {**arguments, head: with_value(inner if isinstance(inner, Mapping) else {}, rest, value)}
+    inner = {} if arguments.get(head) is None else arguments[head]
+    if not isinstance(inner, Mapping):
+        what = f"{head!r} is {inner!r}, so that there is no {rest!r} inside it."
+        raise SettingError(what, where=where, fix=f"Write {head!r} as a mapping, or leave it out.")
+    return {**arguments, head: with_value(inner, rest, value, where=where)}

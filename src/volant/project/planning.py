@@ -107,6 +107,8 @@ def _overrides(spec: Spec, settings: Mapping[str, Any]) -> dict[str, dict[str, A
             raise SpecError(
                 f"there is no step {step!r} to set {path!r} on.", where="--set", fix=did_you_mean(step, spec.steps)
             )
+        if not all(name.split(".")):
+            raise SpecError(f"{path!r} names no setting.", where="--set", fix="As in: --set tuned.rank=16")
         found.setdefault(step, {})[name] = value
     return found
 
@@ -117,8 +119,10 @@ def _plan_step(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Planned:
     method = method_named(step.use, where=spec.where("steps", name, "use"))
     arguments = dict(step.arguments)
     for path, value in overrides.items():
-        arguments = with_value(arguments, path, value)
+        arguments = with_value(arguments, path, value, where=f"--set {name}.{path}")
     seed = arguments.pop("seed", step.seed)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise SpecError(f"a seed is a whole number, not {seed!r}.", where=f"--set {name}.seed", fix="As in: seed=1")
     places = {key: spec.where("steps", name, key) for key in arguments}
     bound = method.bind(arguments, where=where, places=places)
     for parameter, values in bound.inputs.items():
@@ -127,7 +131,7 @@ def _plan_step(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Planned:
                 what = f"{parameter!r} takes the name of a step, not {value!r}."
                 raise SpecError(what, where=places[parameter], fix=did_you_mean(str(value), spec.steps))
     own = {key: value for key, value in arguments.items() if key in method.fields}
-    return Planned(name, method, bound.inputs, own, int(seed), where, choices(spec, name, method, arguments))
+    return Planned(name, method, bound.inputs, own, seed, where, choices(spec, name, method, arguments))
 
 
 def _check_loop(spec: Spec, planned: Mapping[str, Planned]) -> None:

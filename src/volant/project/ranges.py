@@ -14,7 +14,7 @@ from typing import Any
 from volant.core.errors import SettingError, SpecError, did_you_mean
 from volant.core.method import Method
 from volant.core.spec import Searched, Spec
-from volant.project.nested import with_value
+from volant.project.nested import value_at, with_value
 
 DIGITS = 4
 """Significant digits of a number that is tried: a rate of 0.0003173 is read and written more easily than all 17."""
@@ -52,7 +52,7 @@ class Choice:
         """Whether the value is one that could be chosen."""
         if self.values:
             return value in self.values
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or (self.whole and value % 1):
             return False
         return self.low <= value <= self.high
 
@@ -60,7 +60,8 @@ class Choice:
         """What makes two choices the same."""
         if self.values:
             return {"any": list(self.values)}
-        return {"range": [self.low, self.high], "log": self.log, "step": self.step, "whole": self.whole}
+        low, high, step = float(self.low), float(self.high), float(self.step)
+        return {"range": [low, high], "log": self.log, "step": step, "whole": self.whole}
 
     def __str__(self) -> str:
         if self.values:
@@ -86,7 +87,7 @@ def choices(spec: Spec, name: str, method: Method, arguments: Mapping[str, Any])
     for setting, said in searched.items():
         place = spec.where("steps", name, "search", setting)
         head = setting.partition(".")[0]
-        if head == "seed" or head not in method.fields or head in method.outside or not setting.split(".")[-1]:
+        if head == "seed" or head not in method.fields or head in method.outside or not all(setting.split(".")):
             what = f"{setting!r} is no setting of {method.name} that can be searched."
             known = [n for n in method.fields if n not in method.outside]
             raise SpecError(what, where=place, fix=did_you_mean(setting, known))
@@ -105,8 +106,9 @@ def _choice(method: Method, arguments: Mapping[str, Any], setting: str, said: Se
     low, high = said.range
     try:
         _takes(method, arguments, setting, low + (high - low) / math.pi, place)
-        # Inside a mapping that takes anything the way it is written tells.
-        whole = "." in setting and all(isinstance(v, int) for v in (low, high, said.step))
+        # Inside a mapping that takes anything the way it is written tells; one of floats makes floats of all.
+        taken = value_at(_takes(method, arguments, setting, low, place), setting)
+        whole = "." in setting and all(isinstance(v, int) for v in (low, high, said.step, taken))
     except SettingError:
         whole = True  # it refuses a number between two that it takes
     if whole and any(v % 1 for v in (low, high, said.step)):
@@ -118,5 +120,7 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _takes(method: Method, arguments: Mapping[str, Any], setting: str, value: Any, place: str) -> None:
-    method.bind(with_value(arguments, setting, value), where=place, places={setting.partition(".")[0]: place})
+def _takes(method: Method, arguments: Mapping[str, Any], setting: str, value: Any, place: str) -> Mapping[str, Any]:
+    """The settings with that value."""
+    arguments = with_value(arguments, setting, value, where=place)
+    return method.bind(arguments, where=place, places={setting.partition(".")[0]: place}).settings

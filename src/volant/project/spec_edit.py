@@ -69,7 +69,8 @@ def _with(text: str, step: str, name: str, value: str) -> str:
     for part in reversed(rest.split(".") if dot else []):
         value = f"{{{part}: {value}}}"
     if head in inner:
-        return text[: inner[head].start_mark.index] + value + text[_end(inner[head]) :]
+        first, last = inner[head].start_mark.index, _end(inner[head])
+        return text[:first] + (value if first < last else f" {value}") + text[last:]
     return _added(text, node, head, value)
 
 

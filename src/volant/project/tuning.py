@@ -122,9 +122,15 @@ def _key(project: Project, planned: Sequence[Planned], found: Search) -> str:
     changed = {p.name for p in chain if found.step in {a.name for a in with_ancestors(planned, [p.name])}}
     fixed = sorted({need for p in chain if p.name in changed for need in p.needs if need not in changed})
     made: dict[str, Done] = project.go(fixed) if fixed else {}
-    left = {p.name: p.arguments for p in chain if p.name in changed}
-    for choice in found.choices:
-        left[found.step] = with_value(left[found.step], choice.name, None)
+    own = {c.name for c in found.choices}
+    left = {
+        p.name: {k: v for k, v in p.arguments.items() if p.name != found.step or k not in own}
+        for p in chain
+        if p.name in changed
+    }
+    for name in own:
+        if "." in name:
+            left[found.step] = with_value(left[found.step], name, None)
     steps = {p.name: [p.method.name, p.seed, left[p.name]] for p in chain if p.name in changed}
     told = {
         "step": found.step, "target": found.target, "metric": found.metric, "seed": found.seed, "steps": steps,

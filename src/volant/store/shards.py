@@ -82,6 +82,7 @@ class Shards:
         # A column whose values rarely come twice has no use for a dictionary, and a random one none for a compressor.
         self._layout: dict[str, Any] = {"compression": "zstd"}
         if random:
+            assert not any(pa.types.is_nested(field.type) for field in schema), "columns inside columns go by paths"
             self._layout["compression"] = {name: "none" if name in random else "zstd" for name in schema.names}
             self._layout["use_dictionary"] = [name for name in schema.names if name not in random]
         self._rows: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from volant.core import Run, Sample
 from volant.core.errors import DataError, GateRefused
-from volant.core.sample import CONTENT_SHAPES, content_of
+from volant.core.sample import CONTENT_SHAPES, content_sample
 
 if TYPE_CHECKING:
     from volant.core.protocols import Output
@@ -59,24 +59,35 @@ def _sides(run: Run, samples: Mapping[str, Sample]) -> list[tuple[str, Output, O
     """Choice, both answers and the sample of ratings in which a person chose, of answers to a prompt that is known."""
     if run.records is None:
         return []
-    found = []
+    found, unread = [], 0
     for row in run.records.ratings(run.snapshot("ratings")):
         sample = samples.get(str(row["prompt"]))
         if sample is None or row["choice"] not in ("a", "b") or row["a"] == row["b"]:
             continue
         try:
-            first, second = (_output(sample, str(row[side])) for side in ("a", "b"))
-        except DataError:  # a rating of texts, where pictures are judged; who makes pairs of ratings counts those
+            first, second = (_output(run.modality, sample, str(row[side])) for side in ("a", "b"))
+        except DataError:
+            unread += 1
             continue
         found.append((str(row["choice"]), first, second, sample))
+    if unread:
+        run.say(f"{unread} ratings are not of pictures or rows that can be read, and count in no kappa")
     return found
 
 
-def _output(sample: Sample, text: str) -> Output:
-    """What was rated, as scorers take it."""
+def _output(modality: str, sample: Sample, text: str) -> Output:
+    """What was rated, as scorers take it.
+
+    Raises:
+        DataError: it is no picture and no row, where these are judged, or does not read.
+    """
     from volant.core.protocols import Output
+    from volant.modalities import open_modality
     from volant.scorers.measure import request_of
 
     if sample.shape not in CONTENT_SHAPES:
         return Output(text)
-    return Output(text, request_of(sample), sample=content_of(sample, text))
+    content = content_sample(sample, text)
+    if problems := open_modality(modality).check(content):
+        raise DataError(f"it cannot be judged: {problems[0]}.", where=sample.source.uri)
+    return Output(text, request_of(sample), sample=content)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from volant.core import Dataset, Run
@@ -300,6 +301,19 @@ def _of_places(table: Any, places: Any) -> Any:
 
     stays = np.isin(values(table["place"]), places)
     return table if stays.all() else pc.filter(table, numbers(stays))
+
+
+@contextmanager
+def beside(run: Run, function: Callable[[], None]) -> Iterator[None]:
+    """Calls a function while the block runs, in a thread of its own; behind the block where the run has one thread."""
+    if run.threads <= 1:
+        yield
+        function()
+        return
+    with ThreadPoolExecutor(1) as pool:
+        called = pool.submit(function)
+        yield
+        called.result()
 
 
 def in_order(run: Run, function: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:

@@ -30,6 +30,7 @@ def _part(rows: Rows, part: int, places: Any) -> Sketches:
     from volant.store import arrow_functions as pc
     from volant.store.arrow_values import numbers
 
+    rows.run.check_stop()
     own = places + rows.begin_P[part]
     marks = narrowed(np.asarray(rows.marks(part, places)))
     return Sketches(pc.take(rows.ids, numbers(own)), rows.right_N[own], rows.kind_N[own], rows.key_N2[own], marks)

@@ -17,7 +17,7 @@ change the time that it takes and no byte of what comes out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -29,7 +29,7 @@ from volant.core.sample import SPLITS
 from volant.stages.collect._clean_alike import drop_equal, drop_near
 from volant.stages.collect._clean_corpus import corpus_of
 from volant.stages.collect._clean_out import drop_leaks, write
-from volant.stages.collect._clean_rows import Rows, in_order
+from volant.stages.collect._clean_rows import Rows, beside
 from volant.stages.collect._data_page import data_page
 from volant.stages.collect._facts import Facts
 from volant.stages.collect._guard import EvaluationSet, evaluation_set, report
@@ -180,12 +180,8 @@ def _write(
     again = ("client_cap:", "generated_cap:")  # nothing like these stays, so later data may bring them again
     gone = [number for number, drop in rows.drop.items() if drop.startswith(again)]
     compared = np.setdiff1d(compared, gone, assume_unique=True)
-    both: Sequence[Callable[[], Any]] = (
-        partial(write, run, rows, sets, inputs, training), partial(keep_sketches, run, rows, compared)
-    )  # fmt: skip
-    counted: Counter[str]
-    facts: Facts
-    (counted, kept, facts), _ = in_order(run, lambda step: step(), both)
+    with beside(run, partial(keep_sketches, run, rows, compared)):
+        counted, kept, facts = write(run, rows, sets, inputs, training)
     _report(run, counted, kept)
     report(run, sets)
     return facts
