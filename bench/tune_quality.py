@@ -1,6 +1,6 @@
 """What LoRA and QLoRA lose against full fine-tuning on the example: bits per byte of the validation docstrings.
 
-    python bench/tune_quality.py [--seeds 3] [--modules N] [--epochs 1] [--context 192] [--full-lr 0.0003]
+    python bench/tune_quality.py [--seeds 3] [--modules N] [--epochs 1] [--context 192] [--full-lr 0.0001]
                                  [--out bench/tune_quality.json]
 
 The example's own way: the base in the box, and the pairs of the standard library that its project file gathers
