@@ -132,6 +132,10 @@ def test_what_is_held_out_in_one_dataset_is_not_trained_on_from_another(tmp_path
         ({"weights": {"wbe": 1}}, SettingError, "no part 'wbe'.*'web'"), ({"by": "colour"}, SettingError, "attrs.NAME"),
         ({"weights": {"web": 0}}, SettingError, "all weights are 0"),
         ({"quality": "attrs.name"}, SettingError, "no number"),
+        ({"quality": "-attrs.worth"}, SettingError, "no record has 'attrs.worth'"),
+        ({"by": "attrs.topic"}, SettingError, "no record has 'attrs.topic'.*fields"),
+        ({"stratify": "labels.topic"}, SettingError, "no record has 'labels.topic'"),
+        ({"epochs": 0.01}, DataError, "the mix holds no record.*Raise `epochs`"),
     ],
 )  # fmt: skip
 def test_refusals(tmp_path, settings, error, said):

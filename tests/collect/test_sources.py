@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -466,6 +467,81 @@ def test_a_hub_that_does_not_answer(project, monkeypatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", offline)
     with pytest.raises(RemoteError, match="org/name"):
         project.run(collect.hub, dataset="org/name", licence="MIT")
+
+
+def test_a_hub_that_is_not_reached(project, monkeypatch):
+    """Real: nothing listens at this address, and the hub's own client says so in its own way."""
+    import huggingface_hub
+
+    closed = partial(huggingface_hub.HfApi, endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub, "HfApi", closed)
+    with pytest.raises(RemoteError, match="the hub does not give 'org/name'"):
+        project.run(collect.hub, dataset="org/name", licence="MIT")
+
+
+def test_what_stands_beside_a_text_is_carried_along(project):
+    rows = [{"text": f"A text that says {i} at length.", "score": i / 10, "kind": "ab"[i % 2]} for i in range(8)]
+    rows += [{"text": "A text that has neither of both."}, {"text": "A text with a list.", "score": [1]}]
+    project.root.mkdir(exist_ok=True)
+    (project.root / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    names = {"attrs.quality": "score", "labels.kind": "kind"}
+    made = project.run(collect.files, glob="a.jsonl", licence="MIT", fields=names)
+    found = {s.content: s for s in store.rows(made)}
+    one = found["A text that says 3 at length."]
+    assert one.attrs["quality"] == 0.3 and [(x.name, x.value) for x in one.labels] == [("kind", "b")]
+    assert not found["A text that has neither of both."].attrs
+    assert ["no number and no text" in one["reason"] for one in refused(made)] == [True]
+    with pytest.raises(SettingError, match=r"attrs\.NAME"):
+        project.run(collect.files, glob="a.jsonl", licence="MIT", fields={"quality": "score"})
+    with pytest.raises(DataError, match="has no field 'day'"):
+        project.run(collect.files, glob="a.jsonl", licence="MIT", fields={"collected_at": "day"})
+    with pytest.raises(SettingError, match="names nothing"):
+        project.run(collect.files, glob=[], licence="MIT")
+
+
+def test_names_and_groups_that_are_no_unicode(project):
+    project.root.mkdir(exist_ok=True)
+    rows = [json.dumps({"text": f"A text of {n} at length.", "author": n}) for n in [*"abcdefgh", "\ud800"]]
+    odd = os.fsdecode(os.fsencode(project.root) + b"/bad\xff")
+    for ending, text in ((".txt", "A document under a name of another time."), (".jsonl", "\n".join(rows))):
+        Path(odd + ending).write_text(text)
+    made = project.run(collect.files, glob=["*.jsonl", "*.txt"], licence="MIT")
+    assert {s.source.uri for s in store.rows(made) if "another time" in s.text} == {"bad\\udcff.txt"}
+    (one,) = refused(project.run(collect.files, glob="*.jsonl", licence="MIT", group="author"))
+    assert one["where"] == "bad\\udcff.jsonl:9" and "lone surrogate" in one["reason"]
+
+
+@pytest.mark.parametrize("encoding", ["", "utf-16"])
+def test_lines_of_json_in_wide_characters(project, encoding):
+    project.root.mkdir(exist_ok=True)
+    (project.root / "a.jsonl").write_bytes(lines(9).encode("utf-16"))
+    made = project.run(collect.files, glob="a.jsonl", licence="MIT", encoding=encoding)
+    assert len(list(store.rows(made))) == 9 and not refused(made)
+
+
+def test_archives_whose_members_are_not_what_they_seem(project):
+    import io
+    import tarfile
+    import zipfile
+
+    project.root.mkdir(exist_ok=True)
+    with tarfile.open(project.root / "a.tar", "w") as archive:
+        for key in range(6):
+            kinds = {"json": b'{"url": "x"}', "png": b"\x89PNG", "txt": b"The text %d of a shard." % key}
+            for kind, raw in kinds.items():
+                member = tarfile.TarInfo(f"{key:04}.{kind}")
+                member.size = len(raw)
+                archive.addfile(member, io.BytesIO(raw))
+    made = project.run(collect.files, glob="a.tar", licence="MIT")
+    assert sorted(s.content for s in store.rows(made)) == [f"The text {n} of a shard." for n in range(6)]
+    assert [one["reason"] for one in refused(made)] == ["files in it that are not read: 6 .png"]
+    with pytest.warns(UserWarning), zipfile.ZipFile(project.root / "b.zip", "w") as archive:
+        archive.writestr("a.txt", "One text.")
+        archive.writestr("a.txt", "Another one.")
+    (project.root / "c.csv").write_text("text,text\none,two\n")
+    for name, said in (("b.zip", "two files of one name"), ("c.csv", "two columns of one name: 'text'")):
+        with pytest.raises(DataError, match=said):
+            project.run(collect.files, glob=name, licence="MIT")
 
 
 def test_datasets_saved_to_disk_are_read_as_they_lie(project):

@@ -14,6 +14,9 @@ from volant.modalities.personal_kinds import KINDS, SIGN
 
 # Published examples of their makers, or numbers made for tests, with the same number one digit off.
 NUMBERS = [
+    ("card", "4111\u00a01111\u00a01111\u00a01111", "4111\u00a01111\u00a01111\u00a01112"),
+    ("card", "5555\u20115555\u20105555\u20114444", "5555\u20115555\u20115555\u20114445"),
+    ("iban", "GB82\u202fWEST\u202f1234\u202f5698\u202f7654\u202f32", "GB83 WEST\u202f1234 5698 7654 32"),
     ("card", "4111 1111 1111 1111", "4111 1111 1111 1112"),
     ("card", "378282246310005", "378282246310006"),
     ("card", "5555-5555-5555-4444", "5555-5555-5555-4445"),

@@ -178,6 +178,8 @@ def test_what_is_forgotten_is_gone_after_the_next_run(traced):
     assert b"number nine" not in left
     assert len(list((again.store.root / "cache" / "records").iterdir())) == 3
     assert all(done.fresh for done in Project(traced).go().values())
+    over = forgetting.forget(Project(traced), changed.parents)
+    assert not [step for step in over.steps if "dropped" in step.why or "holds" in step.why] and not over.touched
 
 
 def test_cleaning_alone_leaves_out_what_a_harvested_dataset_still_holds(traced):

@@ -42,6 +42,25 @@ def test_label_studio_and_back():
     assert words(taken) == words(SAID) and not refused
 
 
+def test_what_a_tool_would_not_export_is_left_out_and_told():
+    def task(**more):
+        return {"data": {"id": "id-0"}, "annotations": [{"result": [result(**more)]}]}
+
+    def result(**more):
+        return {"from_name": "tone", "type": "choices", "value": {"choices": ["good"]}, **more}
+
+    odd = [
+        task(value=["good"]), task(meta=["ana"]), {"data": {"id": "id-0"}, "annotations": 5},
+        task(meta={"text": [" "]}), task(meta={"text": ["a\ud800"]}),
+    ]  # fmt: skip
+    taken, refused = imported("label-studio", [*odd, task(meta={"text": ["ana"]})], "tone")
+    assert words(taken) == [("id-0", "ana", "good", False)] and len(refused) == len(odd)
+    record = {"id": "id-0", "fields": {"text": ""}}
+    answers = [{"tone": 5}, {"tone": [{"value": None, "user_id": "u"}]}, {"tone": [{"value": "bad", "user_id": " "}]}]
+    taken, refused = imported("argilla", [{**record, "responses": one} for one in answers], "tone")
+    assert words(taken) == [("id-0", "u", "", False)] and len(refused) == 2  # nothing chosen: it cannot be told
+
+
 def test_argilla_and_back():
     records = json.loads(json.dumps(exported("argilla", SAMPLES, SAID, "tone")))
     assert records[1]["suggestions"] == {"tone": {"value": "good", "score": 0.75, "agent": "volant"}}

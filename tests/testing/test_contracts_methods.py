@@ -96,7 +96,7 @@ def test_kills_that_are_survived_and_one_that_is_not(tmp_path, monkeypatch):
         check_method(broken.half_written, given, folder=tmp_path / "bad", kill=True, kills=4, seed=1)
     monkeypatch.setattr("volant.testing.stopping._GONE_SECONDS", 1.0)
     with pytest.raises(AssertionError, match="leaves processes behind"):
-        check_method(broken.leaves_child, given, folder=tmp_path / "child", stops=0, kill=True, kills=2)
+        check_method(broken.leaves_child, given, folder=tmp_path / "child", stops=0, kill=True, kills=8)
 
 
 def test_a_method_that_children_cannot_import(tmp_path):

@@ -53,7 +53,11 @@ def label_export(
     found_data = place.artifact(place.project(), data, Dataset)
     samples = _picked(found_data, said, name, limit, pick, seed) if pick else list(islice(rows(found_data), limit))
     found = label_exchange.exported(chosen, samples, said, name)
-    to.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    try:
+        to.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        reason = f"the file cannot be written: {error.strerror}."
+        raise SettingError(reason, where=str(to), fix="Name a file in a folder that is there.") from error
     present.say(f"{len(found):,} records in {to}.")
     classes = sorted(
         {w.value for w in said if w.value} | {x.value for s in samples for x in s.labels if x.name == name}

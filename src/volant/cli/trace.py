@@ -78,7 +78,8 @@ def _show(touched: list[Touched], dropped: dict[tuple[str, str], str]) -> None:
     rows = []
     for one in touched:
         reasons = dict.fromkeys(dropped.get((one.digest, record), "") for record in one.records)
-        said = one.how if one.how != "dropped" else f"dropped ({', '.join(reasons)})"
+        why = ", ".join(filter(None, reasons))
+        said = f"dropped ({why})" if one.how == "dropped" and why else one.how
         rows.append((f"{one.digest[:12]}{' (gone)' if one.gone else ''}", one.kind, one.step, one.method, said))
     present.table(["artifact", "kind", "step", "made by", "how"], rows)
 

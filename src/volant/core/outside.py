@@ -42,6 +42,15 @@ Ratings: TypeAlias = Annotated[str, Outside("ratings")]
 Machine: TypeAlias = Annotated[str, Outside("machine")]
 
 
+def storable(name: str) -> str:
+    """A file's name as it can be stored and shown: bytes that are no UTF-8 are written out.
+
+    >>> storable("caf\\udce9.txt")
+    'caf\\\\udce9.txt'
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True)
 class OutsideFile:
     """One file as it was when the snapshot was taken.

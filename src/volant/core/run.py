@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from volant.core.artifact import Artifact, Dataset
-from volant.core.errors import Interrupted
+from volant.core.errors import Interrupted, SettingError
 from volant.core.outside import Snapshot
 from volant.core.paths import Resolver
 from volant.core.sample import Sample
@@ -144,7 +144,15 @@ class Run:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def snapshot(self, setting: str) -> Snapshot:
-        """What the project resolved the outside setting `setting` to."""
+        """What the project resolved the outside setting `setting` to.
+
+        Raises:
+            SettingError: it names nothing.
+        """
+        if setting not in self.outside:
+            raise SettingError(
+                f"{setting!r} names nothing.", where=self.step, fix="Name a file, a folder or a pattern."
+            )
         return self.outside[setting]
 
     def remembered(self, sample: Sample) -> Sample:

@@ -11,6 +11,7 @@ few kinds that may be there.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -22,8 +23,10 @@ from volant.modalities.personal_kinds import KINDS, SIGN, Kind
 from volant.store import arrow_functions as pc
 from volant.store.arrow_values import numbers, strings, values
 
-VERSION = 2  # of what is found: another one masks other things
+VERSION = 3  # of what is found: another one masks other things
 NAMES = tuple(dict.fromkeys(kind.name for kind in KINDS))
+# Numbers are set with blanks and hyphens at which no line may end; one character each, so that places stay.
+_PLAIN = {**dict.fromkeys((0xA0, *range(0x2002, 0x200B), 0x202F, 0x205F, 0x3000), " "), 0x2010: "-", 0x2011: "-"}
 Found = tuple[int, int, str]
 Ints: TypeAlias = NDArray[np.int64]
 Counts: TypeAlias = dict[str, NDArray[np.int32]]
@@ -35,12 +38,15 @@ def masked(text: str) -> tuple[str, dict[str, int]]:
     >>> masked("Write to ann@firm.com, not to x@example.com.")
     ('Write to <email>, not to x@example.com.', {'email': 1})
     """
-    return _replaced(text, found_in(text))
+    text, long = _replaced(text, found_in(text, [kind for kind in KINDS if kind.lines]))
+    text, short = _replaced(text, found_in(text, [kind for kind in KINDS if not kind.lines]))
+    return text, dict(Counter(long) + Counter(short))
 
 
 def found_in(text: str, kinds: Iterable[Kind] = KINDS) -> list[Found]:
     """Where personal data stands, as (start, end, kind) in order; of two that overlap the earlier kind."""
     found: list[Found] = []
+    text = _plain(text)
     for kind in kinds:
         own: list[Found] = []
         group = "n" if "n" in kind.pattern.groupindex else 0
@@ -50,6 +56,11 @@ def found_in(text: str, kinds: Iterable[Kind] = KINDS) -> list[Found]:
                 own.append((start, start + size, kind.name))
         found = sorted([*found, *own]) if own else found
     return found
+
+
+def _plain(text: str) -> str:
+    """The text with blanks and hyphens that do not break a line as plain ones, each in its place."""
+    return text if text.isascii() else text.translate(_PLAIN)
 
 
 def _free(start: int, end: int, found: list[Found]) -> bool:
@@ -104,9 +115,17 @@ def _masked_parts(parts: pa.Array, kinds: Sequence[Kind], places: Ints, counts: 
     if not len(near):
         return parts
     few = pc.take(parts, numbers(near))
+    odd = _where(few, f"[{''.join(map(chr, _PLAIN))}]")
+    if len(odd):
+        mask = np.zeros(len(few), bool)
+        mask[odd] = True
+        plain = strings((_plain(text) for text in pc.take(few, numbers(odd)).to_pylist()), few.type)
+        looked = pc.replace_with_mask(few, numbers(mask), plain)
+    else:
+        looked = few
     likely: dict[int, list[Kind]] = {}
     for kind in kinds:
-        for row in _where(few, kind.gate).tolist():
+        for row in _where(looked, kind.gate).tolist():
             likely.setdefault(row, []).append(kind)
     changed: dict[int, str] = {}
     for row in sorted(likely):

@@ -8,6 +8,7 @@ The work is in the files beside this one: `text_files` and what it names (readin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from volant.core.errors import DataError, LicenceError, SettingError, did_you_mean
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal, Route
-from volant.core.sample import Sample, Source
+from volant.core.sample import Label, Sample, Source
 from volant.modalities import minhash, text_delivery
 from volant.modalities.licence import canonical
 from volant.modalities.reading_options import check_options
@@ -73,10 +74,11 @@ class Text:
         """
         check_options(options, _READING, "text")
         fields = options.get("fields") or {}
-        unknown = [known for known in fields if known not in (*FIELDS, *_OF_SOURCE)]
+        unknown = [known for known in fields if known not in (*FIELDS, *_OF_SOURCE) and not _carried(known)]
         if unknown:
             what = f"{unknown[0]!r} is no field that is known; the known name stands first."
-            fix = f"{did_you_mean(unknown[0], (*FIELDS, *_OF_SOURCE))} Write it as in {{prompt: question}}."
+            fix = f"{did_you_mean(unknown[0], (*FIELDS, *_OF_SOURCE))} Write it as in {{prompt: question}}; what is "
+            fix += "to stand beside the text is attrs.NAME or labels.NAME."
             raise SettingError(what, where="fields", fix=fix)
 
     def check(self, sample: Sample) -> list[str]:
@@ -185,6 +187,7 @@ def _samples(record: Record, source: Source, options: Mapping[str, Any]) -> Iter
         yield Refusal(record.place, "is empty")
     asked = {} if record.document else dict(options.get("fields") or {})
     own = {name: asked.pop(name) for name in _OF_SOURCE if name in asked}
+    carried = {name: asked.pop(name) for name in list(asked) if _carried(name)}
     for number, piece in enumerate(pieces):
         part = f"#{number}" if len(pieces) > 1 else ""
         try:
@@ -192,12 +195,43 @@ def _samples(record: Record, source: Source, options: Mapping[str, Any]) -> Iter
             terms = terms.model_copy(update={"uri": f"{terms.uri}{part}"})
             group_field = "" if record.document else str(options.get("group", ""))
             group = (record.uri or record.place) if record.document else ""
+            if problem := text_problem(f"{terms.uri} {group}"):
+                raise BadRecord(f"its name {problem}")
             sample = sample_of(piece, terms, fields=asked, group_field=group_field, group=group)
+            sample = _with_beside(sample, record, carried)
         except BadRecord as reason:
             yield Refusal(f"{record.place}{part}", str(reason))
             continue
-        attrs = {"file": record.place} if record.uri else {}
-        yield sample.model_copy(update={"attrs": attrs}) if attrs else sample
+        yield sample.model_copy(update={"attrs": {**sample.attrs, "file": record.place}}) if record.uri else sample
+
+
+def _carried(name: str) -> bool:
+    """Whether a name of `fields` is of what stands beside the text, as in `attrs.quality`."""
+    kind, _, rest = name.partition(".")
+    return kind in ("attrs", "labels") and bool(rest)
+
+
+def _with_beside(sample: Sample, record: Record, carried: Mapping[str, str]) -> Sample:
+    """The sample with the numbers, words and classes that its record has for `mix`, `split` and people's labels.
+
+    Raises:
+        BadRecord: a field is no number and no text.
+    """
+    attrs, labels = dict(sample.attrs), list(sample.labels)
+    for name, field in carried.items():
+        value = record.fields.get(field)
+        if value is None or value == "":
+            continue
+        if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+            raise BadRecord(f"has a field {field!r} that is no number and no text")
+        if problem := text_problem(str(value)):
+            raise BadRecord(f"has a field {field!r} that {problem}")
+        kind, _, own = name.partition(".")
+        if kind == "labels":
+            labels.append(Label(name=own, value=str(value), by="source"))
+        else:
+            attrs[own] = value
+    return sample.model_copy(update={"attrs": attrs, "labels": labels}) if carried else sample
 
 
 def _source_of(record: Record, source: Source, own: Mapping[str, str]) -> Source:
@@ -206,6 +240,9 @@ def _source_of(record: Record, source: Source, own: Mapping[str, str]) -> Source
     Raises:
         BadRecord: it has no licence where its field is named, or one that SPDX does not list, or a day that is none.
     """
+    for name, field in own.items():
+        if field not in record.fields:
+            raise BadRecord(f"has no field {field!r}, which `fields` names as {name}")
     said = {name: str(record.fields.get(field) or "").strip() for name, field in own.items()}
     licence = said.get("licence", record.licence)
     if "licence" in own or licence:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
+from volant.core.outside import storable
 from volant.core.protocols import Refusal
 from volant.modalities.text_entry import MAX_LINE, Entry, Found, Record, whole
 from volant.modalities.zip_archive import BROKEN, FREE, MAX_MEMBERS, MAX_RATIO, Archive, BadFile, first_line
@@ -174,7 +175,7 @@ def tar_members(entry: Entry) -> Iterator[Entry | Refusal]:
 
 
 def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Entry | Refusal:
-    place = f"{name}/{member.name[:200]}"
+    place = f"{name}/{storable(member.name[:200])}"
     if member.issym() or member.islnk():
         return Refusal(place, "is a link, which is not followed")
     if not member.isreg() or member.issparse():
@@ -203,7 +204,7 @@ def _by_key(archive: str, entries: Iterator[Entry | Refusal]) -> Iterator[Entry 
     held: list[tuple[str, Entry]] = []
     for entry in entries:
         mine, kind = ("", "") if isinstance(entry, Refusal) else _key(entry.name)
-        if held and (mine != key or not kind):
+        if held and mine != key:  # a member of the key that is no text (a picture) may stand among them
             yield from _joined(archive, key, held)
             held = []
         if isinstance(entry, Refusal) or not kind or not 0 <= entry.bytes <= MAX_LINE:

@@ -10,6 +10,7 @@ import codecs
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
@@ -21,14 +22,13 @@ from volant.modalities.zip_archive import BadFile, first_line
 
 def jsonl(entry: Entry, encoding: str) -> Iterator[Found]:
     """One JSON object a line."""
-    with entry.opened() as stream:
+    with entry.opened() as opened:
+        stream, encoding = _narrow(opened, encoding)
         for number, line in lines(stream):
             place = f"{entry.name}:{number}"
             if line is None:
                 yield Refusal(place, _too_long())
                 continue
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
                 continue
             try:
@@ -94,6 +94,8 @@ def table(entry: Entry, encoding: str) -> Iterator[Found]:
                 yield from fed.told()
                 if header is None:
                     header = row
+                    if twice := [name for name, count in Counter(header).items() if count > 1]:
+                        raise BadFile(f"has two columns of one name: {twice[0]!r}")
                 elif torn:
                     yield Refusal(f"{entry.name}:{fed.number}", "a line of this record was refused")
                 elif row:
@@ -120,13 +122,8 @@ class _TableLines:
         self.entry, self.encoding = entry, encoding
         self.fed = self.number = 0
         self._pending: list[tuple[int, Refusal]] = []
-        head = stream.read(4)
-        wide = next((name for bom, name in BOMS[1:] if head.startswith(bom)), "")
-        if wide or "16" in encoding or "32" in encoding:  # its line ends are no single bytes: read it whole
-            text = decoded(head + stream.read(text_entry.MAX_LINE), encoding)
-            stream, head, self.encoding = io.BytesIO(text.encode()), b"", ""
-        joined = _Joined(head.removeprefix(codecs.BOM_UTF8), stream)
-        self._lines = lines(cast(BinaryIO, joined))
+        narrow, self.encoding = _narrow(stream, encoding)
+        self._lines = lines(narrow)
 
     def __iter__(self) -> _TableLines:
         return self
@@ -157,6 +154,20 @@ class _TableLines:
     def torn(self, before: int) -> bool:
         """Whether a line was refused between the first and the last line of the row that began at `before`."""
         return any(before < at < self.fed for at, _ in self._pending)
+
+
+def _narrow(stream: BinaryIO, encoding: str) -> tuple[BinaryIO, str]:
+    """The stream without a byte-order mark, and its encoding: one in which a line ends with one byte.
+
+    Raises:
+        BadFile: it is not in its encoding.
+    """
+    head = stream.read(4)
+    wide = next((name for bom, name in BOMS[1:] if head.startswith(bom)), "")
+    if wide or "16" in encoding or "32" in encoding:  # its line ends are no single bytes: read it whole
+        text = decoded(head + stream.read(text_entry.MAX_DOCUMENT), encoding)
+        return io.BytesIO(text.encode()), ""
+    return cast(BinaryIO, _Joined(head.removeprefix(codecs.BOM_UTF8), stream)), encoding
 
 
 class _Joined(io.RawIOBase):

@@ -76,6 +76,8 @@ def sample_of(
         if record.get(group_field) in (None, ""):
             raise BadRecord(f"has no value in the group field {group_field!r}")
         group = str(record[group_field])
+        if problem := text_problem(group):
+            raise BadRecord(f"has a group that {problem}")
     body = [parts.get(k) or "" for k in ("shape", *TEXT_FIELDS)]
     name = sample_id(*body)
     group = group or _group(parts, name)

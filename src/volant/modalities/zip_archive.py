@@ -50,6 +50,8 @@ class Archive:
         try:
             self.members = {info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")}
             self._check(packed, most)
+            if len(self.members) < sum(not info.filename.endswith("/") for info in self._zip.infolist()):
+                raise BadFile("holds two files of one name, of which only one could be read")
         except BadFile:
             self._zip.close()
             raise

@@ -67,6 +67,12 @@ def forget(project: Project, records: Sequence[str]) -> Forgetting:
     ids = _same_records(found)
     if len(ids) > len(found.asked):  # what they were masked from reaches further than they do
         found = trace(project, ids)
+    # Of a record that was forgotten before, a dataset keeps the name alone.
+    only_names = {(row.dataset, row.id) for row in found.held if row.drop.startswith("forgotten:")}
+    found.touched[:] = [
+        one for one in found.touched
+        if one.how != "dropped" or not all((one.digest, id) in only_names for id in one.records)
+    ]  # fmt: skip
     planned = project.plan() if project.spec else []
     steps = _steps(project, planned, found.touched)
     there = {one.digest for one in found.touched if not one.gone}

@@ -15,7 +15,7 @@ from typing import Any
 
 from volant.core.artifact import file_sha256
 from volant.core.errors import DataError
-from volant.core.outside import OutsideFile, OutsideKind, Snapshot
+from volant.core.outside import OutsideFile, OutsideKind, Snapshot, storable
 from volant.core.paths import Resolver
 from volant.project import shipped
 from volant.project.cache import read_cache, write_cache
@@ -131,12 +131,12 @@ class Snapshots:
 
     def _entry(self, path: Path, name: str) -> OutsideFile:
         size, digest = self.hashes.sha256(path)
-        return OutsideFile(path=path, name=name, bytes=size, sha256=digest)
+        return OutsideFile(path=path, name=storable(name), bytes=size, sha256=digest)
 
 
 def _left_out(names: list[str]) -> dict[str, Any]:
     """Links that lead nowhere or out of the project are not followed, and not silently."""
-    return {"left_out": sorted(set(names))} if names else {}
+    return {"left_out": sorted(set(map(storable, names)))} if names else {}
 
 
 def machine_facts(root: Path) -> dict[str, Any]:

@@ -57,7 +57,11 @@ def imported(tool: Tool, found: Any, name: str, people: Iterable[str] = ()) -> t
     known = {_user(rater): rater for rater in people}
     for number, one in enumerate(found, 1):
         where = f"record {number}"
-        given = _answers(one, name) if tool == "label-studio" else _responses(one, name, known)
+        try:
+            given = list(_answers(one, name) if tool == "label-studio" else _responses(one, name, known))
+        except (TypeError, AttributeError, ValueError):
+            refused.append(f"{where}: its answers have another form than {tool} exports")
+            continue
         id = one["data"].get("id") if tool == "label-studio" else one.get("id")
         if not isinstance(id, str) or not 0 < len(id) <= 200:
             refused.append(f"{where}: it has no id of ours; `id` of the record has to come back as it was sent")
@@ -65,6 +69,8 @@ def imported(tool: Tool, found: Any, name: str, people: Iterable[str] = ()) -> t
         for by, values, final in given:
             if len(values) > 1 or any(len(value) > 1000 for value in values):
                 refused.append(f"{where}: {by} names {len(values)} classes, and one is asked")
+            elif problem := _unreadable(by, *values):
+                refused.append(f"{where}: {problem}")
             else:
                 taken.append(Judgement(id=id, name=name, value=values[0] if values else "", by=by[:100], final=final))
     return taken, refused
@@ -119,6 +125,17 @@ def _record(sample: Sample, said: Sequence[Judgement], name: str) -> dict[str, A
     }
 
 
+def _unreadable(by: str, *values: str) -> str:
+    """What is wrong with who said it or with what was said, or nothing."""
+    if not by.strip():
+        return "it does not say who answered"
+    try:
+        "".join((by, *values)).encode()
+    except UnicodeEncodeError:
+        return "an answer holds a lone surrogate, which is no character"
+    return ""
+
+
 def _user(rater: str) -> str:
     """Argilla names users by UUID: the same one for the same name."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"volant:{rater}"))
@@ -148,4 +165,5 @@ def _responses(record: Mapping[str, Any], name: str, known: Mapping[str, str]) -
     for one in (answers.get(name) or []) if isinstance(answers, dict) else []:
         if isinstance(one, dict):
             value, user = one.get("value"), str(one.get("user_id") or "user-unknown")
-            yield known.get(user, user), [str(v) for v in value] if isinstance(value, list) else [str(value)], False
+            values = value if isinstance(value, list) else [] if value is None else [value]
+            yield known.get(user, user), [str(v) for v in values], False

@@ -14,6 +14,7 @@ from datetime import date
 
 from volant.core import Dataset, Run, Sample
 from volant.core.errors import DataError, LicenceError, SettingError
+from volant.core.outside import storable
 from volant.core.protocols import Refusal
 from volant.core.sample import SPLITS, Source, Split
 from volant.stages.collect._data_page import data_page
@@ -78,7 +79,7 @@ def arrive(
             if isinstance(item, Refusal):
                 refused += 1
                 if len(refusals) < KEPT_REFUSALS:
-                    refusals.append(item)
+                    refusals.append(Refusal(storable(item.where), storable(item.reason)))
                 continue
             kept += not item.drop
             yield run.remembered(item)

@@ -133,14 +133,15 @@ def hub(run: Run, words: Sequence[str], limit: int) -> list[Found]:
         RemoteError: the hub does not answer.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    from volant.store.hub import hub_errors
 
     found: dict[str, Found] = {}
     for word in words:
         run.check_stop()
         try:
             listed = list(HfApi().list_datasets(search=word, sort="downloads", limit=limit, full=True))
-        except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        except hub_errors() as error:
             first = str(error).split("\n")[0]
             raise RemoteError(f"the hub does not answer: {first}", where="online", fix="Set online: false.") from error
         for info in listed:

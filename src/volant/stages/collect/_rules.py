@@ -90,7 +90,7 @@ def read_functions(files: Iterable[OutsideFile]) -> dict[str, Voter]:
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             what = f"the file cannot be imported: {type(error).__name__}: {error}."
             raise DataError(what, where=file.name, fix="Mend it; it is run as plain Python.") from error
         own = [f for name, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__]

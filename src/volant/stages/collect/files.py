@@ -43,7 +43,8 @@ def files(
         collected_at: day on which they were gathered (`2026-11-24`); empty takes what a file says of itself (a PDF,
             a crawl, an archive), and nothing where it says nothing.
         fields: your names of the known fields, as in {prompt: question, completion: answer}; empty reads the
-            known names. `licence`, `collected_at` and `uri` name what a record says of its own source.
+            known names. `licence`, `collected_at` and `uri` name what a record says of its own source; `attrs.NAME`
+            and `labels.NAME` what is carried along where a record has it, for `mix` ({attrs.quality: score}).
         group: a field whose value keeps records in one split (an author, a patient); empty groups by prompt.
         split: where all records go; empty deals them. A benchmark is `test`, so that all of it is kept out of training
             where it is the `guard` of `collect.clean`.

@@ -154,13 +154,14 @@ def _pinned(run: Run, name: str, revision: str) -> str:
     import json
 
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    from volant.store.hub import hub_errors
 
     kept = run.work / "revision"
     if not revision and not kept.is_file():
         try:
             told = HfApi().dataset_info(name).sha or ""
-        except (HfHubHTTPError, OfflineModeIsEnabled, HFValidationError, OSError) as error:
+        except hub_errors() as error:
             first = str(error).strip().split("\n")[0]
             raise RemoteError(
                 f"the hub does not give {name!r}: {first}.", fix="Check name and network, or name a local directory."

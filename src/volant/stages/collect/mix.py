@@ -96,6 +96,7 @@ def mix(
     found = [_looked_at(s, name, by, stratify, quality) for name, s in _training(run, data, names)]
     if not found:
         raise DataError("there is no training record to mix.", where=run.step, fix="Give datasets with a train split.")
+    _check_named(found, by=by, stratify=stratify, quality=quality)
     taken = _shared(found, weights, temperature, epochs, size, unit)
     times = _times(run.seed, found, taken, epochs, boost if quality else 1.0, strata)
     over = _capped(run, found, times)
@@ -149,6 +150,21 @@ def _looked_at(sample: Sample, name: str, by: str, stratify: str, quality: str) 
     stratum = named(sample, stratify, dataset=name) if stratify else ""
     part = named(sample, by, dataset=name)
     return _Row(part, stratum, worth, len(sample.text), sample.id, sample.source.origin == "generated")
+
+
+def _check_named(found: Sequence[_Row], *, by: str, stratify: str, quality: str) -> None:
+    """Refuse names that no record has: the mix would be what it is without them.
+
+    Raises:
+        SettingError: there is such a name.
+    """
+    fix = "Carry the field along where the records are read: `fields: {attrs.quality: quality}` of collect.files."
+    if quality and all(row.quality == -math.inf for row in found):
+        raise SettingError(f"no record has {quality.removeprefix('-')!r}.", where="quality", fix=fix)
+    parts, strata = {row.part for row in found}, {row.stratum for row in found}
+    for setting, name, values in (("by", by, parts), ("stratify", stratify, strata)):
+        if name.startswith(("attrs.", "labels.", "columns.")) and values == {"none"}:
+            raise SettingError(f"no record has {name!r}.", where=setting, fix=fix)
 
 
 def _shared(
@@ -224,6 +240,9 @@ def _capped(run: Run, found: Sequence[_Row], times: list[int]) -> dict[int, str]
         changed[at] = f"generated_cap: {share:.3f} of the training records against {run.goal.generated:g}"
     if changed:
         run.say(f"generated records are {share:.1%} of the mix, which the plan holds to {run.goal.generated:.1%}")
+    if not any(times) and not changed:
+        what = "the mix holds no record: so few are taken that each part gives none."
+        raise DataError(what, where=run.step, fix="Raise `epochs` or `size`.")
     if not any(times):
         fix = "Raise goal.generated, or add records that no model wrote."
         raise DataError("goal.generated leaves no record to train on.", where=run.step, fix=fix)

@@ -11,6 +11,7 @@ Sources: Self-Instruct (Wang et al., 2022), Evol-Instruct (Xu et al., 2023), sel
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,6 +86,11 @@ def synthesize(
     if draws > 1 and temperature == 0:
         what = f"{draws} draws at temperature 0 are {draws} times the same."
         raise SettingError(what, where=run.step, fix="Set temperature: 0.8, or draws: 1.")
+    try:
+        re.compile(decides)
+    except re.error as error:
+        what = f"`decides` is no regular expression: {error}."
+        raise SettingError(what, where=run.step, fix="As in: '#### (.+)'.") from error
     check_writer(run, model)
     wish = Wish(how, instructions, examples, generations, draws, agree, decides, temperature, max_tokens)
     bounds, terms = Bounds(run, filters or {}, judge), Terms(run, model, licence)

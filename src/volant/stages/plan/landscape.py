@@ -118,16 +118,17 @@ def hub_models(words: str, modality: str, use: str, limit: int) -> list[Found]:
         MissingPackage: `huggingface_hub` is not installed.
         RemoteError: the hub does not answer.
     """
+    from volant.store.hub import hub_errors
+
     try:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
     except ImportError as error:
         raise MissingPackage("huggingface_hub is not installed.", where="online", fix="Install it.") from error
     task = {"text": "text-generation", "code": "text-generation", "image": "text-to-image", "music": "text-to-audio",
             "audio": "text-to-audio", "video": "text-to-video"}.get(modality)  # fmt: skip
     try:
         listed = list(HfApi().list_models(search=words or None, filter=task, sort="downloads", limit=limit))
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except hub_errors() as error:
         first = str(error).split("\n")[0]
         raise RemoteError(f"the hub does not answer: {first}", where="online", fix="Set online: false.") from error
     found = []

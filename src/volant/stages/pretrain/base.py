@@ -97,12 +97,10 @@ def _fetched(run: Run, name: str, revision: str) -> Path:
     """The files of a hub repository, in the hub's own cache: those of a pipeline where it is one."""
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise MissingPackage("huggingface_hub is needed for hub names", fix="pip install huggingface_hub") from error
-    import httpx
-
     from volant.nets import pipeline_files
+    from volant.store.hub import hub_errors
 
     run.say(f"fetching {name} from the hub")
     try:
@@ -116,7 +114,7 @@ def _fetched(run: Run, name: str, revision: str) -> Path:
         return Path(snapshot_download(name, revision=commit, allow_patterns=wanted, ignore_patterns=left_out))
     except ArtifactError as error:
         raise ArtifactError(error.what, where=f"{run.step} {name}@{revision}", fix=error.fix) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+    except hub_errors() as error:
         said = str(error).strip().split("\n")[0]
         fix = "Check the name and the network, or name a local directory (./models/name)."
         raise RemoteError(f"cannot fetch {name!r} from the hub: {said}", where=run.step, fix=fix) from error
