@@ -216,7 +216,7 @@ def create_app(desk: Desk, preview: Callable[[Sample], str], guide: str = "") ->
     def label(word: Word) -> dict[str, bool]:
         try:
             desk.judge(word.id, word.value, word.rater.strip())
-        except DataError:
+        except (DataError, UnicodeError):
             return {"kept": False}
         return {"kept": True}
 

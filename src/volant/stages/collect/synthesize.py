@@ -159,14 +159,17 @@ def _made(run: Run, writing: Writing, bounds: Bounds, pool: Pool, count: int, ro
     size = _ROUND // generations * generations  # whole chains
     whole = writing.wish.how == "answers"
     made: list[Sample] = []
+    stop = 0
     with run.progress("drafts", count, "drafts") as bar:
-        for start in range(0, count, size):
-            drafts = writing.drafts(range(start, min(start + size, count)))
+        while stop < count:
+            start, left = stop, size if room is None else room - sum(not record.drop for record in made)
+            stop = min(start + min(size, -(-left // generations) * generations), count)
+            drafts = writing.drafts(range(start, stop))
             records = [writing.record(draft) for draft in drafts]
             seeds = [draft.parents[0] for draft in drafts]
             bounds.judge(records, seeds if whole else records)
             made += records
-            bar.advance(min(size, count - start))
+            bar.advance(stop - start)
             if writing.asking.ended:
                 run.say(f"the limit of tokens is reached: {len(made):,} of {count:,} records were tried")
                 break
