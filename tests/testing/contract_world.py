@@ -52,7 +52,8 @@ def samples() -> list[Sample]:
         text = f"Note {number}: what the functions do. {said}"
         split = ("train", "validation")[number % 4 == 3]
         source = tiny_models.SOURCE
-        texts.append(Sample(id=sample_id(text), shape="text", content=text, group=text, split=split, source=source))
+        known = {"group": text, "split": split, "source": source, "attrs": {"length": len(text)}}
+        texts.append(Sample(id=sample_id(text), shape="text", content=text, **known))
     return [*pairs, *texts]
 
 
