@@ -1,6 +1,7 @@
 """Reading files: every format and shape, and bad bytes that cost one record each."""
 
 import hashlib
+import io
 import json
 import random
 
@@ -13,6 +14,7 @@ from volant.core.sample import Sample, Source
 from volant.modalities import open_modality, text_entry
 from volant.modalities.html_text import main_text
 from volant.modalities.text import cut
+from volant.modalities.zip_archive import BadFile
 
 SOURCE = Source(uri="", licence="MIT")
 TEXT = open_modality("text")
@@ -212,3 +214,11 @@ def test_unknown_modality_names_the_nearest():
 
     with pytest.raises(SettingError, match="Did you mean 'text'"):
         open_modality("txt")
+
+
+@pytest.mark.parametrize("size", [-1, 6])
+def test_what_is_read_whole_is_never_cut_off_unsaid(size):
+    entry = text_entry.Entry("a.csv", lambda: io.BytesIO(b"abcdef"), size)
+    assert text_entry.rest_of(entry, io.BytesIO(b"cdef"), b"ab", most=6) == text_entry.whole(entry, 6) == b"abcdef"
+    with pytest.raises(BadFile, match="one document may have 5"):
+        text_entry.rest_of(entry, io.BytesIO(b"cdef"), b"ab", most=5)

@@ -16,7 +16,7 @@ import typer
 from volant.cli import complete, place, present
 from volant.cli.label import Pick, kept_in, offered
 from volant.core.artifact import Dataset
-from volant.core.errors import DataError, SettingError
+from volant.core.errors import DataError, MachineError, SettingError
 from volant.core.sample import Sample
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def label_export(
     try:
         to.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        reason = f"the file cannot be written: {error.strerror}."
-        raise SettingError(reason, where=str(to), fix="Name a file in a folder that is there.") from error
+        fix = "Name a file in a folder that is there."
+        raise MachineError(f"cannot write: {error.strerror}", where=str(to), fix=fix) from error
     present.say(f"{len(found):,} records in {to}.")
     classes = sorted(
         {w.value for w in said if w.value} | {x.value for s in samples for x in s.labels if x.name == name}

@@ -118,7 +118,10 @@ def _say_ranges(opened: Project, only: Sequence[str], settings: Mapping[str, Any
     from volant.project.nested import value_at
     from volant.project.planning import plan_steps
 
-    for step in plan_steps(opened.need_spec(), settings):
+    spec = opened.need_spec()
+    if not any(step.search for step in spec.steps.values()):
+        return
+    for step in plan_steps(spec, settings):
         if step.choices and (not only or step.name in only):
             found = {c.name: value_at(step.arguments, c.name) for c in step.choices}
             taken = ", ".join(f"{n} {'by default' if v is None else v}" for n, v in found.items())

@@ -25,8 +25,10 @@ from volant.store.arrow_values import numbers, strings, values
 
 VERSION = 3  # of what is found: another one masks other things
 NAMES = tuple(dict.fromkeys(kind.name for kind in KINDS))
+_OVER_LINES, _IN_LINES = ([kind for kind in KINDS if kind.lines == over] for over in (True, False))
 # Numbers are set with blanks and hyphens at which no line may end; one character each, so that places stay.
 _PLAIN = {**dict.fromkeys((0xA0, *range(0x2002, 0x200B), 0x202F, 0x205F, 0x3000), " "), 0x2010: "-", 0x2011: "-"}
+_ODD = f"[{''.join(map(chr, _PLAIN))}]"
 Found = tuple[int, int, str]
 Ints: TypeAlias = NDArray[np.int64]
 Counts: TypeAlias = dict[str, NDArray[np.int32]]
@@ -38,8 +40,8 @@ def masked(text: str) -> tuple[str, dict[str, int]]:
     >>> masked("Write to ann@firm.com, not to x@example.com.")
     ('Write to <email>, not to x@example.com.', {'email': 1})
     """
-    text, long = _replaced(text, found_in(text, [kind for kind in KINDS if kind.lines]))
-    text, short = _replaced(text, found_in(text, [kind for kind in KINDS if not kind.lines]))
+    text, long = _replaced(text, found_in(text, _OVER_LINES))
+    text, short = _replaced(text, found_in(text, _IN_LINES))
     return text, dict(Counter(long) + Counter(short))
 
 
@@ -79,9 +81,7 @@ def masked_all(texts: pa.StringArray) -> tuple[pa.StringArray, dict[str, pa.Arra
     near = _where(texts, SIGN)
     if len(near):
         changed, rows = _by_line(pc.take(texts, numbers(near)), near, counts)
-        mask = np.zeros(len(texts), bool)
-        mask[rows] = True
-        texts = pc.replace_with_mask(texts, numbers(mask), changed)
+        texts = _put(texts, rows, changed)
     return texts, {name: numbers(count_N) for name, count_N in counts.items()}
 
 
@@ -98,12 +98,12 @@ def _by_line(texts: pa.Array, places: Ints, counts: Counts) -> tuple[pa.Array, I
         places: where each of them stands among all texts.
         counts: by kind, one a text of all texts; added to here.
     """
-    whole = _masked_parts(texts, [kind for kind in KINDS if kind.lines], places, counts)
+    whole = _masked_parts(texts, _OVER_LINES, places, counts)
     lists = pc.split_pattern(whole, "\n")
     ends = values(lists.offsets)
     of_line = np.repeat(places, np.diff(ends))
     lines = pc.list_flatten(lists)
-    masked_lines = _masked_parts(lines, [kind for kind in KINDS if not kind.lines], of_line, counts)
+    masked_lines = _masked_parts(lines, _IN_LINES, of_line, counts)
     found = np.flatnonzero(np.add.reduce([counts[name][places] for name in NAMES]))
     after = pc.take(type(lists).from_arrays(lists.offsets, masked_lines), numbers(found))
     return strings(map("\n".join, after.to_pylist()), texts.type), places[found]
@@ -115,14 +115,8 @@ def _masked_parts(parts: pa.Array, kinds: Sequence[Kind], places: Ints, counts: 
     if not len(near):
         return parts
     few = pc.take(parts, numbers(near))
-    odd = _where(few, f"[{''.join(map(chr, _PLAIN))}]")
-    if len(odd):
-        mask = np.zeros(len(few), bool)
-        mask[odd] = True
-        plain = strings((_plain(text) for text in pc.take(few, numbers(odd)).to_pylist()), few.type)
-        looked = pc.replace_with_mask(few, numbers(mask), plain)
-    else:
-        looked = few
+    odd = _where(few, _ODD)
+    looked = _put(few, odd, strings(map(_plain, pc.take(few, numbers(odd)).to_pylist()), few.type))
     likely: dict[int, list[Kind]] = {}
     for kind in kinds:
         for row in _where(looked, kind.gate).tolist():
@@ -136,9 +130,16 @@ def _masked_parts(parts: pa.Array, kinds: Sequence[Kind], places: Ints, counts: 
             changed[at], kinds_found = _replaced(text, found)
             for name, n in kinds_found.items():
                 counts[name][places[at]] += n
-    mask = np.zeros(len(parts), bool)
-    mask[list(changed)] = True
-    return pc.replace_with_mask(parts, numbers(mask), strings(changed.values(), parts.type))
+    return _put(parts, list(changed), strings(changed.values(), parts.type))
+
+
+def _put(texts: pa.Array, places: Ints | list[int], others: pa.Array) -> pa.Array:
+    """The texts with others at these rising places."""
+    if not len(places):
+        return texts
+    mask = np.zeros(len(texts), bool)
+    mask[places] = True
+    return pc.replace_with_mask(texts, numbers(mask), others)
 
 
 def _where(texts: pa.Array, pattern: str) -> Ints:

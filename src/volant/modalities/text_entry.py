@@ -87,7 +87,16 @@ def whole(entry: Entry, most: int = MAX_DOCUMENT) -> bytes:
         BadFile: it has more than `most`.
     """
     with entry.opened() as stream:
-        raw = stream.read(most + 1) if entry.bytes <= most else b""
+        return rest_of(entry, stream, most=most)
+
+
+def rest_of(entry: Entry, stream: BinaryIO, head: bytes = b"", *, most: int = MAX_DOCUMENT) -> bytes:
+    """All bytes of an entry that was opened, of which `head` was read.
+
+    Raises:
+        BadFile: it has more than `most`.
+    """
+    raw = head + stream.read(most + 1 - len(head)) if entry.bytes <= most else b""
     if entry.bytes > most or len(raw) > most:
         size = f"{entry.bytes:,}" if entry.bytes >= 0 else f"over {most:,}"
         raise BadFile(f"has {size} bytes; one document may have {most:,}. Use JSONL")

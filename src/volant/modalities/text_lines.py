@@ -16,14 +16,14 @@ from typing import BinaryIO, cast
 
 from volant.core.protocols import Refusal
 from volant.modalities import text_entry
-from volant.modalities.text_entry import BOMS, Entry, Found, Record, decoded, text_of, whole
+from volant.modalities.text_entry import BOMS, Entry, Found, Record, decoded, rest_of, text_of, whole
 from volant.modalities.zip_archive import BadFile, first_line
 
 
 def jsonl(entry: Entry, encoding: str) -> Iterator[Found]:
     """One JSON object a line."""
     with entry.opened() as opened:
-        stream, encoding = _narrow(opened, encoding)
+        stream, encoding = _narrow(entry, opened, encoding)
         for number, line in lines(stream):
             place = f"{entry.name}:{number}"
             if line is None:
@@ -122,7 +122,7 @@ class _TableLines:
         self.entry, self.encoding = entry, encoding
         self.fed = self.number = 0
         self._pending: list[tuple[int, Refusal]] = []
-        narrow, self.encoding = _narrow(stream, encoding)
+        narrow, self.encoding = _narrow(entry, stream, encoding)
         self._lines = lines(narrow)
 
     def __iter__(self) -> _TableLines:
@@ -156,17 +156,16 @@ class _TableLines:
         return any(before < at < self.fed for at, _ in self._pending)
 
 
-def _narrow(stream: BinaryIO, encoding: str) -> tuple[BinaryIO, str]:
+def _narrow(entry: Entry, stream: BinaryIO, encoding: str) -> tuple[BinaryIO, str]:
     """The stream without a byte-order mark, and its encoding: one in which a line ends with one byte.
 
     Raises:
-        BadFile: it is not in its encoding.
+        BadFile: it is not in its encoding, or too large to be read whole, which other encodings ask for.
     """
     head = stream.read(4)
     wide = next((name for bom, name in BOMS[1:] if head.startswith(bom)), "")
     if wide or "16" in encoding or "32" in encoding:  # its line ends are no single bytes: read it whole
-        text = decoded(head + stream.read(text_entry.MAX_DOCUMENT), encoding)
-        return io.BytesIO(text.encode()), ""
+        return io.BytesIO(decoded(rest_of(entry, stream, head), encoding).encode()), ""
     return cast(BinaryIO, _Joined(head.removeprefix(codecs.BOM_UTF8), stream)), encoding
 
 

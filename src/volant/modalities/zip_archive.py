@@ -48,9 +48,10 @@ class Archive:
         except BROKEN as error:
             raise BadFile(f"is no zip file that can be read: {first_line(error)}") from error
         try:
-            self.members = {info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")}
+            files = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
+            self.members = {info.filename: info for info in files}
             self._check(packed, most)
-            if len(self.members) < sum(not info.filename.endswith("/") for info in self._zip.infolist()):
+            if len(self.members) < len(files):
                 raise BadFile("holds two files of one name, of which only one could be read")
         except BadFile:
             self._zip.close()

@@ -135,6 +135,18 @@ def free_bytes(device: str) -> int:
     return free if limit == "max" else min(free, int(limit) - used + int(inactive))
 
 
+def check_room(run: Run, needed: int, free: int, fix: str) -> None:
+    """Say how many bytes a training takes of those that are free.
+
+    Raises:
+        MachineError: there are less.
+    """
+    if needed > free:
+        what = f"training needs about {told(needed)} of memory and {told(free)} are free."
+        raise MachineError(what, where=run.step, fix=fix)
+    run.say(f"memory: training takes about {told(needed)}, {told(free)} are free")
+
+
 def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str, reference: bool = False) -> int:
     """The bytes that training needs; where they are not there, the network's blocks are computed twice instead.
 
@@ -156,10 +168,7 @@ def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str, r
     if needed > free and getattr(net, "supports_gradient_checkpointing", False):
         net.activation_checkpointing_enable()
         needed = kept + _of_all(run, net, tokens, counted, recomputed=True)
-    if needed > free:
-        what = f"training needs about {told(needed)} of memory and {told(free)} are free."
-        raise MachineError(what, where=run.step, fix=fix)
-    run.say(f"memory: training takes about {told(needed)}, {told(free)} are free")
+    check_room(run, needed, free, fix)
     if getattr(net, "is_activation_checkpointing", False):
         run.say("memory is short: each block is computed twice, which takes longer")
     return needed

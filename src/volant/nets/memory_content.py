@@ -14,7 +14,7 @@ import torch
 
 from volant.core.errors import MachineError
 from volant.core.run import Run
-from volant.nets.memory import REST_BYTES, free_bytes, told, weight_bytes
+from volant.nets.memory import REST_BYTES, check_room, free_bytes, told, weight_bytes
 from volant.nets.optim import bf16_pays
 from volant.nets.recipe import Recipe
 
@@ -55,11 +55,8 @@ def check_memory(
     each = _BACK * max(0, twice - first) / few
     fixed = _BACK * first - few * each + weight_bytes(net) + REST_BYTES
     needed = int(fixed + rows * each)
-    if needed > free:
-        fits = int((free - fixed) // each) if each else 0
-        what = f"training needs about {told(needed)} of memory and {told(free)} are free."
-        raise MachineError(what, where=run.step, fix=f"`{setting}: {fits}` fits." if fits > 0 else smaller)
-    run.say(f"memory: training takes about {told(needed)}, {told(free)} are free")
+    fits = int((free - fixed) // each) if each else 0
+    check_room(run, needed, free, f"`{setting}: {fits}` fits." if fits > 0 else smaller)
     return needed
 
 

@@ -69,21 +69,21 @@ def forget(project: Project, records: Sequence[str]) -> Forgetting:
         found = trace(project, ids)
     # Of a record that was forgotten before, a dataset keeps the name alone.
     only_names = {(row.dataset, row.id) for row in found.held if row.drop.startswith("forgotten:")}
-    found.touched[:] = [
+    touched = [
         one for one in found.touched
         if one.how != "dropped" or not all((one.digest, id) in only_names for id in one.records)
     ]  # fmt: skip
     planned = project.plan() if project.spec else []
-    steps = _steps(project, planned, found.touched)
-    there = {one.digest for one in found.touched if not one.gone}
+    steps = _steps(project, planned, touched)
+    there = {one.digest for one in touched if not one.gone}
     made_by = {step.name for step in planned}
     aliases, pinned = [], set()
     for row in project.records.aliases():
         aliases += [row.name] if row.digest in there else []
         for promotion in project.records.promotions(row.name):
             pinned |= {promotion.digest, promotion.previous or ""} & there
-    unplanned = [one.digest for one in found.touched if one.digest in there and one.step not in made_by]
-    return Forgetting(ids, found.touched, sorted(aliases), steps, unplanned, sorted(pinned))
+    unplanned = [one.digest for one in touched if one.digest in there and one.step not in made_by]
+    return Forgetting(ids, touched, sorted(aliases), steps, unplanned, sorted(pinned))
 
 
 def apply(project: Project, found: Forgetting, reason: str = "") -> list[str]:

@@ -107,8 +107,10 @@ def _choice(method: Method, arguments: Mapping[str, Any], setting: str, said: Se
     try:
         _takes(method, arguments, setting, low + (high - low) / math.pi, place)
         # Inside a mapping that takes anything the way it is written tells; one of floats makes floats of all.
-        taken = value_at(_takes(method, arguments, setting, low, place), setting)
-        whole = "." in setting and all(isinstance(v, int) for v in (low, high, said.step, taken))
+        whole = "." in setting and all(
+            isinstance(v, int)
+            for v in (low, high, said.step, value_at(_takes(method, arguments, setting, low, place), setting))
+        )
     except SettingError:
         whole = True  # it refuses a number between two that it takes
     if whole and any(v % 1 for v in (low, high, said.step)):

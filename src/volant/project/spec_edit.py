@@ -45,7 +45,8 @@ def write_settings(path: Path, step: str, values: Mapping[str, Any]) -> None:
     text = before
     for name, value in values.items():
         wanted["steps"][step] = with_value(wanted["steps"][step], name, value)
-        text = _with(text, step, name, shown(value))
+        node = _child(_child(yaml.compose(text, Loader=yaml.SafeLoader), "steps"), step)
+        text = _with(text, node, name, shown(value))
     fresh = path.with_name(f".{path.name}.new")
     fresh.write_text(text, encoding="utf-8")
     try:
@@ -56,16 +57,13 @@ def write_settings(path: Path, step: str, values: Mapping[str, Any]) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def _with(text: str, step: str, name: str, value: str) -> str:
-    """The text with one value set."""
-    node = _child(_child(yaml.compose(text, Loader=yaml.SafeLoader), "steps"), step)
+def _with(text: str, node: Any, name: str, value: str) -> str:
+    """The text with one value of a mapping set."""
     assert isinstance(node, yaml.MappingNode)
     inner = {key.value: old for key, old in node.value}
     head, dot, rest = name.partition(".")
-    while dot and isinstance(inner.get(head), yaml.MappingNode) and inner[head].value:
-        node = inner[head]
-        inner = {key.value: old for key, old in node.value}
-        head, dot, rest = rest.partition(".")
+    if dot and isinstance(inner.get(head), yaml.MappingNode) and inner[head].value:
+        return _with(text, inner[head], rest, value)
     for part in reversed(rest.split(".") if dot else []):
         value = f"{{{part}: {value}}}"
     if head in inner:

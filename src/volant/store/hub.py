@@ -9,13 +9,9 @@ def hub_errors() -> tuple[type[Exception], ...]:
     Raises:
         ImportError: `huggingface_hub` is not installed.
     """
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    # Its own error extends the client's; a connection that is refused raises the client's alone.
+    # Its own error extends the client's; a connection that is refused raises the client's alone. No network and no
+    # file in the cache are kinds of OSError.
     client = [kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"]
-    return (*client, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
+    return (*client, HFValidationError, OSError)

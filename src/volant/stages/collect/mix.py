@@ -99,6 +99,9 @@ def mix(
     _check_named(found, by=by, stratify=stratify, quality=quality)
     taken = _shared(found, weights, temperature, epochs, size, unit)
     times = _times(run.seed, found, taken, epochs, boost if quality else 1.0, strata)
+    if not any(times):
+        what = "the mix holds no record: so few are taken that each part gives none."
+        raise DataError(what, where=run.step, fix="Raise `epochs` or `size`.")
     over = _capped(run, found, times)
     copies = iter(times)
     held: set[str] = set()
@@ -240,9 +243,6 @@ def _capped(run: Run, found: Sequence[_Row], times: list[int]) -> dict[int, str]
         changed[at] = f"generated_cap: {share:.3f} of the training records against {run.goal.generated:g}"
     if changed:
         run.say(f"generated records are {share:.1%} of the mix, which the plan holds to {run.goal.generated:.1%}")
-    if not any(times) and not changed:
-        what = "the mix holds no record: so few are taken that each part gives none."
-        raise DataError(what, where=run.step, fix="Raise `epochs` or `size`.")
     if not any(times):
         fix = "Raise goal.generated, or add records that no model wrote."
         raise DataError("goal.generated leaves no record to train on.", where=run.step, fix=fix)
