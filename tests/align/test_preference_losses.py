@@ -17,6 +17,7 @@ from volant.core.run import Run, Silent
 from volant.core.spaces import Encoded
 from volant.modalities import open_modality
 from volant.nets import pair_losses, preference
+from volant.nets.pieces import in_pieces
 from volant.nets.preference import Pair, PairBatch, Pairs
 from volant.nets.state import tensors_digest
 from volant.nets.transformer import family
@@ -85,24 +86,52 @@ def test_simpo_and_orpo_by_hand(base: Model) -> None:
     assert orpo.item() == pytest.approx(0.3 * leads - sum(good for good, _ in means), rel=1e-4)
 
 
-def test_kto_by_hand(base: Model) -> None:
+def kto(net: Any, batch: PairBatch, *, rows: int, beta: float = 0.5) -> tuple[torch.Tensor, int]:
+    """The loss of a batch in pieces of so many rows; its gradient is left in the weights."""
+    net.zero_grad()
+    total, count = torch.zeros(()), 0
+    for part, _, many in in_pieces(net, pair_losses.KtoLoss(beta=beta), batch, rows, device="cpu", bf16=False):
+        part.backward()
+        total, count = total + part.detach(), count + many
+    return total, count
+
+
+def answers_rated_one_by_one(base: Model) -> tuple[Any, Pairs, torch.Tensor]:
     net, codec, train, _ = opened(base)
     pairs, worth = preference.rated([p.chosen for p in train[:4]], [p.rejected for p in train[:2]], 128)
     assert len(pairs) == 6 and worth == pytest.approx([0.75] * 4 + [-1.5] * 2)
     data = Pairs(pairs, rows=6, seed=0, pad=codec.pad_id, worth=worth)
-    logp = preference.pair_logp(net, data.in_order()[0]).detach()
-    loss = pair_losses.kto_loss(beta=0.5)
+    return net, data, preference.pair_logp(net, data.in_order()[0]).detach()
+
+
+def test_kto_by_hand(base: Model) -> None:
+    net, data, logp = answers_rated_one_by_one(base)
     data.reference = logp
-    at_start, count = loss(net, data.in_order()[0])
-    assert count == 6 and at_start.item() == pytest.approx(sum(map(abs, worth)) / 2, abs=1e-4)
+    at_start, count = kto(net, data.in_order()[0], rows=6)
+    assert count == 6 and at_start.item() == pytest.approx(data.worth.abs().sum().item() / 2, abs=1e-4)
     data.reference = logp - torch.tensor([[3.0, 1.0]])  # ahead by 3 on the rated, by 1 on the others
-    later, _ = loss(net, data.in_order()[0])
+    later, _ = kto(net, data.in_order()[0], rows=6)
     ahead = 1 / (1 + math.exp(-0.5 * 2.0))
     assert later.item() == pytest.approx(4 * 0.75 * (1 - ahead) + 2 * 1.5 * ahead, abs=1e-3)
     data.reference = logp - torch.tensor([[3.0, -4.0]])  # an estimate below 0 counts as 0
-    bounded, _ = loss(net, data.in_order()[0])
+    bounded, _ = kto(net, data.in_order()[0], rows=6)
     ahead = 1 / (1 + math.exp(-0.5 * 3.0))
     assert bounded.item() == pytest.approx(4 * 0.75 * (1 - ahead) + 2 * 1.5 * ahead, abs=1e-3)
+
+
+def test_kto_in_pieces_measures_its_distance_over_the_whole_batch(base: Model) -> None:
+    net, data, logp = answers_rated_one_by_one(base)
+    others = torch.tensor([4.0, -3.0, 2.0, 0.0, 1.0, 5.0])  # any two of them have another mean than all
+    data.reference = logp - torch.stack([torch.full((6,), 1.0), others], dim=1)
+    found = []
+    for rows in (6, 2, 1):
+        loss, count = kto(net, data.in_order()[0], rows=rows)
+        found.append((loss.item(), {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}))
+        assert count == 6
+    for loss, gradient in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-5)
+        for name, whole in found[0][1].items():
+            assert torch.allclose(gradient[name], whole, rtol=1e-3, atol=1e-5), name
 
 
 def test_a_rated_answer_stands_beside_another_prompts() -> None:

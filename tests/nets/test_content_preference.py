@@ -17,8 +17,8 @@ from volant.nets import content_preference as preference
 from volant.nets import open_family
 from volant.nets.arrays import Arrays
 from volant.nets.flow import family
-from volant.nets.loop import evaluate
 from volant.nets.nearness import Start
+from volant.nets.pieces import evaluate
 from volant.nets.preference import Judged
 from volant.nets.state import tensors_digest
 

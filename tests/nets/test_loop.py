@@ -21,7 +21,8 @@ from volant.core.run import Run, Silent
 from volant.core.spaces import Encoded, Tokens
 from volant.nets import state
 from volant.nets.batches import Packed
-from volant.nets.loop import Recipe, evaluate, train
+from volant.nets.loop import Recipe, train
+from volant.nets.pieces import evaluate
 from volant.nets.transformer import family, token_loss
 
 SPACE = Tokens(vocab=40, length=16)

@@ -177,7 +177,7 @@ def losses(family: Any, net: Any, codec: ContentCodec, examples: Sequence[Any], 
 
     Groups, because a family's loss is that of a batch; paired tests then compare group with group.
     """
-    from volant.nets.loop import evaluate
+    from volant.nets.pieces import evaluate
 
     if not examples or not hasattr(family, "step_loss"):
         return []

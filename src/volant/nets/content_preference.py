@@ -26,9 +26,10 @@ from volant.core.spaces import Encoded, Example
 from volant.nets import content
 from volant.nets import state as states
 from volant.nets.arrays import ArrayBatch, Arrays
-from volant.nets.loop import Loss, Outcome, evaluate, train
+from volant.nets.loop import Outcome, train
 from volant.nets.memory_content import check_memory
 from volant.nets.nearness import Start
+from volant.nets.pieces import Loss, evaluate
 from volant.nets.preference import Judged, recipe_of_pairs
 
 LOOKED = 4  # draws of noise for each held-out pair at a look at the loss

@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
@@ -27,20 +27,18 @@ from volant.nets.batches import Batches, Step
 from volant.nets.going_back import Backs
 from volant.nets.guard import Guard, odd
 from volant.nets.optim import Optimisers, bf16_pays, trainable, wsd
+from volant.nets.pieces import Loss, evaluate, in_pieces, summed
 from volant.nets.recipe import Outcome as Outcome
 from volant.nets.recipe import Recipe as Recipe
 from volant.nets.team import ALONE, Alone, team
 from volant.nets.transformer import token_loss
-
-Loss: TypeAlias = Callable[[Any, Any], tuple[torch.Tensor, int]]
-"""(network, batch) to (summed loss, count), so that pieces of a batch add up to the whole."""
 
 _STAYED = (
     "since no look at the validation loss was better than the base's. Lower `lr`, or give data that are like the "
     "validation split."
 )
 _TOLD = 5  # odd batches that are said one by one
-_BATCHES = 8  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
+_BATCHES = 9  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
 
 
 def train(
@@ -89,41 +87,6 @@ def train(
                 if recipe.compiled and run.stopping:
                     run.interrupt()  # Ctrl-C reaches the C++ compiler as well
                 raise
-
-
-def evaluate(
-    net: torch.nn.Module,
-    batches: Sequence[Step],
-    *,
-    loss: Loss = token_loss,
-    bf16: bool = False,
-    together: Alone = ALONE,
-) -> float:
-    """The mean loss over all counted targets of the batches, in nats, without training.
-
-    Raises:
-        DataError: nothing is counted.
-    """
-    was, total, count = net.training, 0.0, 0.0
-    net.eval()
-    device = next(net.parameters()).device.type
-    cuda = [torch.cuda.current_device()] if device == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=cuda),  # a loss that draws noise draws the same at each look
-        torch.no_grad(),
-        torch.autocast(device, torch.bfloat16, enabled=bf16),
-        compiling.uncompiled(),
-    ):
-        torch.manual_seed(0)
-        for batch in batches:
-            for piece, factor in together.pieces(batch, batch.size):
-                part, n = loss(net, piece.to(device))
-                total, count = total + factor * float(part), count + factor * n
-    net.train(was)
-    total, count = together.sums(total, count)
-    if not count:
-        raise DataError("the validation data hold no token that the loss counts", fix="Add a validation split.")
-    return total / count
 
 
 class _Training:
@@ -379,15 +342,18 @@ class _Training:
         """Leave the gradient of the batch's mean loss in the weights; returns that loss."""
         size = max(1, self.recipe.piece_tokens // batch.width)
         count = max(1, batch.counted)
-        total = counted = 0.0
-        for piece, factor in self.team.pieces(batch, size):
-            with torch.autocast(self.run.device, torch.bfloat16, enabled=self.bf16):
-                part, many = self.loss_of(self.net, piece.to(self.run.device))
-            # Processes' gradients are averaged; the sum is wanted.
-            torch.autograd.backward(part * factor * self.team.size / count)
-            total, counted = total + factor * float(part.detach()), counted + factor * many
+
+        def learnt() -> Iterator[tuple[torch.Tensor, float, int]]:
+            parts = in_pieces(
+                self.net, self.loss_of, batch, size, device=self.run.device, bf16=self.bf16, together=self.team
+            )
+            for part, factor, many in parts:
+                # Processes' gradients are averaged; the sum is wanted.
+                torch.autograd.backward(part * factor * self.team.size / count)
+                yield part.detach(), factor, many
+
         # What the loss says it counted: of hidden tokens that is less than what the batch holds.
-        total, counted = self.team.sums(total, counted)
+        total, counted = summed(learnt(), self.team)
         return total / max(1.0, counted)
 
     def _look(self) -> None:

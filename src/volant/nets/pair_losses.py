@@ -14,7 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from volant.nets.loop import Loss
+from volant.nets.answers import answer_logp
+from volant.nets.pieces import Loss
 from volant.nets.preference import PairBatch, pair_logp, pair_rewards
 
 _CENTRE = 0.01
@@ -60,21 +61,30 @@ def orpo_loss(*, weight: float) -> Loss:
     return loss
 
 
-def kto_loss(*, beta: float) -> Loss:
+class KtoLoss:
     """The loss of Ethayarajh et al. 2024, equations 7 and 8, for answers that were rated one by one.
 
     The left of a row is the rated answer, the right an answer to another prompt: how far the policy is ahead on
-    those estimates its distance from the reference (their z0), which a good answer has to beat and a bad one must
-    not. `worth` is the weight of a good answer (lambda_D), or the negative one of a bad (-lambda_U).
+    those, over the whole batch, estimates its distance from the reference (their z0), which a good answer has to beat
+    and a bad one must not. `worth` is the weight of a good answer (lambda_D), or the negative one of a bad (-lambda_U).
+
+    Args:
+        beta: how dearly distance from the reference is paid.
     """
 
-    def loss(net: Any, batch: PairBatch) -> tuple[torch.Tensor, int]:
-        ahead_P2 = pair_logp(net, batch) - batch.reference
-        apart = ahead_P2[:, 1].mean().detach().clamp(min=0)
-        value_P = torch.sigmoid(beta * batch.worth.sign() * (ahead_P2[:, 0] - apart))
-        return (batch.worth.abs() * (1 - value_P)).sum(), ahead_P2.size(0)
+    def __init__(self, *, beta: float) -> None:
+        self.beta = beta
 
-    return loss
+    def of_whole(self, net: Any, batch: PairBatch) -> tuple[torch.Tensor, int]:
+        """How far the policy is ahead of the reference on answers to other prompts, in nats."""
+        ahead_P = answer_logp(net, batch.side(1)) - batch.reference[:, 1]
+        return ahead_P.sum(), ahead_P.size(0)
+
+    def __call__(self, net: Any, batch: PairBatch, ahead: float) -> tuple[torch.Tensor, int]:
+        """The loss, given the mean of `of_whole`."""
+        ahead_P = answer_logp(net, batch.side(0)) - batch.reference[:, 0]
+        value_P = torch.sigmoid(self.beta * batch.worth.sign() * (ahead_P - max(0.0, ahead)))
+        return (batch.worth.abs() * (1 - value_P)).sum(), ahead_P.size(0)
 
 
 def bradley_terry_loss(net: Any, batch: PairBatch) -> tuple[torch.Tensor, int]:

@@ -25,10 +25,11 @@ from volant.core.sample import Sample
 from volant.core.spaces import Encoded
 from volant.nets.answers import answer_logp, answer_rewards
 from volant.nets.batches import Batch, fit
-from volant.nets.loop import Loss, Outcome, Recipe, evaluate, train
+from volant.nets.loop import Outcome, Recipe, train
 from volant.nets.memory import check_training
 from volant.nets.nearness import Check, Start
 from volant.nets.opened import unconverted
+from volant.nets.pieces import Loss, evaluate
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class PairBatch(Batch):
     def rows(self, start: int, stop: int) -> PairBatch:
         """Some of the pairs; for gradient accumulation."""
         return self._each(lambda part: part[start:stop])
+
+    def side(self, at: int) -> Batch:
+        """The answers of one side [P, L]: 0 the left, 1 the right."""
+        width = self.ids.size(1) // 2
+        own = slice(at * width, (at + 1) * width)
+        return Batch(self.ids[:, own], self.answers[:, own], None if self.real is None else self.real[:, own])
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PairBatch:
         return PairBatch(

@@ -164,6 +164,7 @@ def _run(project: Project, call: Call, spec_steps: list[Any]) -> Done:
         with _recorded(project, call, parents) as log, room(project.store.root, f"running {call.step}"):
             run = _as_run(project, call, out, work, log.watcher, spec_steps)
             _say_left_out(run)
+            _say_alone(run, project.wanted_processes, call.method)
             made = (
                 runner_of(project.processes(call.method))
                 .submit(call.method.call, run, Bound(inputs, call.bound.settings))
@@ -190,6 +191,12 @@ def _say_left_out(run: Run) -> None:
         if left:
             shown = ", ".join(left[:3]) + (" ..." if len(left) > 3 else "")
             run.say(f"{name}: {len(left):,} links lead nowhere or out of the project and are not followed: {shown}")
+
+
+def _say_alone(run: Run, wanted: int, method: Method) -> None:
+    """A training that several processes cannot share is done by one, and whoever asked for more is told."""
+    if wanted > 1 and not method.by_team and method.stage in ("pretrain", "finetune", "align"):
+        run.say(f"one process trains: {method.name} cannot be shared by {wanted}")
 
 
 @dataclass

@@ -134,13 +134,18 @@ class Project:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self._threads or (self.spec.threads if self.spec else 0) or cores
 
+    @property
+    def wanted_processes(self) -> int:
+        """How many processes share a training where its method can."""
+        return self._processes or (self.spec.processes if self.spec else 1)
+
     def processes(self, method: Method) -> int:
         """How many processes share the work of the method.
 
         Raises:
             MachineError: each needs an accelerator of its own, and there are fewer.
         """
-        wanted = self._processes or (self.spec.processes if self.spec else 1)
+        wanted = self.wanted_processes
         if wanted == 1 or not method.by_team:
             return 1
         if self.device == "cpu":

@@ -53,7 +53,7 @@ def kto(
     from volant.nets import pair_losses
 
     return from_pairs.learnt(
-        run, model, data, "kto", pair_losses.kto_loss(beta=beta), {"beta": beta},
+        run, model, data, "kto", pair_losses.KtoLoss(beta=beta), {"beta": beta},
         judge=judge, reward=reward, single=True, epochs=epochs, rows=rows, lr=lr, patience=patience, at_2048=1e-6,
         bound=bound, limit=limit,
     )  # fmt: skip
