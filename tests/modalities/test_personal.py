@@ -23,6 +23,9 @@ NUMBERS = [
     ("iban", "GB82 WEST 1234 5698 7654 32", "GB83 WEST 1234 5698 7654 32"),
     ("iban", "DE89370400440532013000", "DE8937040044053201300"),
     ("iban", "MT84MALT011000012345MTLCAST001S", "MT84MALT011000012345MTLCAST002S"),
+    ("iban", "GB82-WEST-1234-5698-7654-32", "GB83-WEST-1234-5698-7654-32"),
+    ("iban", "de89 3704 0044 0532 0130 00", "de88 3704 0044 0532 0130 00"),
+    ("iban", "gb82west12345698765432", "gb83west12345698765432"),
     ("national_id", "078-05-1120", "000-05-1120"),
     ("national_id", "AB123456C", "GB123456C"),
     ("national_id", "86095742719", "86095742718"),
@@ -40,6 +43,7 @@ NUMBERS = [
     ("national_id", "756.9217.0769.85", "756.9217.0769.84"),
     ("national_id", "PESEL 44051401359", "PESEL 44051401358"),
     ("national_id", "BSN: 111222333", "BSN: 111222334"),
+    ("national_id", "NHS number: 943 476 5919", "NHS number: 943 476 5918"),
     ("national_id", "SIN 046 454 286", "SIN 046 454 287"),
     ("ip", "93.184.216.34", "10.184.216.34"),
     ("ip", "2a00:1450:4001:81b::200e", "2001:db8:4001:81b::200e"),
@@ -52,6 +56,9 @@ NUMBERS = [
     ("phone", "415.555.2671", "115.555.2671"),
     ("email", "ann.b@firm.co.uk", "icon@2x.png"),
     ("email", "zoë@post.io", "zoë@post.test"),
+    ("email", "info@münchen.de", "info@münchen.test"),
+    ("email", "иван@почта.рф", "иван@почта.р"),
+    ("email", "ann@xn--e1afmkfd.xn--p1ai", "ann@xn--e1afmkfd"),
     ("secret", "ghp_" + "a1B2" * 9, "ghp_" + "a1B2" * 8),
     ("secret", "AKIA" + "Z9Y8X7W6V5U4T3S2", "AKIA" + "z9y8x7w6v5u4t3s2"),
     ("secret", 'api_key = "k3Jd82mQpX0vLs7Nw"', 'api_key = "your-key-goes-here"'),
@@ -97,6 +104,7 @@ def test_a_private_key_is_masked_over_its_lines():
 def test_of_two_that_overlap_the_earlier_kind_wins():
     assert masked("call 4111 1111 1111 1111 now")[1] == {"card": 1}
     assert masked("AT61 1904 3002 3457 3201 THIS WORD")[0] == "<iban> THIS WORD"
+    assert masked("at61 1904 3002 3457 3201 this word")[0] == "<iban> this word"
 
 
 def test_no_blank_is_needed_beside_letters_that_are_not_latin():

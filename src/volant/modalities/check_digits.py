@@ -169,6 +169,12 @@ def bsn(digits: str) -> bool:
     return len(set(digits)) > 1 and total % 11 == 0
 
 
+def nhs(digits: str) -> bool:
+    """Number of the British health service: weights 10 to 2, and what is missing to a multiple of 11."""
+    total = sum(int(d) * w for d, w in zip(digits, range(10, 1, -1), strict=False))
+    return len(set(digits)) > 1 and (-total) % 11 == int(digits[9])
+
+
 def ssn(digits: str) -> bool:
     """United States number: no area 000, 666 or 900 up, no group 00, no serial 0000; it has no check digit."""
     return digits[:3] not in ("000", "666") and digits[0] != "9" and digits[3:5] != "00" and digits[5:] != "0000"

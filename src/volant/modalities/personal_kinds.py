@@ -69,9 +69,17 @@ def _plain(test: Callable[[str], bool], digits: int = 0) -> Check:
 
 
 def _iban(found: str) -> int:
-    """Words in capitals may follow an IBAN, so only as many characters as its country has are looked at."""
-    places = [i for i, c in enumerate(found) if c != " "][: check.iban_length(found)]
-    return places[-1] + 1 if places and check.iban("".join(found[i] for i in places)) else 0
+    """Words may follow an IBAN, so only as many characters as its country has are looked at.
+
+    In small letters it is one only in digits behind the country, or where it is matched whole: hexadecimal numbers and
+    words begin like one, too.
+    """
+    there = [i for i, c in enumerate(found) if c not in " -"]
+    places = there[: check.iban_length(found[:2].upper())]
+    code = "".join(found[i] for i in places)
+    if not code.isupper() and not code[2:].isdecimal() and len(places) < len(there):
+        return 0
+    return places[-1] + 1 if places and check.iban(code.upper()) else 0
 
 
 _PRIVATE_KEY = r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----[A-Za-z0-9+/=\s]*(?:-----END (?:[A-Z]+ )*PRIVATE KEY-----)?"
@@ -96,8 +104,10 @@ _CALL = (
     r"(?i:tel|telephone|phone|mobile|cell|fax|call|whatsapp|telefon|handy|mobil|t[eé]l[eé]phone|tel[eé]fono)\.?"
     r"(?i: ?(?:no|nr|number|us|me))?(?i: at| on)?\.? ?[:=]? ?(?P<n>\(?\+?\d[\d ()./-]{5,18}\d)"
 )
-_EMAIL = rf"[{_WORD}.+-]{{1,64}}@(?:[A-Za-z0-9-]{{1,63}}\.)+[A-Za-z]{{2,24}}"
-_IBAN = r"[A-Z]{2}\d{2}(?:(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?|[A-Z0-9]{11,30})"
+_BEYOND = "\u0370-\u04ff"  # Greek and Cyrillic letters, in which some domains are written
+_HOST = rf"(?:[{_WORD}{_BEYOND}-]{{1,63}}\.)+(?:xn--[A-Za-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}|[{_BEYOND}]{{2,24}})"
+_EMAIL = rf"[{_WORD}{_BEYOND}.+-]{{1,64}}@{_HOST}"
+_IBAN = r"(?i:[A-Z]{2}\d{2}(?:(?:[ -][A-Z0-9]{4}){2,7}(?:[ -][A-Z0-9]{1,3})?|[A-Z0-9]{11,30}))"
 _CARD = r"\d{14,16}|\d{4}(?:[ -]\d{4}){3}(?:[ -]\d{3})?|\d{4}[ -]\d{6}[ -]\d{4,5}"
 _IP6 = r"[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}"
 # Written as people write them: a country code or an area code in brackets, then groups.
@@ -155,6 +165,7 @@ KINDS: tuple[Kind, ...] = (
     _number(r"[A-Z]{4}\d{6}[HMX][A-Z]{5}[A-Z0-9]\d", check.curp, 18),
     _said("pesel", r"\d{11}", check.pesel, 11),
     _said("bsn|burgerservice", r"\d{9}", check.bsn, 9),
+    _said("nhs", r"\d{3}[ -]?\d{3}[ -]?\d{4}", check.nhs, 10),
     _said("sin|social insurance", r"\d{3}[ -]?\d{3}[ -]?\d{3}", check.luhn, 9),
     Kind("ip", r"(?:\d{1,3}\.){3}\d{1,3}", _if(public), before=_NO_SECTION, after=rf"(?![{_WORD}.]*\d)"),
     Kind("ip", _IP6, _if(public), before=rf"(?<![{_WORD}:.])", after=rf"(?![{_WORD}:])"),
