@@ -9,6 +9,7 @@ from test_collect import made, pair, run_in, snapshot_of
 
 from volant.core.errors import DataError, MissingPackage, SettingError
 from volant.core.sample import Sample, Source, sample_id
+from volant.modalities import language
 from volant.stages import collect
 from volant.store.dataset import dropped, rows
 
@@ -52,6 +53,9 @@ def test_languages_are_told_and_kept_by_name(tmp_path):
     drops = [s.drop.split(" (")[0] for s in dropped(result)]
     assert drops[:2] == ["language: de"] * 2 and len(drops) == 3 and "language" in drops[2]
     assert json.loads((result.path / "screen.json").read_text())["languages"]["de"] == 2
+    with pytest.raises(SettingError, match="'english' is no code") as caught:
+        screened(tmp_path, samples, step="english", languages=["de", "english"])
+    assert " en, " in caught.value.fix and len(language.codes()) == 176
 
 
 def test_a_mended_record_names_its_parent(tmp_path):

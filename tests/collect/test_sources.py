@@ -1,5 +1,6 @@
 """Sources of data beside plain files: links that lead out, git repositories, queries, buckets; one set of terms."""
 
+import io
 import json
 import os
 import sys
@@ -13,6 +14,9 @@ import pytest
 
 import small_sources
 from volant.core.errors import DataError, LicenceError, PathError, RemoteError, SettingError
+from volant.modalities.text_entry import MAX_DOCUMENT, Entry
+from volant.modalities.text_lines import jsonl
+from volant.modalities.zip_archive import BadFile
 from volant.project import Project
 from volant.stages import collect
 from volant.store import dataset as store
@@ -517,6 +521,12 @@ def test_lines_of_json_in_wide_characters(project, encoding):
     (project.root / "a.jsonl").write_bytes(lines(9).encode("utf-16"))
     made = project.run(collect.files, glob="a.jsonl", licence="MIT", encoding=encoding)
     assert len(list(store.rows(made))) == 9 and not refused(made)
+
+
+def test_lines_in_wide_characters_are_read_whole_and_may_be_too_large_for_it():
+    large = Entry("b.jsonl", lambda: io.BytesIO("\ufeff{}".encode("utf-16-le")), bytes=MAX_DOCUMENT + 2)
+    with pytest.raises(BadFile, match="256,000,002 bytes.*Save it as UTF-8"):
+        list(jsonl(large, ""))
 
 
 def test_archives_whose_members_are_not_what_they_seem(project):

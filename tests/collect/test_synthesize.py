@@ -133,6 +133,10 @@ def test_examples_of_texts_and_the_plans_cap(tmp_path):
         model = hosted(tmp_path / "far", service.url)
         dataset(tmp_path / "data", texts)
         settings = {"count": 40, "licence": TERMS, "examples": 2}
+        for idle in ({"draws": 3}, {"decides": "#### (.+)"}):
+            with pytest.raises(SettingError, match="plain texts, which have no answer to agree on"):
+                synthesized(tmp_path, model, **settings, **idle)
+        assert not service.bodies
         made, run = synthesized(tmp_path, model, goal=Goal(generated=0.4), **settings)
     kept = list(rows(made))
     assert len(kept) == 8  # of 8 + 12 records 0.4

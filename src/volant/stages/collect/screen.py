@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from volant.core import Dataset, Files, Run, Sample, Score
-from volant.core.errors import DataError
+from volant.core.errors import DataError, SettingError
 from volant.core.sample import SPLITS
 from volant.modalities.sample_texts import texts_of, with_texts
 from volant.stages.collect._data_page import data_page
@@ -56,8 +56,11 @@ def screen(
     Raises:
         DataError: no record holds text, none is left in a split, or a list holds no word.
         MissingPackage: `names` are asked for without the extra `names`.
+        SettingError: `languages` holds a code that the model does not know.
     """
     from volant.store.dataset import batched, dropped, rows, writer
+
+    _check_codes(run, languages or [])
 
     total = sum(data.about["splits"].values())
     look = _Look(_lists(run), languages or [], sure, repair, offensive == "drop", names)
@@ -71,6 +74,16 @@ def screen(
     made = Dataset(run.out)
     data_page(run, made)
     return made
+
+
+def _check_codes(run: Run, languages: Sequence[str]) -> None:
+    from volant.modalities.language import codes
+
+    for code in languages:
+        if code not in codes():
+            what = f"`languages`: {code!r} is no code that the model knows."
+            fix = f"Codes are those of ISO 639 ({', '.join(sorted(codes()))})."
+            raise SettingError(what, where=run.step, fix=fix)
 
 
 class _Look:

@@ -81,7 +81,7 @@ def synthesize(
         DataError: there is no seed, or nothing that was made can be kept.
         LicenceError: the terms of model or seeds are unknown or forbid the goal's use.
         RemoteError: the service failed; the next run goes on with what it had answered.
-        SettingError: several draws at temperature 0, or an unknown scorer or bound.
+        SettingError: several draws at temperature 0 or of plain texts, or an unknown scorer or bound.
     """
     if draws > 1 and temperature == 0:
         what = f"{draws} draws at temperature 0 are {draws} times the same."
@@ -95,6 +95,11 @@ def synthesize(
     wish = Wish(how, instructions, examples, generations, draws, agree, decides, temperature, max_tokens)
     bounds, terms = Bounds(run, filters or {}, judge), Terms(run, model, licence)
     pool = Pool.of(run, data, how)
+    if (draws > 1 or decides) and pool.plain:
+        what = (
+            "the training records are plain texts, which have no answer to agree on: `draws` and `decides` do nothing."
+        )
+        raise SettingError(what, where=run.step, fix="Leave both out, or give records with requests and answers.")
     room = room_for(run, pool.others, pool.generated)
     asking = Asking(run, model, most_tokens=tokens)
     try:
@@ -125,6 +130,11 @@ class Pool:
     known: list[Sample]
     others: int
     generated: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether the seeds are plain texts, without requests."""
+        return all(seed.shape == "text" for seed in self.seeds)
 
     @classmethod
     def of(cls, run: Run, data: Dataset, how: str) -> Pool:
