@@ -1,6 +1,6 @@
 """Exact resume: every way to train, killed with SIGKILL at random steps and inside saves, ends with the same bytes.
 
-    python bench/resume.py [--kills 20] [--only grpo,ppo] [--seed 0] [--out bench/resume.json]
+    python bench/resume.py [--kills 20] [--only grpo,ppo] [--seed 0] [--device cuda] [--out bench/resume.json]
 
 Each method first runs undisturbed, in a process of its own. Then runs of the same call are killed at up to ten places
 drawn at random, each next process carries on in the same project, and the digest of the Model that comes of it is held
@@ -137,7 +137,7 @@ def make(root: Path, told: Path) -> None:
     told.write_text(json.dumps({**given, "loaded": loaded}))
 
 
-def work(root: Path, name: str, given: dict[str, Any], kill: Kill | None, after: int, told: Path) -> None:
+def work(root: Path, name: str, given: dict[str, Any], kill: Kill | None, after: int, device: str, told: Path) -> None:
     """One process: the call, whole or until its kill. It leaves where it carried on, its steps and its digest."""
     from importlib import import_module
 
@@ -145,7 +145,7 @@ def work(root: Path, name: str, given: dict[str, Any], kill: Kill | None, after:
 
     if kill:
         kill.arm(after)
-    project = Project(root, device="cpu", threads=1)
+    project = Project(root, device=device, threads=1)
     method, inputs, settings = CALLS[name]
     stage, _, function = method.partition(".")
     resume, steps = loop._Training.resume, [0, 0]
@@ -169,7 +169,7 @@ def child(children: Any, target: Any, *arguments: Any) -> int:
     return int(process.exitcode)
 
 
-def killed(children: Any, world: Path, folder: Path, name: str, kills: int, seed: int) -> dict[str, Any]:
+def killed(children: Any, world: Path, folder: Path, name: str, kills: int, seed: int, device: str) -> dict[str, Any]:
     """One method: what became of it undisturbed and killed."""
     told, rng = folder / "told.json", random.Random(f"{seed} {name}")
     given = json.loads((world / "given.json").read_text())
@@ -177,7 +177,7 @@ def killed(children: Any, world: Path, folder: Path, name: str, kills: int, seed
 
     def start(root: Path, kill: Kill | None) -> tuple[int, dict[str, Any]]:
         told.unlink(missing_ok=True)
-        status = child(children, work, root, name, given, kill, rng.randrange(4), told)
+        status = child(children, work, root, name, given, kill, rng.randrange(4), device, told)
         assert status in (0, -signal.SIGKILL), f"{name}: the process ended with {status}"
         said = json.loads(told.read_text()) if told.exists() and told.stat().st_size else {}
         row["carried_on"] += said.get("from", 0) > 0
@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="of each method")
     parser.add_argument("--only", default="", help=f"some of {','.join(CALLS)}")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--out", default="bench/resume.json")
     asked = parser.parse_args()
     names = asked.only.split(",") if asked.only else list(CALLS)
@@ -222,7 +223,7 @@ def main() -> None:
         children.set_forkserver_preload([*json.loads((world / "given.json").read_text())["loaded"], "peft"])
         print("| method | steps | kills | in saves | measuring | carried on | runs | same bytes |\n" + "|---" * 8 + "|")
         for name in names:
-            row = body[name] = killed(children, world, Path(scratch), name, asked.kills, asked.seed)
+            row = body[name] = killed(children, world, Path(scratch), name, asked.kills, asked.seed, asked.device)
             shown = ("steps", "kills", "in_saves", "measuring", "carried_on", "runs", "same")
             print(f"| {name} | {' | '.join(str(row[key]) for key in shown)} |", flush=True)
             Path(asked.out).write_text(json.dumps(body, indent=1) + "\n")

@@ -87,16 +87,22 @@ def test_compiled_learns_alike_and_resumes_bit_exactly(tmp_path):
 def test_it_is_bought_only_where_it_comes_back_and_can_be_had(tmp_path, monkeypatch):
     run = Run(step="t", out=tmp_path, work=tmp_path, threads=1)
     net = family.build(Tokens(vocab=40, length=16), seed=1, depth=3)
-    monkeypatch.setattr(compiling, "_refused", lambda: "no C++ compiler")
+    monkeypatch.setattr(compiling, "_refused", lambda device: f"no C++ compiler for {device}")
     assert not compiling.pays(run, net, steps=4000, step_tokens=2048)
     assert "no C++ compiler" in run.watcher.lines[-1]
-    monkeypatch.setattr(compiling, "_refused", lambda: "")
+    monkeypatch.setattr(compiling, "_refused", lambda device: "")
     assert not compiling.pays(run, net, steps=4000, step_tokens=2048), "a run that carries on abides by its choice"
     (tmp_path / "compiled").unlink()
     assert not compiling.pays(run, net, steps=440, step_tokens=2048)
     (tmp_path / "compiled").unlink()
     assert compiling.pays(run, net, steps=4000, step_tokens=2048)
     assert compiling.pays(replace(run, threads=64), net, steps=4000, step_tokens=2048)
+    gpu = replace(run, device="cuda", work=tmp_path / "gpu")
+    assert not compiling.pays(gpu, net, steps=4000, step_tokens=2048), "a network so small is soon done there"
+    (gpu.work / "compiled").unlink()
+    assert compiling.pays(gpu, net, steps=10**8, step_tokens=2048)
+    compiling.never(gpu)
+    assert not compiling.pays(gpu, net, steps=10**8, step_tokens=2048)
 
 
 def test_a_machine_that_cannot_compile_says_why(monkeypatch):
@@ -104,4 +110,4 @@ def test_a_machine_that_cannot_compile_says_why(monkeypatch):
         raise RuntimeError("InvalidCxxCompiler: none works\nmore")
 
     monkeypatch.setattr(torch, "compile", fails)
-    assert compiling._refused() == "InvalidCxxCompiler: none works"
+    assert compiling._refused("cpu") == "InvalidCxxCompiler: none works"

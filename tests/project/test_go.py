@@ -4,9 +4,11 @@ import pytest
 
 import volant
 from volant.core.errors import DataError, Interrupted, MachineError, MissingPackage, PathError, SettingError, SpecError
+from volant.core.method import method_of
 from volant.core.run import Silent
 from volant.project import Project, planning
 from volant.project.looking import difference, status
+from volant.stages import align, pretrain
 
 
 def ran(results):
@@ -205,6 +207,14 @@ def test_a_device_that_is_not_there_is_refused(toy):
     with pytest.raises(MachineError, match="no device 'mps' here"):
         Project(toy).go()
     assert Project(toy, device="cpu").device == "cpu" and Project(toy, device="auto").device in ("cpu", "cuda")
+
+
+def test_more_processes_than_cores_can_serve_are_refused_before_they_start(toy):
+    project = Project(toy, processes=1000)
+    shared, alone = method_of(pretrain.transformer), method_of(align.dpo)
+    with pytest.raises(MachineError, match="1000 processes are too many for [0-9]+ cores"):
+        project.processes(shared)
+    assert project.processes(alone) == 1 and Project(toy, processes=3).processes(shared) == 3
 
 
 def test_a_full_disk_is_said_and_nothing_is_lost(toy, monkeypatch):

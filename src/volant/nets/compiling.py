@@ -15,17 +15,21 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from volant.core.run import Run
-from volant.nets import qwen3, transformer
+from volant.nets import qwen3, transformer, watching
 
 # Measured on one thread of AVX2 (docs/LOG.md, "the step, shorter"): what compiling takes, and what a step then saves
 # for each token, layer and unit of width.
 _COMPILE_SECONDS, _SAVED_SECONDS = 31.0, 4.5e-8
 _MARGIN = 2.0
+# Assumed for GPUs, not measured: so long to compile, and a fifth of the time saved at so many flop/s, which today's do
+# not pass by much. A slower one has more to save.
+_GPU_SECONDS, _GPU_SAVED, _GPU_FLOPS = 60.0, 0.2, 4e14
 
 
 def pays(run: Run, net: Any, *, steps: int, step_tokens: int) -> bool:
@@ -38,45 +42,56 @@ def pays(run: Run, net: Any, *, steps: int, step_tokens: int) -> bool:
     """
     if run.processes > 1:
         return False  # what gathers the weights of a block cannot be compiled with it
-    kept = run.work / "compiled"
-    if kept.is_file():
-        return kept.read_text(encoding="utf-8") == "yes" and _can(run, net)
+    if _kept(run).is_file():
+        return _kept(run).read_text(encoding="utf-8") == "yes" and _can(run, net)
     answer = _worth(run, net, steps * step_tokens)
     run.work.mkdir(parents=True, exist_ok=True)
-    kept.write_text("yes" if answer else "no", encoding="utf-8")
+    _kept(run).write_text("yes" if answer else "no", encoding="utf-8")
     return answer
 
 
-def least_tokens(net: Any, *, threads: int) -> int:
+def never(run: Run) -> None:
+    """Keep with the run's checkpoints that it does not compile."""
+    _kept(run).write_text("no", encoding="utf-8")
+
+
+def _kept(run: Run) -> Path:
+    return run.work / "compiled"
+
+
+def least_tokens(net: Any, *, threads: int, device: str = "cpu") -> int:
     """The budget from which on compiling pays, where it can be done at all."""
+    if device == "cuda":
+        return math.ceil(_MARGIN * _GPU_SECONDS * _GPU_FLOPS / (_GPU_SAVED * watching.flops_a_token(net)))
     each = _SAVED_SECONDS * int(net.config.num_hidden_layers) * int(net.config.hidden_size) / max(1, threads)
     return math.ceil(_MARGIN * _COMPILE_SECONDS / each)
 
 
 def _can(run: Run, net: Any) -> bool:
-    return run.device == "cpu" and qwen3.fits(net) and not net.is_activation_checkpointing
+    return run.device in ("cpu", "cuda") and qwen3.fits(net) and not net.is_activation_checkpointing
 
 
 def _worth(run: Run, net: Any, tokens: int) -> bool:
     if not _can(run, net):
         return False
-    least = least_tokens(net, threads=run.threads)
+    least = least_tokens(net, threads=run.threads, device=run.device)
     if tokens < least:
         return False
-    saved = _MARGIN * _COMPILE_SECONDS * tokens / least
-    refused = _refused()
+    takes = _GPU_SECONDS if run.device == "cuda" else _COMPILE_SECONDS
+    saved = _MARGIN * takes * tokens / least
+    refused = _refused(run.device)
     if refused:
         run.say(f"not compiled, which would save about {saved:.0f} seconds: {refused}")
         return False
-    run.say(f"compiled: takes about {_COMPILE_SECONDS:.0f} seconds the first time and saves about {saved:.0f}")
+    run.say(f"compiled: takes about {takes:.0f} seconds the first time and saves about {saved:.0f}")
     return True
 
 
-def _refused() -> str:
+def _refused(device: str) -> str:
     """Why torch cannot compile here (no C++ compiler, no headers, nowhere to write); empty where it can."""
     try:
         with _quiet():
-            torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.ones(8))
+            torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.ones(8, device=device))
     except Exception as error:  # whatever it is, training goes on without
         return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return ""

@@ -30,6 +30,7 @@ from volant.nets.optim import Optimisers, bf16_pays, trainable, wsd
 from volant.nets.pieces import Loss, evaluate, in_pieces, summed
 from volant.nets.recipe import Outcome as Outcome
 from volant.nets.recipe import Recipe as Recipe
+from volant.nets.repeatable import given_up, repeatable
 from volant.nets.team import ALONE, Alone, team
 from volant.nets.transformer import token_loss
 
@@ -73,7 +74,7 @@ def train(
     torch.set_num_threads(run.threads)
     assert loss is token_loss or not recipe.compiled, "the compiled loss is token_loss"
     chosen_loss = compiling.compiled(net) if recipe.compiled else nullcontext(loss)
-    with team(run) as together, chosen_loss as chosen, freed.kept():
+    with team(run) as together, chosen_loss as chosen, freed.kept(), repeatable(run.device):
         size = getattr(getattr(net, "config", None), "vocab_size", 0) if loss is token_loss else 0
         ceiling = math.log(size) if size else math.inf
         training = _Training(run, net, batches, recipe, validation, chosen, run.work / name, together, ceiling)
@@ -247,6 +248,26 @@ class _Training:
         self.optimiser.zero()
         return found
 
+    def _try_device(self) -> None:
+        """Compute a gradient before the first step: what this device or its compiler cannot do is done without."""
+        devices = [torch.cuda.current_device()] if self.run.device == "cuda" else []
+        for _ in range(3):
+            try:
+                with torch.random.fork_rng(devices=devices):
+                    self._tried(self.step)
+                return
+            except Exception as error:
+                self.optimiser.zero()
+                said = (str(error).strip() or type(error).__name__).splitlines()[0]
+                if given_up(error):
+                    self.run.say(f"on {self.run.device} this training does not come to the same bits each time: {said}")
+                elif self.recipe.compiled and type(error).__module__.startswith("torch._"):
+                    self.run.say(f"not compiled after all: {said}")
+                    self.loss_of = token_loss
+                    compiling.never(self.run)
+                else:
+                    raise
+
     def _check_start(self) -> None:
         """Refuse a network that was broken before its first step: no rate mends that."""
         weights = [(n, self.team.own(w)) for n, w in self.net.named_parameters() if w.is_floating_point()]
@@ -263,6 +284,8 @@ class _Training:
         clock = watching.Clock(self.step, self.recipe.steps)
         bar.advance(self.step)
         self.net.train()
+        if self.run.device != "cpu":
+            self._try_device()
         while not self.reason and self.step < self.recipe.steps:
             if self.team.any(self.run.stopping):
                 self._flush()

@@ -69,6 +69,9 @@ class FeedbackAfter:
         return self.inner.runs(method)
 
 
+_PROCESSES_A_CORE = 4  # that share a training; more than one is good for trying it out only
+
+
 class Project:
     """One project.
 
@@ -143,12 +146,18 @@ class Project:
         """How many processes share the work of the method.
 
         Raises:
-            MachineError: each needs an accelerator of its own, and there are fewer.
+            MachineError: each needs an accelerator of its own, and there are fewer; or far fewer cores.
         """
         wanted = self.wanted_processes
         if wanted == 1 or not method.by_team:
             return 1
         if self.device == "cpu":
+            most = _PROCESSES_A_CORE * (os.cpu_count() or 1)
+            if wanted > most:  # hundreds of them have no memory left to say so themselves
+                what = f"{wanted} processes are too many for {os.cpu_count()} cores: each loads torch and the model."
+                raise MachineError(
+                    what, where="processes", fix=f"Take {most} at most; more than one a core gain nothing."
+                )
             return wanted
         import torch
 
