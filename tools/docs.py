@@ -92,6 +92,7 @@ def commands_page() -> str:
     for name, function in command.commands.items():  # type: ignore[attr-defined]
         first = (function.help or "").split("\n")[0]  # the generator cuts it short
         text = re.sub(rf"^\* `{name}`: .*$", f"* `{name}`: {first}", text, count=1, flags=re.MULTILINE)
+    text = text.replace(r"\[", "[")  # escaped for the terminal alone
     return NOTE + "\n" + re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip() + "\n"
 
 

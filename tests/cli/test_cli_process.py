@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,17 @@ def test_threads_that_wait_leave_the_cores_to_others_unless_the_user_says_otherw
     with pytest.raises(SystemExit):
         main(["--help"])
     assert os.environ["GOMP_SPINCOUNT"] == taken
+
+
+def test_ctrl_c_while_commands_are_loaded_is_quiet(monkeypatch):
+    from volant.cli import main
+
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    loading = types.ModuleType("volant.cli.app")
+    loading.__getattr__ = interrupted
+    monkeypatch.setitem(sys.modules, "volant.cli.app", loading)
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 130

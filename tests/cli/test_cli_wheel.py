@@ -1,6 +1,7 @@
 """The commands that turn the wheel and look at it, driven as a person drives them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -229,3 +230,15 @@ def test_the_loop_counts_as_the_stage_it_is(folder: Path) -> None:
     text = volant("status").replace("\n", " ")
     assert "The loop turns improve.harvest into tidy." in text
     assert "improve" not in text.split("Stages without a step here:")[1].split(".")[0]
+
+
+def test_help_shows_what_is_in_brackets() -> None:
+    """Every extra that a docstring names, which rich would take for a word of its own."""
+    import typer
+
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        said = [command.callback.__doc__ or "", *(getattr(p, "help", "") or "" for p in command.params)]
+        named = re.findall(r"\[[a-z#/@][^\[\]]*\]", " ".join(said))
+        shown = volant(name, "--help") if named else ""
+        assert all(word in shown for word in named), (name, named)
+    assert "'volant[tensorboard]'" in volant("metrics-export", "--help")

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from volant.cli.app import app
-from volant.core.errors import ArtifactError, SettingError
+from volant.core.errors import ArtifactError, PathError, SettingError
 from volant.core.score import Score
 from volant.project import Project, exporting
 
@@ -142,3 +142,9 @@ def test_what_is_not_there_is_said(project, tmp_path, monkeypatch):
         exporting.export(project, None, ["tuned"])
     with pytest.raises(SettingError, match="no tool 'wandb'"):
         metrics_export._sink("wandb", tmp_path, project)
+    (tmp_path / "notes.txt").write_text("mine")
+    for folder in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "curves"):
+        for to in ("tensorboard", "mlflow"):
+            with pytest.raises(PathError, match=r"notes.txt is a file, and points go into a folder"):
+                metrics_export._sink(to, folder, project)
+    assert (tmp_path / "notes.txt").read_text() == "mine"

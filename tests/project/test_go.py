@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -189,6 +190,9 @@ def test_names_are_found_by_step_digest_and_alias(toy):
         assert project.artifact(name).digest == made.digest
     with pytest.raises(volant.core.VolantError, match="nothing is called 'chmpion' here. Did you mean 'champion'"):
         project.artifact("chmpion")
+    edit(toy, "steps:\n", "steps:\n  later: {use: collect.python_sources}\n")
+    with pytest.raises(volant.core.VolantError, match="step 'later' has made nothing yet. Run `volant run later`"):
+        Project(toy).artifact("later")
     project.go(settings={"tuned.rank": 16})
     assert project.artifact("tuned").digest == made.digest  # what the file says, not what ran last
     changed = difference(project, "tuned", project.records.runs(step="tuned", status="done", limit=1)[0].artifact)
@@ -215,6 +219,18 @@ def test_more_processes_than_cores_can_serve_are_refused_before_they_start(toy):
     with pytest.raises(MachineError, match="1000 processes are too many for [0-9]+ cores"):
         project.processes(shared)
     assert project.processes(alone) == 1 and Project(toy, processes=3).processes(shared) == 3
+
+
+def test_far_more_threads_than_cores_are_refused(toy, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert Project(toy, threads=8).threads == 8
+    with pytest.raises(MachineError, match=r"9999 threads are too many for 2 cores.*Take 2"):
+        Project(toy, threads=9999).go()
+    edit(toy, "threads: 1", "threads: 64")
+    with pytest.raises(MachineError, match="64 threads"):
+        Project(toy).go()
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert Project(toy, threads=2).threads == 2  # what a project was made with goes on with one core
 
 
 def test_a_full_disk_is_said_and_nothing_is_lost(toy, monkeypatch):

@@ -15,9 +15,14 @@ from typer.testing import CliRunner
 
 from volant.cli.app import app
 from volant.core.errors import Interrupted, SettingError, SpecError
+from volant.core.score import Score
+from volant.core.spec import Goal
 from volant.project import Project
+from volant.project.looking import headline, is_quality
+from volant.project.ranges import Choice
 from volant.project.spec_edit import write_settings
 from volant.project.spec_file import load_spec
+from volant.project.trials import Search, Trial, draw, unlike
 from volant.project.tuning import search
 from volant.project.tuning_page import tuning_page
 
@@ -359,3 +364,54 @@ def test_json_is_whole(hills):
     result = CliRunner().invoke(app, ["tune", "top", "--trials", "5", "--json"])
     told = json.loads(result.stdout)
     assert len(told["trials"]) == 5 and told["best"] and Path(told["page"]).is_file()
+
+
+def test_a_count_is_nothing_to_aim_at(hills):
+    counts = [Score.exact("parameters", 9, direction="lower"), Score.exact("training_tokens", 8)]
+    bits = Score.exact("bits_per_byte", 2, direction="lower")
+    assert headline([*counts, bits], Goal()) is bits and headline(counts, Goal()) is counts[0]
+    assert not any(is_quality(Score.exact(name, 1)) for name in ("merge_difference", "weights_share", "logratio"))
+    code = hills.parent / "code" / "hills.py"
+    height = 'run.score(Score.exact("height", 4 - miss))'
+    many = 'run.score(Score.exact("parameters", depth, direction="lower"))'
+    code.write_text(HILLS.replace(height, f"{many}\n    {height}"))
+    assert search(Project(hills), "top", trials=2).metric == "height"
+    code.write_text(HILLS.replace(height, many))
+    sys.modules.pop("hills")
+    (hills / ".volant").rename(hills / "first")
+    said = r"no figure that 'top' states says how good it is: parameters\..*--for top.parameters"
+    with pytest.raises(SettingError, match=said):
+        search(Project(hills), "top", trials=2)
+    assert search(Project(hills), "top", trials=2, goal="top.parameters").direction == "lower"
+
+
+def tried(*choices: Choice) -> Search:
+    """Five trials that are over, each with three looks."""
+    raw = {c.name: json.dumps(c.values[0]) if c.values else c.low for c in choices}
+    done = [Trial(n, {}, raw, "done", 1.0, (3.0, 2.0, 1.0)) for n in range(5)]
+    return Search("top", "top", choices, "height", {c.name: None for c in choices}, 0, trials=done)
+
+
+def test_no_trial_is_ended_at_its_last_look():
+    behind = draw(tried(Choice("lr", low=1, high=2))).behind
+    assert [behind([9.0] * n) for n in (1, 2, 3)] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["vocab", "beta", "margin", "anchor", "weight", "size.beta", "codec.side", "size"])
+def test_curves_that_count_something_else_end_no_trial(name):
+    choice = Choice(name, values=({"beta": 1}, {"beta": 2})) if name == "size" else Choice(name, low=1, high=2)
+    found = tried(Choice("lr", low=1, high=2), choice)
+    behind = draw(found).behind
+    assert unlike(found) == [name] and not any(behind([9.0] * n) for n in (1, 2))
+
+
+def test_that_none_is_ended_early_is_said_once(hills):
+    text = HILLS.replace("unused: float", "beta: float = 1.0, unused: float")
+    (hills.parent / "code" / "hills.py").write_text(
+        text.replace("unused: changes", "beta: b.\n        unused: changes")
+    )
+    edit(hills, "kind: {any", "beta: {range: [0, 1]}\n      kind: {any")
+    result = CliRunner().invoke(app, ["tune", "top", "--trials", "14"])
+    assert result.exit_code == 0 and result.output.count("no trial is ended early: with another beta") == 1
+    found = search(Project(hills), "top", trials=14)
+    assert {t.state for t in found.trials} == {"done"} and "No trial is ended early" in tuning_page(found)

@@ -8,6 +8,7 @@ completion and `volant run` with nothing to do are quick.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 
 # How often a thread asks whether the others are done before it sleeps; usual are 300,000 times, or milliseconds. Where
@@ -19,6 +20,9 @@ _SPINS = "10000"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line on `arguments` (the process's own by default); ends the process."""
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read once, when torch is loaded
-    from volant.cli.app import app
+    try:
+        from volant.cli.app import app
 
-    app(args=list(arguments) if arguments is not None else None, prog_name="volant")
+        app(args=list(arguments) if arguments is not None else None, prog_name="volant")
+    except KeyboardInterrupt:  # while commands are loaded; later ones are met in `Group`
+        sys.exit(130)

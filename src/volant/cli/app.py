@@ -6,11 +6,13 @@ kind; here is only the list, so that the whole surface is seen at once.
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from volant.cli import (
@@ -149,4 +151,5 @@ _PANELS: dict[str, dict[str, Any]] = {
 
 for _panel, _commands in _PANELS.items():
     for _name, _function in _commands.items():
-        app.command(_name, rich_help_panel=_panel)(_function)
+        # A bracket in a docstring is one (`volant[mlflow]`), no word to the terminal.
+        app.command(_name, rich_help_panel=_panel, help=escape(inspect.getdoc(_function) or ""))(_function)

@@ -12,7 +12,7 @@ import typer
 
 from volant.cli import complete, place, present
 from volant.cli.interrupt import stops
-from volant.core.errors import SettingError
+from volant.core.errors import PathError, SettingError
 
 if TYPE_CHECKING:
     from volant.project import Project
@@ -69,6 +69,9 @@ def _sink(to: str, folder: Path, opened: Project) -> Sink:
     """Where the points go."""
     if to not in _TOOLS:
         raise SettingError(f"there is no tool {to!r} here.", where="--to", fix=f"Choose {' or '.join(_TOOLS)}.")
+    file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
+    if file is not None:
+        raise PathError(f"{file} is a file, and points go into a folder.", where="metrics-export", fix="Name another.")
     if to == "tensorboard":
         from volant.store.tensorboard import TensorBoard
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -104,13 +105,25 @@ def status(project: Project) -> list[StepState]:
 
 
 def headline(scores: list[Score], goal: Goal) -> Score | None:
-    """The figure of a step that a person looks for first: one with a target, then the task metric, then any."""
+    """The figure of a step that a person looks for first: one with a target, the task metric, quality, any."""
     own = [score for score in scores if score.of == "model"]
     for wanted in (*goal.accept, goal.metric):
         for score in own:
             if score.name == wanted:
                 return score
-    return own[0] if own else None
+    return next((score for score in own if is_quality(score)), own[0] if own else None)
+
+
+# Sizes, costs, counts and distances: true of what was made, and no sign that it is good.
+_NO_QUALITY = re.compile(
+    "parameters|training_tokens|weights_share|(size|speed)_ratio|.*_difference|(chosen_)?logratio"
+    "|(answer|chosen)_length(_change)?|pairs|mixed_.*|screened_share|kept_share|dropped_.*"
+)
+
+
+def is_quality(score: Score) -> bool:
+    """Whether the figure says how good something is, so that a search may aim at it unasked."""
+    return not _NO_QUALITY.fullmatch(score.name)
 
 
 def _stale(project: Project, step: Planned, why: str, call: Call | None = None) -> StepState:

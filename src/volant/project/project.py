@@ -70,6 +70,7 @@ class FeedbackAfter:
 
 
 _PROCESSES_A_CORE = 4  # that share a training; more than one is good for trying it out only
+_THREADS_A_CORE = 4  # more than one gain nothing, and thousands only wait for one another
 
 
 class Project:
@@ -133,9 +134,19 @@ class Project:
 
     @property
     def threads(self) -> int:
-        """How many threads a method may use."""
+        """How many threads a method may use.
+
+        Raises:
+            MachineError: far more were asked for than there are cores.
+        """
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self._threads or (self.spec.threads if self.spec else 0) or cores
+        wanted = self._threads or (self.spec.threads if self.spec else 0) or cores
+        # By the machine's cores, so that a project keeps its threads, and its digests, where it is given fewer.
+        there = os.cpu_count() or 1
+        if wanted > _THREADS_A_CORE * there:
+            what = f"{wanted} threads are too many for {there} cores: they would wait for one another."
+            raise MachineError(what, where="threads", fix=f"Take {there}, or leave `threads` out.")
+        return wanted
 
     @property
     def wanted_processes(self) -> int:
@@ -340,6 +351,8 @@ class Project:
             return self.store.get(done[0].artifact)
         if len(name) >= 8 and all(c in "0123456789abcdef" for c in name):
             return self.store.get(name)
+        if self.spec and name in self.spec.steps:
+            raise ArtifactError(f"step {name!r} has made nothing yet.", fix=f"Run `volant run {name}`.")
         known = [row.name for row in self.records.aliases()] + list(self.spec.steps if self.spec else ())
         raise ArtifactError(f"nothing is called {name!r} here.", fix=did_you_mean(name, known))
 

@@ -16,6 +16,11 @@ from typing import Any, Literal
 from volant.project.ranges import Choice
 
 _START_UP = 4  # trials before any is ended early
+# With another value of these the loss counts something else (tokens of another size, another weight of a term), so that
+# a lower one is no better: of pre-training, of `pretrain.fit` and its sizes, and of the methods of `align`.
+_OF_THE_LOSS = frozenset(
+    {"vocab", "context", "family", "codec", "sigma", "latent_channels", "beta", "margin", "anchor", "weight"}
+)
 
 State = Literal["done", "pruned", "failed"]
 
@@ -100,12 +105,25 @@ def draw(found: Search) -> Draw:
     asked = _study(found).ask(_distributions(found))
     raw = {c.name: asked.params[c.name] for c in found.choices}
     values = {c.name: json.loads(raw[c.name]) if c.values else c.neat(raw[c.name]) for c in found.choices}
+    compared = not unlike(found)
+    last = max((len(t.looks) for t in found.trials if t.state == "done"), default=0)
 
     def behind(looks: Sequence[float]) -> bool:
         asked.report(_sign(found) * looks[-1], len(looks))
-        return bool(asked.should_prune())
+        # At its last look a trial has cost all that it will.
+        return compared and len(looks) < last and bool(asked.should_prune())
 
     return Draw(values, raw, behind)
+
+
+def unlike(found: Search) -> list[str]:
+    """The searched settings that change what the loss counts: curves of such trials do not compare."""
+    return [c.name for c in found.choices if _words(c) & _OF_THE_LOSS]
+
+
+def _words(choice: Choice) -> set[str]:
+    """The names in a setting's path, and in the mappings that it may be."""
+    return {*choice.name.split("."), *(key for value in choice.values if isinstance(value, dict) for key in value)}
 
 
 def _study(found: Search) -> Any:

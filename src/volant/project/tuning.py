@@ -18,10 +18,10 @@ from volant.core.errors import Interrupted, SettingError, SpecError, VolantError
 from volant.core.run import Bar, Watcher
 from volant.core.score import Score
 from volant.project.execute import Done
-from volant.project.looking import headline
+from volant.project.looking import headline, is_quality
 from volant.project.nested import value_at, with_value
 from volant.project.planning import Planned, with_ancestors
-from volant.project.trials import Search, State, Trial, draw, importance
+from volant.project.trials import Search, State, Trial, draw, importance, unlike
 
 if TYPE_CHECKING:
     from volant.project.project import Project
@@ -55,6 +55,8 @@ def search(project: Project, step: str, *, trials: int, goal: str = "", seed: in
     found.trials = _recorded(project, key)
     outer, failed = project.watcher, 0
     found.direction, found.metric = _known_direction(project, key, found)
+    if len(found.trials) < trials and (names := unlike(found)):
+        outer.say(step, f"no trial is ended early: with another {' or '.join(names)} the {CURVE} counts something else")
     bar = outer.bar(step, "search", trials, "trials")
     bar.advance(min(len(found.trials), trials))
     try:
@@ -258,7 +260,11 @@ def _figure(project: Project, found: Search, done: Done) -> float:
     scores = [s for s in project.records.scores(done.run) if s.of == "model"]
     named = next((s for s in scores if s.name == found.metric), None) if found.metric else None
     if not found.metric:
-        named = headline(scores, project.goal)
+        named = headline([s for s in scores if is_quality(s)], project.goal)
+        if named is None and scores:
+            what = f"no figure that {found.target!r} states says how good it is: {', '.join(s.name for s in scores)}."
+            fix = f"Say which counts, as in `--for {found.target}.{scores[0].name}`."
+            raise SettingError(what, where="volant tune", fix=fix)
     if named is None:
         what = (
             f"{found.target!r} states no figure {found.metric!r}." if found.metric else f"{found.target!r} states none."
