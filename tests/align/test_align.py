@@ -18,11 +18,12 @@ from volant.core.artifact import Dataset, Model, payload_digest
 from volant.core.errors import ArtifactError, DataError, GateRefused, MachineError, SettingError
 from volant.core.method import method_of
 from volant.core.outside import Snapshot
-from volant.core.sample import Label
+from volant.core.sample import Label, split_of
 from volant.engines import open_model
 from volant.nets import judge
 from volant.scorers.measure import check_task
 from volant.stages.align import dpo, kto, orpo, preferences, reward, simpo
+from volant.stages.align.reward import _split
 from volant.store.dataset import rows
 
 MARK = {"ratings": Snapshot("records", "*", facts={"workload": "*", "requests": 0, "feedback": 0, "ratings": 9})}
@@ -189,6 +190,20 @@ def test_few_held_out_pairs_are_taken_from_train(made: tuple[Model, Dataset, Dat
     run = run_in(tmp_path)
     reward(run, made[0], only_train, epochs=1)
     assert "reward_accuracy" in scores(run) and any("held out" in line for line in watched(run).lines)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.4])
+def test_the_share_that_is_asked_for_is_held_out_of_train_in_whole_groups(share: float, tmp_path: Path) -> None:
+    kept = [
+        pairs()[0].model_copy(update={"id": f"{n}/{turn}", "group": f"g{n}", "split": "train"})
+        for n in range(2500)
+        if split_of(f"g{n}") == "train"
+        for turn in range(2)
+    ]
+    train, held = _split(run_in(tmp_path), dataset(tmp_path / "data", kept), share)
+    assert len(train) + len(held) == len(kept)
+    assert not {s.group for s in train} & {s.group for s in held}
+    assert len(held) / len(kept) == pytest.approx(share, abs=0.025)
 
 
 def test_dpo_aligns_and_reports(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ the task metric is not measured on it. Its own figure is the accuracy on held-ou
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -81,7 +82,6 @@ def reward(
 
 def _split(run: Run, data: Dataset, share: float) -> tuple[list[Sample], list[Sample]]:
     """Train and held-out pairs; from the train split alone where validation has fewer than eight."""
-    from volant.core.sample import split_of
     from volant.store.dataset import count, rows
 
     train = [s for s in rows(data, "train") if s.shape == "preference"]
@@ -91,11 +91,15 @@ def _split(run: Run, data: Dataset, share: float) -> tuple[list[Sample], list[Sa
         raise DataError("the train split holds no pairs of answers.", where=run.step, fix=fix)
     if len(held) >= 8:
         return train, held
-    parts = max(2, round(1 / share))
-    apart = [split_of(s.group or s.condition or s.id, test=1, validation=0, parts=parts) == "test" for s in train]
+    apart = [_apart(s.group or s.condition or s.id, share) for s in train]
     run.say(f"only {len(held)} validation pairs: {sum(apart)} of the train pairs are held out with them")
     kept = [s for s, out in zip(train, apart, strict=True) if not out]
     return kept, [*held, *(s for s, out in zip(train, apart, strict=True) if out)]
+
+
+def _apart(group: str, share: float) -> bool:
+    """Whether a group is held out: by a hash of its own, since of the plain one the train split has but some values."""
+    return int.from_bytes(hashlib.sha256(f"held out {group}".encode()).digest(), "big") / 2**256 < share
 
 
 def _state(run: Run, margins: list[float], train: list[Sample], held: list[Sample]) -> None:
