@@ -159,6 +159,26 @@ def test_a_missing_package_is_named_before_anything_runs(toy, monkeypatch):
         Project(toy).go()
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, "a", True, 1.0])
+def test_what_is_no_seed_is_told_before_anything_runs(toy, seed):
+    import toymethods
+
+    project = Project(toy)
+    with pytest.raises(SettingError, match="tuned.seed: a seed is") as caught:
+        project.step("tuned", seed=seed)
+    assert caught.value.fix == "As in: seed=1"
+    with pytest.raises(SettingError, match="a seed is"):
+        project.call("raw", method_of(toymethods.numbers), {"path": "data/*.txt"}, seed=seed)
+    assert not project.records.runs()
+
+
+def test_the_largest_seed_is_kept_with_its_run(toy):
+    import toymethods
+
+    raw = Project(toy).step("raw", seed=2**63 - 1).run(toymethods.numbers, path="data/*.txt")
+    assert raw.card.seed == 2**63 - 1
+
+
 def test_eager_calls_are_the_same_calls(toy):
     import toymethods
 

@@ -351,6 +351,8 @@ def test_a_mapping_of_floats_is_searched_in_floats_whatever_stands(hills):
         ("top.depth.low=3", "'depth' is 3, so that there is no 'low' inside it"),
         ("top.seed.x=1", "a seed is a whole number, not {'x': 1}"),
         ("top.seed=one", "a seed is a whole number, not 'one'"),
+        ("top.seed=-1", "a seed is from 0 to 9223372036854775807, not -1"),
+        ("top.seed=18446744073709551616", "a seed is from 0 to 9223372036854775807, not 18446744073709551616"),
         ("top.size.=3", "'top.size.' names no setting"),
         ("top.sizes.width=3", "has no setting 'sizes'"),
     ],

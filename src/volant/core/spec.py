@@ -140,7 +140,7 @@ class Step(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     use: str
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     search: dict[str, Searched] = Field(default_factory=dict)
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from volant.core.errors import MissingPackage, SpecError, did_you_mean
+from volant.core.errors import MissingPackage, SettingError, SpecError, did_you_mean
 from volant.core.method import Method, method_named
 from volant.core.spec import Spec
 from volant.project.nested import with_value
@@ -113,6 +113,19 @@ def _overrides(spec: Spec, settings: Mapping[str, Any]) -> dict[str, dict[str, A
     return found
 
 
+def checked_seed(seed: object, *, where: str) -> int:
+    """The seed, if it is one.
+
+    Raises:
+        SettingError: it is no whole number, or one that random generators or the records cannot take.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise SettingError(f"a seed is a whole number, not {seed!r}.", where=where, fix="As in: seed=1")
+    if not 0 <= seed < 2**63:
+        raise SettingError(f"a seed is from 0 to {2**63 - 1}, not {seed}.", where=where, fix="As in: seed=1")
+    return seed
+
+
 def _plan_step(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Planned:
     step = spec.steps[name]
     where = spec.where("steps", name)
@@ -120,9 +133,7 @@ def _plan_step(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Planned:
     arguments = dict(step.arguments)
     for path, value in overrides.items():
         arguments = with_value(arguments, path, value, where=f"--set {name}.{path}")
-    seed = arguments.pop("seed", step.seed)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise SpecError(f"a seed is a whole number, not {seed!r}.", where=f"--set {name}.seed", fix="As in: seed=1")
+    seed = checked_seed(arguments.pop("seed", step.seed), where=f"--set {name}.seed")
     places = {key: spec.where("steps", name, key) for key in arguments}
     bound = method.bind(arguments, where=where, places=places)
     for parameter, values in bound.inputs.items():

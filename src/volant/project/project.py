@@ -32,7 +32,7 @@ from volant.project.fingerprint import CodeReader
 from volant.project.forgotten import forgotten_ids
 from volant.project.goal_defaults import filled
 from volant.project.looking import fresh_artifacts
-from volant.project.planning import Planned, check_outside, plan_steps, with_ancestors
+from volant.project.planning import Planned, check_outside, checked_seed, plan_steps, with_ancestors
 from volant.project.snapshots import Hashes, Snapshots
 from volant.project.spec_file import load_spec
 from volant.store.blobs import Store
@@ -225,13 +225,18 @@ class Project:
         return self.step(method.__name__).run(method, *args, **kwargs)
 
     def step(self, name: str, *, seed: int = 0, refresh: bool = False) -> StepCall:
-        """A call with a step name and a seed of its own: `project.step("tuned", seed=1).run(...)`."""
-        return StepCall(self, name, seed, refresh)
+        """A call with a step name and a seed of its own: `project.step("tuned", seed=1).run(...)`.
+
+        Raises:
+            SettingError: the seed is none.
+        """
+        return StepCall(self, name, checked_seed(seed, where=f"{name}.seed"), refresh)
 
     def call(
         self, step: str, method: Method, arguments: Mapping[str, Any], *, seed: int = 0, refresh: bool = False
     ) -> Done:
         """Run one method by named arguments (artifacts and settings)."""
+        seed = checked_seed(seed, where=f"{step}.seed")
         bound = method.bind(arguments, where=step)
         done = execute(self, prepare(self, step, method, bound, seed, []), refresh=refresh)
         self.save_caches()

@@ -221,9 +221,9 @@ def classifier_auc(x_ND: Floats, n: int, seed: int, said: Sequence[Hashable]) ->
     known = {one: i for i, one in enumerate(dict.fromkeys(said))}
     if 2 * len(known) >= len(said):
         groups = [known[one] for one in said]
-        folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(x_ND, side, groups)
+        folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed % 2**32).split(x_ND, side, groups)
     else:
-        folds = StratifiedKFold(5, shuffle=True, random_state=seed).split(x_ND, side)
+        folds = StratifiedKFold(5, shuffle=True, random_state=seed % 2**32).split(x_ND, side)
     for train, held in folds:
         model = LogisticRegression(C=0.1, max_iter=500, class_weight="balanced").fit(x_ND[train], side[train])
         # Each fold has its own offset: ranks within the fold are comparable over folds, raw figures are not.
