@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from volant.core.artifact import Dataset, Model
 from volant.core.errors import ArtifactError, DataError, GateRefused, MachineError, MissingPackage, SettingError
@@ -366,6 +368,19 @@ def test_a_vocabulary_that_does_not_match_is_refused(model, data, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] - 8}))
     with pytest.raises(ArtifactError, match=r"the tokenizer knows \d+ tokens and the model \d+"):
         lora(make_run(tmp_path), Model(tmp_path), data)
+
+
+@pytest.mark.parametrize("method", [full, lora])
+def test_a_base_whose_weights_are_no_numbers_is_refused(model, data, tmp_path, method):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model.path, damaged)
+    weights = load_file(damaged / "model.safetensors")
+    name = next(n for n in weights if n.endswith("norm.weight"))
+    weights[name][0] = float("nan")
+    save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match="not all numbers: .*norm.weight") as caught:
+        method(make_run(tmp_path / "run"), Model(damaged), data)
+    assert caught.value.where == "tuned" and "Take another base" in caught.value.fix
 
 
 def test_fewer_examples_than_a_step_takes_is_said(model, tmp_path):

@@ -15,6 +15,9 @@ from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
 
+from volant.core.errors import ArtifactError
+from volant.nets.team import ALONE, Alone
+
 _ENOUGH = 8  # good losses, from which on their spread is known
 _LAST = 3  # of fewer, that say what is usual
 _LEAST = 1.0  # nats
@@ -144,3 +147,22 @@ def _far_above(usual: float, least: float | None) -> float:
 
 def _floor(usual: float, least: float | None) -> float:
     return min(_LEAST, max(_SMALLEST, _SHARE * abs(usual))) if least is None else least
+
+
+def check_numbers(net: Any, *, where: str, together: Alone = ALONE) -> None:
+    """Refuse a network whose weights are broken before training begins.
+
+    Args:
+        net: about to be trained.
+        where: the step.
+        together: processes that each hold a part of the weights; all of them have to ask.
+
+    Raises:
+        ArtifactError: some weight holds NaN or infinity.
+    """
+    weights = [(n, together.own(w)) for n, w in net.named_parameters() if w.is_floating_point()]
+    broken = next((name for name, weight in weights if not bool(weight.isfinite().all())), "")
+    if together.any(bool(broken)):
+        which = repr(broken) if broken else "one in another process's part"
+        what = f"the weights that training starts from are not all numbers: {which} holds NaN or infinity."
+        raise ArtifactError(what, where=where, fix="Take another base; this one is damaged.")

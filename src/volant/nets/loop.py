@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
-from volant.core.errors import ArtifactError, DataError, VolantError
+from volant.core.errors import DataError, VolantError
 from volant.core.run import Bar, Run
 from volant.nets import compiling, freed, state, watching
 from volant.nets.batches import Batches, Step
 from volant.nets.going_back import Backs
-from volant.nets.guard import Guard, odd
+from volant.nets.guard import Guard, check_numbers, odd
 from volant.nets.optim import Optimisers, bf16_pays, trainable, wsd
 from volant.nets.pieces import Loss, evaluate, in_pieces, summed
 from volant.nets.recipe import Outcome as Outcome
@@ -225,7 +225,7 @@ class _Training:
     def _go_back(self, why: str, guard: Guard) -> None:
         """To the last checkpoint: past the batches where they are to blame, else with a lower rate."""
         if not self.step:
-            self._check_start()
+            check_numbers(self.net, where=self.run.step, together=self.team)  # no rate mends broken weights
         rise, young, failed = guard.rise, self.guard.young, self.step
         steps = self.backs.last(failed, guard.high)
         found = state.latest(self.folder)
@@ -267,15 +267,6 @@ class _Training:
                     compiling.never(self.run)
                 else:
                     raise
-
-    def _check_start(self) -> None:
-        """Refuse a network that was broken before its first step: no rate mends that."""
-        weights = [(n, self.team.own(w)) for n, w in self.net.named_parameters() if w.is_floating_point()]
-        broken = next((name for name, weight in weights if not bool(weight.isfinite().all())), "")
-        if self.team.any(bool(broken)):
-            which = repr(broken) if broken else "one in another process's part"
-            what = f"the weights that training starts from are not all numbers: {which} holds NaN or infinity."
-            raise ArtifactError(what, where=self.run.step, fix="Take another base; this one is damaged.")
 
     # --- going on -----------------------------------------------------------------------------
 

@@ -74,12 +74,13 @@ def opened(run: Run, model: Model) -> tuple[Any, Codec]:
 
     Raises:
         SettingError: it was converted for another runtime.
-        ArtifactError: it cannot be trained here, or its chat template is another one than it was trained with.
+        ArtifactError: it cannot be trained here, its weights are not all numbers, or its chat template is another one than it was trained with.
     """
     import torch
 
     from volant.modalities import open_modality
     from volant.nets import open_family
+    from volant.nets.guard import check_numbers
     from volant.nets.opened import unconverted
 
     torch.set_num_threads(run.threads)
@@ -93,7 +94,9 @@ def opened(run: Run, model: Model) -> tuple[Any, Codec]:
             what, where=run.step, fix="Start from `pretrain.transformer` or a downloaded `pretrain.base`."
         )
     codec = open_modality(about.modality).open_codec(model.path)
-    return open_family(about.family).load(model.path).to(run.device), codec
+    net = open_family(about.family).load(model.path).to(run.device)
+    check_numbers(net, where=run.step)  # before it writes texts of its own, which broken weights cannot
+    return net, codec
 
 
 def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, retain: Dataset | None = None) -> Tuning:
