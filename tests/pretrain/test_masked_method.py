@@ -42,6 +42,14 @@ def test_it_finds_hidden_words_and_says_how_many(made):
     assert scores["model"].value > 0.8
 
 
+def test_the_budget_holds_where_the_data_are_shorter_than_a_step(made, tmp_path):
+    run = run_in(tmp_path)
+    few = masked(run, made[2], **{**SMALL, "tokens": 20_000, "batch_tokens": 100_000_000})
+    (said,) = [line for line in run.watcher.lines if " parameters, " in line]
+    steps, step_tokens = (int(word) for word in said.split() if word.isdigit())
+    assert steps > 1 and 20_000 - step_tokens < few.about.extra["tokens"] == steps * step_tokens <= 20_000
+
+
 def test_transformers_alone_fills_the_gap(made):
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 

@@ -127,6 +127,19 @@ def test_fewer_windows_than_a_step_takes_are_said(data, tmp_path):
     assert any("a step takes all " in line and "windows of " in line for line in run.watcher.lines)
 
 
+def test_the_budget_holds_where_the_data_are_shorter_than_a_step(data, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("volant.nets.compiling.pays", lambda run, net, **size: bool(asked.append(size)))
+    only_text = dataset(tmp_path / "t", [text(i) for i in range(20)])
+    for name, some in (("both", data), ("text", only_text)):
+        run = make_run(tmp_path / name)
+        made = transformer(run, some, **{**SMALL, "tokens": 20_000, "batch_tokens": 1 << 30})
+        (said,) = [line for line in run.watcher.lines if " parameters, " in line]
+        steps, step_tokens = (int(word) for word in said.split() if word.isdigit())
+        assert steps > 1 and 20_000 - step_tokens < made.about.extra["tokens"] == steps * step_tokens <= 20_000
+        assert asked.pop() == {"steps": steps, "step_tokens": step_tokens}
+
+
 def test_too_little_text_is_one_readable_message(tmp_path):
     one = Sample(id="a", shape="text", source=SOURCE, content="short")
     with pytest.raises(DataError, match="one window needs") as caught:

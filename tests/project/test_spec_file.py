@@ -39,7 +39,7 @@ def test_a_good_file_keeps_its_lines(tmp_path):
         ("volant: 1\nname: a\ngoal: {problm: x}\n", "Did you mean 'problem'?"),
         ("volant: 1\nname: a\ngoal: {accept: {x: good}}\n", "'good' is no target"),
         ("volant: 1\nname: a\nsteps:\n  s: {use: x.y, seed: -1}\n", "volant.yaml:4: 'steps.s.seed' cannot be -1"),
-        ("volant: 1\nname: a\nsteps:\n  s: {use: x.y, seed: 9223372036854775808}\n", "'steps.s.seed' cannot be 9223372036854"),
+        ("volant: 1\nname: a\nsteps:\n  s: {use: x.y, seed: 9223372036854775808}\n", "'steps.s.seed' cannot be 922"),
         ("volant: 1\nname: a b\n", "other characters"),
         ("volant: 1\nname: &a x\n", "anchors and aliases"),
         ("volant: 1\nname: !!python/name:os.system x\n", "is not used here"),

@@ -137,6 +137,9 @@ class Packed:
     predicted from what is before it alone, each has its own end mark instead.
     Each pass shuffles the windows and shifts where they are cut, so that no token is always first
     in its window. Nothing is padded and nothing is dropped but a last piece shorter than a window.
+
+    Attributes:
+        rows: windows in a step, as many as were asked for or there are.
     """
 
     def __init__(
@@ -151,8 +154,8 @@ class Packed:
             owner[:-1] = owner[1:]
         self._ids, self._owner, self._length, self._seed = flat, owner, length, seed
         windows = (flat.size - 1) // length
-        self._rows = min(rows, windows)
-        self.steps = windows // self._rows
+        self.rows = min(rows, windows)
+        self.steps = windows // self.rows
         self._windows = windows
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
@@ -164,7 +167,7 @@ class Packed:
     def batch(self, step: int) -> Batch:
         """The windows of that step."""
         epoch, place = divmod(step, self.steps)
-        starts = self._starts(epoch)[place * self._rows : (place + 1) * self._rows]
+        starts = self._starts(epoch)[place * self.rows : (place + 1) * self.rows]
         ids = np.stack([self._ids[s : s + self._length] for s in starts]).astype(np.int64)
         ids_BL = torch.from_numpy(ids)
         owners_BL = torch.from_numpy(np.stack([self._owner[s : s + self._length] for s in starts]))

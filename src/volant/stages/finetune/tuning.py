@@ -74,7 +74,8 @@ def opened(run: Run, model: Model) -> tuple[Any, Codec]:
 
     Raises:
         SettingError: it was converted for another runtime.
-        ArtifactError: it cannot be trained here, its weights are not all numbers, or its chat template is another one than it was trained with.
+        ArtifactError: it cannot be trained here, its weights are not all numbers, or its chat template is another one
+            than it was trained with.
     """
     import torch
 

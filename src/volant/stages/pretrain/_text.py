@@ -64,8 +64,8 @@ def packed(
     rows: int,
     share: float,
     both_ways: bool = False,
-) -> Batches:
-    """Texts and tasks, shuffled, packed and mixed; only as many are encoded as the budget can use.
+) -> tuple[Batches, int]:
+    """Texts and tasks, shuffled, packed and mixed, and the rows of a step; only what the budget can use is encoded.
 
     Args:
         run, codec: of the training.
@@ -74,11 +74,15 @@ def packed(
         context, rows: of a step.
         share: of the tasks in the tokens.
         both_ways: the network reads in both directions.
+
+    Returns:
+        The batches, and `rows`, or how many a step really holds where data are too short for it.
     """
     from volant.nets.batches import Mixed, Packed
 
     kinds = [(texts, 1 - share, 0), (tasks, share, 1)] if texts and tasks else [(texts or tasks, 1.0, 0)]
-    parts: list[tuple[Packed, float]] = []
+    parts: list[Packed] = []
+    short = False
     for samples, part, salt in kinds:
         if part <= 0:
             continue
@@ -91,15 +95,18 @@ def packed(
             if len(kinds) == 1:
                 raise error.at(run.step) from error
             run.say(f"left out, being too few: {error.what}")
+            short = True
             continue
         kind = "answers" if samples is tasks else "text"
         run.say(f"{windows.tokens:,} tokens of {kind} from {len(documents):,} samples")
-        if (there := (windows.tokens - 1) // context) < many:
-            run.say(f"a step takes all {there} windows of {kind} there are, not {many}")
-        parts.append((windows, part))
+        if windows.rows < many:
+            run.say(f"a step takes all {windows.rows} windows of {kind} there are, not {many}")
+            short = True
+        parts.append(windows)
     if not parts:
         raise DataError("task_share leaves nothing to train on", where=run.step, fix="Choose a share between 0 and 1.")
-    return parts[0][0] if len(parts) == 1 else Mixed([windows for windows, _ in parts])
+    held = sum(windows.rows for windows in parts) if short else rows
+    return parts[0] if len(parts) == 1 else Mixed(parts), held
 
 
 def _encoded(codec: Codec, samples: Sequence[Sample], budget: int, *, seed: int) -> Iterator[Encoded]:

@@ -68,19 +68,19 @@ def masked(
     codec = open_modality(run.modality).codec([*texts, *tasks], vocab=vocab, length=context)
     size = size_of(depth)
     rows = max(1, (batch_tokens or size.batch_tokens) // context)
-    batches = packed(
+    batches, held = packed(
         run, codec, texts, tasks, tokens=tokens, context=context, rows=rows, share=task_share, both_ways=True
     )
     net = family.build(codec.space, seed=run.seed, depth=depth, eos=getattr(codec, "eos_id", None)).to(run.device)
     recipe = recipe_of(
-        size, tokens=tokens, step_tokens=rows * context, rate=rate, looks=looks, patience=patience,
+        size, tokens=tokens, step_tokens=held * context, rate=rate, looks=looks, patience=patience,
         checkpoint_tokens=checkpoint_tokens,
     )  # fmt: skip
-    piece = min(recipe.piece_tokens, rows * context)
+    piece = min(recipe.piece_tokens, held * context)
     fix = "Choose a smaller `depth`, `context` or `vocab`."
     check_training(run, net, tokens=piece, counted=piece, fix=fix)
     parameters = sum(p.numel() for p in net.parameters())
-    run.say(f"{parameters:,} parameters, {recipe.steps} steps of {rows * context} tokens")
+    run.say(f"{parameters:,} parameters, {recipe.steps} steps of {held * context} tokens")
     seen = looks_at(codec, held_out, context, rows)
     outcome = train(
         run, net, batches, recipe, validation=seen, loss=family.step_loss, title="pre-training"

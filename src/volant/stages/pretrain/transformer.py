@@ -70,22 +70,22 @@ def transformer(
     codec = open_modality(run.modality).codec([*texts, *tasks], vocab=vocab, length=context)
     size = size_of(depth)
     rows = max(1, (batch_tokens or size.batch_tokens) // context)
-    batches = packed(run, codec, texts, tasks, tokens=tokens, context=context, rows=rows, share=task_share)
+    batches, held = packed(run, codec, texts, tasks, tokens=tokens, context=context, rows=rows, share=task_share)
     eos = getattr(codec, "eos_id", None)
     net = family.build(codec.space, seed=run.seed, depth=depth, eos=eos)
     net.generation_config.eos_token_id = list(getattr(codec, "stop_ids", [])) or eos
     net.generation_config.pad_token_id = getattr(codec, "pad_id", eos)
     net = net.to(run.device)
     recipe = recipe_of(
-        size, tokens=tokens, step_tokens=rows * context, rate=rate, looks=looks, patience=patience,
+        size, tokens=tokens, step_tokens=held * context, rate=rate, looks=looks, patience=patience,
         checkpoint_tokens=checkpoint_tokens,
     )  # fmt: skip
-    piece = min(recipe.piece_tokens, rows * context)
+    piece = min(recipe.piece_tokens, held * context)
     fix = "Choose a smaller `depth`, `context` or `vocab`."
     check_training(run, net, tokens=piece, counted=piece, fix=fix)
-    recipe = replace(recipe, compiled=pays(run, net, steps=recipe.steps, step_tokens=rows * context))
+    recipe = replace(recipe, compiled=pays(run, net, steps=recipe.steps, step_tokens=held * context))
     parameters = sum(p.numel() for p in net.parameters())
-    run.say(f"{parameters:,} parameters, {recipe.steps} steps of {rows * context} tokens")
+    run.say(f"{parameters:,} parameters, {recipe.steps} steps of {held * context} tokens")
     outcome = train(
         run, net, batches, recipe, validation=looks_at(codec, held_out, context, rows), title="pre-training"
     )
