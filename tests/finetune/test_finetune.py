@@ -14,6 +14,8 @@ from volant.core.errors import ArtifactError, DataError, GateRefused, MachineErr
 from volant.core.run import Run
 from volant.core.sample import Sample, Source, sample_id
 from volant.modalities import open_modality
+from volant.modalities.text_codec import masked_preview
+from volant.nets.batches import fit
 from volant.stages.finetune import full, lora, qlora
 from volant.stages.pretrain import transformer
 from volant.store.dataset import writer
@@ -381,6 +383,49 @@ def test_a_base_whose_weights_are_no_numbers_is_refused(model, data, tmp_path, m
     with pytest.raises(ArtifactError, match="not all numbers: .*norm.weight") as caught:
         method(make_run(tmp_path / "run"), Model(damaged), data)
     assert caught.value.where == "tuned" and "Take another base" in caught.value.fix
+
+
+def chats(n, split, turns):
+    for i in range(n):
+        said = [turn for j in range(turns) for turn in (
+            {"role": "user", "content": f"the {ANIMALS[(i + j) % 10]} ?"},
+            {"role": "assistant", "content": ANIMALS[(i + j) % 10][::-1]},
+        )]  # fmt: skip
+        yield Sample(id=f"{split}{i}", shape="messages", source=SOURCE, content=json.dumps(said), split=split)
+
+
+def test_a_chat_that_is_too_long_is_told_to_lose_its_last_answers_and_shown_as_it_is_learnt(model, tmp_path):
+    codec = open_modality("text").open_codec(model.path)
+    long, short = list(chats(4, "train", 8)), [s.model_copy(update={"id": f"s{s.id}"}) for s in chats(1, "train", 1)]
+    assert all(len(codec.encode(sample).ids) > 64 for sample in long)
+    run = make_run(tmp_path)
+    full(run, model, dataset(tmp_path / "d", long, short), steps=1)
+    told = "4 of 5 examples are over 64 tokens: of 0 the prompt is shortened in the middle, of 4 the answers are cut"
+    assert any(line.startswith(told) for line in run.watcher.lines)
+    assert any(line.startswith("WARNING: most examples lose the end of") for line in run.watcher.lines)
+    shown = [line for line in run.watcher.lines if line.startswith("example ")]
+    assert len(shown) == 3
+    uncut = [str(masked_preview(codec, codec.encode(sample))) for sample in long]
+    assert not any(text in line for text in uncut for line in shown)
+    learnt = [str(masked_preview(codec, fit(codec.encode(sample), 64))) for sample in long]
+    assert any(line.endswith(text) for text in learnt for line in shown)
+
+
+def test_a_long_prompt_is_told_to_lose_its_middle(model, tmp_path):
+    asked = [s.model_copy(update={"condition": f"{s.condition} " * 8}) for s in pairs(6, "train")]
+    run = make_run(tmp_path)
+    full(run, model, dataset(tmp_path / "d", asked), steps=1)
+    told = "6 of 6 examples are over 64 tokens: of 6 the prompt is shortened in the middle, of 0 the answers are cut"
+    assert any(line.startswith(told) for line in run.watcher.lines)
+    assert not any("most examples lose" in line for line in run.watcher.lines)
+
+
+@pytest.mark.parametrize("method", [full, lora])
+def test_a_context_without_room_is_refused(model, data, tmp_path, method):
+    with pytest.raises(SettingError, match="a `context` of 15 tokens has no room") as caught:
+        method(make_run(tmp_path), model, data, context=15, steps=1)
+    assert "16 or more" in caught.value.fix
+    method(make_run(tmp_path / "least"), model, data, context=16, steps=1)
 
 
 def test_fewer_examples_than_a_step_takes_is_said(model, tmp_path):

@@ -83,7 +83,7 @@ def test_only_answers_count(codec):
     sample = chat(
         ("system", "be brief"), ("user", "one?"), ("assistant", "two"), ("user", "and?"), ("assistant", "six")
     )
-    preview = masked_preview(codec, sample)
+    preview = masked_preview(codec, codec.encode(sample))
     assert [span for span, counted in preview.spans if counted] == ["two<|end|>", "six<|end|>"]
     assert "be brief" in str(preview) and "[[two<|end|>]]" in str(preview)
 
@@ -143,9 +143,8 @@ def foreign(folder, codec, config, template=""):
 def test_foreign_chatml_base_masks_through_its_end_marker(codec, tmp_path):
     config = {"eos_token": {"content": "<|im_end|>"}, "add": ["<|im_start|>", "<|im_end|>"], "model_max_length": 1e30}
     theirs = foreign(tmp_path / "base", codec, config, CHATML)
-    preview = masked_preview(
-        theirs, chat(("user", "one?"), ("assistant", "two"), ("user", "and?"), ("assistant", "six"))
-    )
+    sample = chat(("user", "one?"), ("assistant", "two"), ("user", "and?"), ("assistant", "six"))
+    preview = masked_preview(theirs, theirs.encode(sample))
     assert [span for span, counted in preview.spans if counted] == ["two<|im_end|>", "six<|im_end|>"]
     assert theirs.had_template and theirs.eos_id in theirs.stop_ids
 
@@ -159,7 +158,8 @@ def test_a_template_that_drops_old_thoughts_still_finds_every_answer(codec, tmp_
     )
     config = {"eos_token": "<|im_end|>", "add": ["<|im_start|>", "<|im_end|>"]}
     theirs = foreign(tmp_path / "base", codec, config, template)
-    preview = masked_preview(theirs, chat(("user", "two"), ("assistant", "two"), ("user", "x"), ("assistant", "six")))
+    sample = chat(("user", "two"), ("assistant", "two"), ("user", "x"), ("assistant", "six"))
+    preview = masked_preview(theirs, theirs.encode(sample))
     assert [span for span, counted in preview.spans if counted] == ["two<|im_end|>", "<think></think>six<|im_end|>"]
 
 
@@ -199,7 +199,8 @@ LLAMA3 = (
 def test_templates_of_known_families(codec, tmp_path, template, markers, answer):
     config = {"eos_token": "<eos>", "bos_token": {"content": "<bos>"}, "add": markers}
     theirs = foreign(tmp_path / "base", codec, config, template)
-    preview = masked_preview(theirs, chat(("user", "two"), ("assistant", "two"), ("user", "x"), ("assistant", "two")))
+    sample = chat(("user", "two"), ("assistant", "two"), ("user", "x"), ("assistant", "two"))
+    preview = masked_preview(theirs, theirs.encode(sample))
     assert [span for span, counted in preview.spans if counted] == [answer, answer]
     end = theirs.tokenizer.token_to_id(answer.split("two")[1])
     assert end in theirs.stop_ids
@@ -220,7 +221,7 @@ def test_a_base_without_template_gets_a_plain_one(codec, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
     theirs = open_codec(tmp_path)
     assert not theirs.had_template
-    preview = masked_preview(theirs, chat(("user", "one?"), ("assistant", "two")))
+    preview = masked_preview(theirs, theirs.encode(chat(("user", "one?"), ("assistant", "two"))))
     assert [span for span, counted in preview.spans if counted] == ["two</s>"]
 
 

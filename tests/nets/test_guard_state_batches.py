@@ -232,6 +232,18 @@ def test_fit_keeps_the_answer_and_both_ends_of_the_prompt():
     assert shorten([1, 2, 3], 5) == [1, 2, 3]
 
 
+def test_fit_uses_all_of_the_room_and_never_more():
+    for first in range(1, 40):
+        for rest in range(1, 40):
+            example = Encoded(list(range(first + rest)), [False] * first + [True] * rest)
+            for length in range(1, 50):
+                fitted = fit(example, length)
+                assert len(fitted.ids) == len(fitted.mask) == min(length, first + rest)
+                prompt = fitted.mask.index(True) if any(fitted.mask) else len(fitted.ids)
+                assert fitted.ids[prompt:] == example.ids[first:][: len(fitted.ids) - prompt]
+                assert prompt == first or sum(fitted.mask) == min(rest, length // 2)
+
+
 def test_batches_are_not_to_blame_for_a_loss_that_was_no_number():
     guard = Guard()
     for loss in (1.0, 1.1, 1.0, 1.1, 1.0, 1.1, 1.0, 1.1, 9.0, 9.0):

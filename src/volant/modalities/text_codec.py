@@ -253,12 +253,11 @@ class MaskedPreview:
         return "".join(f"[[{text}]]" if counted else text for text, counted in self.spans)
 
 
-def masked_preview(codec: TextCodec, sample: Sample) -> MaskedPreview:
-    """The sample rendered with its markers, split into what the loss counts and what it does not.
+def masked_preview(codec: TextCodec, encoded: Encoded) -> MaskedPreview:
+    """An example rendered with its markers, split into what the loss counts and what it does not.
 
     `str()` of it puts what counts into double brackets; a terminal dims the other spans instead.
     """
-    encoded = codec.encode(sample)
     spans: list[tuple[str, bool]] = []
     for counted, group in groupby(zip(encoded.ids, encoded.mask, strict=True), key=lambda pair: pair[1]):
         text = str(codec.tokenizer.decode([token for token, _ in group], skip_special_tokens=False))

@@ -260,16 +260,17 @@ class Mixed:
 
 
 def fit(example: Encoded, length: int) -> Encoded:
-    """The example in at most `length` tokens: the answer is kept (up to half), the prompt shortened.
+    """The example in at most `length` tokens, all of them used: the prompt is shortened, then the end cut off.
 
-    Without a prompt (running text) the end is cut off.
+    What follows the prompt (the answer; in a chat all turns from the first answer on) keeps half of the room at
+    least, and all that the prompt leaves. Without a prompt (running text) the end is cut off.
     """
     if len(example.ids) <= length:
         return example
     first = next((i for i, counts in enumerate(example.mask) if counts), 0)
     if first == 0:
         return Encoded(example.ids[:length], example.mask[:length])
-    answer = min(len(example.ids) - first, max(1, length // 2))
+    answer = min(len(example.ids) - first, max(length // 2, length - first))
     prompt = shorten(example.ids[:first], length - answer)
     mask = [False] * len(prompt) + list(example.mask[first : first + answer])
     return Encoded(prompt + list(example.ids[first : first + answer]), mask)

@@ -39,7 +39,7 @@ _STAYED = (
     "validation split."
 )
 _TOLD = 5  # odd batches that are said one by one
-_BATCHES = 9  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
+_BATCHES = 10  # what a step reads and how it computes, by number: a checkpoint of another is not carried on from
 
 
 def train(

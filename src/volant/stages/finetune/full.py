@@ -43,7 +43,8 @@ def full(
         steps: training steps; not 0, it is the budget in place of `epochs`.
         batch: examples in one step; more are smoother, slower, and need more memory.
         lr: learning rate; 0 takes what suits the model's width (2e-5 at a width of 2048). Too high forgets the base.
-        context: longest example in tokens; 0 takes the model's, 1024 at most. Longer prompts lose their middle.
+        context: longest example in tokens, 16 or more; 0 takes the model's, 1024 at most. Of longer ones the prompt
+            loses its middle, and where that is not enough the answers their end.
         weight_decay: pull of the weights towards zero in each step, as a fraction of the rate.
         patience: stop after this many of five looks at the validation loss without an improvement; 0 never does.
         replay: share of the training examples that the model draws itself of what it knows, so that it does not

@@ -56,7 +56,8 @@ def lora(
         batch: examples in one step; more are smoother, slower, and need more memory.
         lr: how far a number of the second matrix moves in a step; 0 takes what suits the model's width (1e-4 at a width
             of 2048, more for narrower ones). Text: by Muon, or for `loha` and `lokr` by AdamW, at twice that.
-        context: longest example in tokens; 0 takes the model's, 1024 at most. Longer prompts lose their middle.
+        context: longest example in tokens, 16 or more; 0 takes the model's, 1024 at most. Of longer ones the prompt
+            loses its middle, and where that is not enough the answers their end.
         patience: stop after this many of five looks at the validation loss without an improvement; 0 never does.
         replay: share of the training examples that the model draws itself of what it knows, so that it does not
             forget; for images and tables only. Nothing takes half where the data brings a new class, else none.

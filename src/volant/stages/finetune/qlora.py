@@ -49,7 +49,8 @@ def qlora(
         batch: examples in one step; more are smoother, slower, and need more memory.
         lr: how far a number of the second matrix moves in a step, by Muon; 0 takes what suits the model's width (1e-4
             at a width of 2048, more for narrower ones).
-        context: longest example in tokens; 0 takes the model's, 1024 at most. Longer prompts lose their middle.
+        context: longest example in tokens, 16 or more; 0 takes the model's, 1024 at most. Of longer ones the prompt
+            loses its middle, and where that is not enough the answers their end.
         patience: stop after this many of five looks at the validation loss without an improvement; 0 never does.
         pack: put several short examples into one row, each seeing itself alone: the same loss with less padding. Worth
             it where lengths differ much, in the first place on an accelerator.

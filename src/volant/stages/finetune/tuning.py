@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 48  # validation examples for early stopping
 _MEASURED = 64  # validation examples for the paired test
+_LEAST_CONTEXT = 16  # tokens, as in pre-training
 _MUCH = 1.5  # times the bits before: worse in any case, however few were measured
 _DRAWN, _DRAWN_TOKENS = 32, 48  # texts of the base's own, where nothing else says what it knows
 _FADED = 1.2  # times the bits before for those: some more they always take, being the base's likeliest
@@ -109,30 +110,33 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
 
     Raises:
         DataError: there are no answers, or none is left for the loss to count.
+        SettingError: the context is too short for any example.
     """
     from volant.engines.torch import TorchSession
+    from volant.nets.batches import fit
     from volant.scorers.measure import bits_per_byte
+    from volant.stages.finetune import examples
 
+    if 0 < budget.context < _LEAST_CONTEXT:
+        what = f"a `context` of {budget.context} tokens has no room for a prompt and its answer."
+        fix = f"Give {_LEAST_CONTEXT} or more, or leave it out for the model's own."
+        raise SettingError(what, where=run.step, fix=fix)
     train = _tasks(data, "train")
     if not train:
         what = "the train split holds no prompts with answers"
         fix = "Add samples of shape `completion` or `messages`; running text belongs into `pretrain`."
         raise DataError(what, where=run.step, fix=fix)
-    _check_plain(run, train)
-    _show(run, codec, train[:3])
+    examples.check_plain(run, train)
     most = int(getattr(net.config, "max_position_embeddings", 0)) or 512
     length = min(budget.context, most) if budget.context else min(most, 1024)
     pad = int(getattr(codec, "pad_id", 0))
     encoded = [codec.encode(sample) for sample in train]
+    examples.show(run, codec, [fit(example, length) for example in encoded[:3]])
     batches = _batches(run, net, encoded, budget, length, pad)
-    cut = sum(len(e.ids) > length for e in encoded)
+    examples.state_cut(run, encoded, length)
     if len(encoded) < budget.rows:
         run.say(
             f"there are {len(encoded)} examples, fewer than the {budget.rows} of a step: each step takes all of them"
-        )
-    if cut:
-        run.say(
-            f"{cut} of {len(encoded)} examples are over {length} tokens; their prompts were shortened in the middle"
         )
     if batches.masked_out:
         run.say(f"{batches.masked_out} examples have no answer token and were left out")
@@ -169,24 +173,6 @@ def _batches(run: Run, net: Any, encoded: Sequence[Encoded], budget: Budget, len
         first = made.batch(0)
         run.say(f"packed: up to {budget.rows} examples in {first.size} rows of {first.width} tokens in the first step")
     return made
-
-
-_MARKERS = ("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|eot_id|>", "[INST]", "[/INST]", "<start_of_turn>")
-
-
-def _check_plain(run: Run, train: Sequence[Sample]) -> None:
-    """Refuse data that went through a chat template already: the model's own would be put around it.
-
-    Raises:
-        DataError: more than half of the first hundred samples hold a template's markers.
-    """
-    first = train[:100]
-    found = {m: sum(m in sample.text for sample in first) for m in (*_MARKERS, "<|user|>", "<|assistant|>")}
-    marker, count = max(found.items(), key=lambda item: item[1])
-    if 2 * count > len(first):
-        what = f"{count} of {len(first)} samples hold {marker!r}: they were put through a chat template already."
-        fix = "Give the turns as they are (`messages`, or `prompt` and `completion`); the model's own template is used."
-        raise DataError(what, where=run.step, fix=fix)
 
 
 def _known(run: Run, retain: Dataset | None, session: Any) -> tuple[list[Sample], list[float]]:
@@ -327,15 +313,3 @@ def _looks(codec: Codec, held_out: Sequence[Sample], length: int, rows: int, pad
         return Padded(encoded, length=length, rows=rows, seed=0, pad=pad).in_order()
     except DataError:
         return []
-
-
-def _show(run: Run, codec: Codec, samples: Sequence[Sample]) -> None:
-    """Three examples as the model sees them; what the loss counts stands in double brackets."""
-    from volant.modalities.text_codec import TextCodec, masked_preview
-
-    if not isinstance(codec, TextCodec):
-        return
-    for number, sample in enumerate(samples, 1):
-        text = str(masked_preview(codec, sample))
-        shown = text if len(text) <= 800 else f"{text[:400]} ... {text[-400:]}"
-        run.say(f"example {number} ([[ ]] is what the loss counts):\n{shown}")
