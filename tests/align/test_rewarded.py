@@ -212,6 +212,35 @@ def test_weights_that_become_no_numbers_are_gone_back_from(method, made, tmp_pat
     assert broken and any("step 3: the loss is nan; back to step 0 with 0.5" in said for said in watched(run).lines)
 
 
+@pytest.mark.parametrize(("method", "size"), [(grpo, {"steps": 1}), (rloo, {"steps": 1}), (ppo, {"draws": 1})])
+def test_answers_end_where_the_models_context_does(made, tmp_path, monkeypatch, method, size):
+    rolled = []
+
+    def watching(net, prompts, seeds, **options):
+        found = roll(net, prompts, seeds, **{**options, "stop": []})  # answers that never end by themselves
+        rolled.append((max(len(p) for p in prompts), options["room"], int(found.real.sum(1).max())))
+        return found
+
+    monkeypatch.setattr("volant.nets.policy.roll", watching)
+    run, context = run_in(tmp_path / "run"), open_modality("text").open_codec(made[0].path).space.length
+    method(run, *made, scorers=["token_f1"], tokens=4096, prompts=2, group_size=2, limit=2, **size)
+    assert rolled and all(prompt + room <= context and longest <= context for prompt, room, longest in rolled)
+    (said,) = [line for line in watched(run).lines if line.startswith("answers have ")]
+    assert said.startswith(f"answers have {rolled[0][1]} tokens at most, not 4096")
+
+
+def test_a_long_prompt_leaves_half_of_the_context_to_its_answer(made, tmp_path):
+    asked = [s.model_copy(update={"condition": f"{s.condition} " * 60}) for s in samples()]
+    for tokens, room in ((6, 6), (64, 64), (65, 64), (4096, 64)):
+        run = run_in(tmp_path / str(tokens))
+        task = task_of(
+            run, made[0], dataset(tmp_path / f"data{tokens}", asked), scorers=["token_f1"], reward=None, judge=None,
+            tokens=tokens, temperature=1.0, limit=3,
+        )  # fmt: skip
+        assert task.drawing.room == room and {len(p) for p in task.drawing.prompts} == {128 - room}
+        assert any("answers have 64 tokens" in line for line in watched(run).lines) == (tokens > room)
+
+
 def test_a_base_that_is_damaged_is_refused(made, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(made[0].path, damaged)

@@ -47,7 +47,7 @@ def grpo(
         steps: of training; each draws prompts x group_size answers, which is most of the time.
         prompts: in one step.
         group_size: answers a prompt that are compared with each other; more are steadier and dearer.
-        tokens: the longest answer.
+        tokens: the longest answer; at most what the model's context leaves behind the longest prompt.
         temperature: of the draws; low ones explore little.
         lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048).
         beta: weight of the divergence from the reference, token by token; higher stays closer.

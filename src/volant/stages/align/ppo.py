@@ -52,7 +52,7 @@ def ppo(
         group_size: answers a prompt, whose mean reward is what each is compared with before values are learnt; at 1
             it is the mean of the draw, and what sets prompts apart is noise.
         updates: steps on the same answers; more are thriftier, and beyond the clipping of 0.2 they gain nothing.
-        tokens: the longest answer.
+        tokens: the longest answer; at most what the model's context leaves behind the longest prompt.
         temperature: of the draws; low ones explore little.
         lr: AdamW's highest rate; 0 takes what suits the model's width (1e-6 at 2048).
         beta: what each nat of distance from the reference costs, in spreads of the reward; higher stays closer.

@@ -84,10 +84,11 @@ def task_of(
     worth = _worth(reward, scorers, judge, run.device)
     net = family.load(model.path).to(run.device)
     session = TorchSession(net, codec)
+    prompts, asked = (_prompts(codec, samples, tokens) for samples in (train, held))
     drawing = Drawing(
-        prompts=_prompts(codec, train, tokens), held=_prompts(codec, held, tokens), reward=worth(train),
-        held_reward=worth(held), decode=codec.decode, seed=run.seed, room=tokens, heat=temperature,
-        stop=codec.stop_ids, pad=codec.pad_id, watch=Watch(run),
+        prompts=prompts, held=asked, reward=worth(train), held_reward=worth(held), decode=codec.decode, seed=run.seed,
+        room=_room(run, [*prompts, *asked], tokens, codec.space.length), heat=temperature, stop=codec.stop_ids,
+        pad=codec.pad_id, watch=Watch(run),
     )  # fmt: skip
     return Task(net, codec, train, held, drawing, lengths(session, data, _HELD))
 
@@ -137,11 +138,27 @@ def trained(
     return train(run, net, questions, recipe, validation=held, loss=loss, name=name, title=name)
 
 
-def _prompts(codec: Any, samples: Sequence[Sample], room: int) -> list[list[int]]:
+def _prompts(codec: Any, samples: Sequence[Sample], tokens: int) -> list[list[int]]:
+    """Prompts as ids, shortened to leave an answer its room, though never to less than half of the context.
+
+    The engine that answers users shortens them in the same way.
+    """
     from volant.nets.batches import shorten
 
-    asked = [codec.encode_prompt(_asked(s)) for s in samples]
-    return [shorten(ids, max(8, codec.space.length - room)) for ids in asked]
+    context = codec.space.length
+    longest = context - min(tokens, context // 2)
+    return [shorten(codec.encode_prompt(_asked(s)), longest) for s in samples]
+
+
+def _room(run: Run, prompts: Sequence[Sequence[int]], tokens: int, context: int) -> int:
+    """The most tokens of an answer: as many as are asked for, or as the context leaves behind the longest prompt."""
+    room = min(tokens, context - max(len(ids) for ids in prompts))
+    if room < tokens:
+        run.say(
+            f"answers have {room} tokens at most, not {tokens}: the longest prompt leaves no more of the {context} "
+            "that the model reads"
+        )
+    return room
 
 
 def _asked(sample: Sample) -> list[Mapping[str, str]]:
