@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import psutil
@@ -13,7 +18,7 @@ from volant.core.errors import Interrupted, MachineError
 from volant.core.run import Run, Silent
 from volant.core.sample import Sample, Source, sample_id
 from volant.project import Project
-from volant.runners.torchrun import Torchrun, _Listener, _told
+from volant.runners.torchrun import Torchrun, _end, _Listener, _told
 from volant.stages import pretrain
 from volant.testing import check_runner, worlds
 
@@ -138,6 +143,76 @@ def test_one_that_dies_on_its_way_out_after_all_have_handed_over_takes_nothing_w
     listener.ended = heard[1:]
     with pytest.raises(MachineError):
         listener._outcome().result()
+
+
+HOLDING = """
+import ctypes
+from pathlib import Path
+from volant.core.run import Run
+from volant.runners.torchrun import Torchrun
+
+def hold(run):
+    (run.work / f"held-{run.rank}").touch()
+    ctypes.PyDLL(None).sleep(120)  # with Python's lock, as a library may: no thread of the process comes to its turn
+
+if __name__ == "__main__":
+    import holding
+    here = Path(__file__).parent
+    Torchrun(2).submit(holding.hold, Run("base", here, here)).result()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system has no such signal")
+@pytest.mark.parametrize("who", ["the starter", "torchrun"])
+def test_whichever_is_killed_none_is_left_even_where_the_work_hears_nothing(tmp_path, who):
+    (tmp_path / "holding.py").write_text(HOLDING)
+    starter = subprocess.Popen([sys.executable, str(tmp_path / "holding.py")], stderr=subprocess.DEVNULL)
+    others = []
+    try:
+        until = time.monotonic() + 60
+        while len(list(tmp_path.glob("held-*"))) < 2:
+            assert starter.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
+        others = psutil.Process(starter.pid).children(recursive=True)
+        assert len(others) == 3
+        torchrun = next(p for p in others if p.ppid() == starter.pid)
+        os.kill(starter.pid if who == "the starter" else torchrun.pid, signal.SIGKILL)
+        assert not psutil.wait_procs(others, timeout=5)[1]
+    finally:
+        for one in others:
+            with suppress(psutil.Error):
+                one.kill()
+        starter.kill()
+        starter.wait()
+
+
+def test_who_ends_torchrun_ends_what_it_started_too(tmp_path):
+    code = """
+import pathlib, subprocess, sys, time
+subprocess.Popen(["sleep", "60"], start_new_session=True)
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(60)
+"""
+    ended = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "begun")], start_new_session=True)
+    until = time.monotonic() + 20
+    while not (tmp_path / "begun").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    (child,) = psutil.Process(ended.pid).children()
+    try:
+        _end(ended)
+        assert ended.poll() == -signal.SIGTERM and not psutil.wait_procs([child], timeout=5)[1]
+    finally:
+        with suppress(psutil.Error):
+            child.kill()
+
+
+def test_a_stop_before_all_have_started_waits_for_none(tmp_path):
+    run = Run("base", tmp_path, tmp_path, stop=threading.Event())
+    run.stop.set()
+    begun = time.monotonic()
+    with pytest.raises(Interrupted, match="base: stopped before all processes had started"):
+        Torchrun(2).submit(print, run).result()
+    assert time.monotonic() - begun < 3
 
 
 def test_how_a_process_ended_is_said_and_memory_asked_about_where_it_may_be_that():

@@ -1,7 +1,7 @@
 """One of the processes that torchrun starts: `python -m volant.runners.member ADDRESS`; see `torchrun.py`.
 
 Enters: the socket of the process that keeps the records. Leaves: what the call returned or raised, and until then what
-it says. It ends at once when that process has died, whatever it is in the middle of.
+it says. It ends at once when that process or torchrun has died, whatever it is in the middle of.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from volant.core.run import Bar, Run, Silent
 from volant.core.score import Score
+from volant.runners.parent import end_with_parent
 
 
 @dataclass
@@ -98,4 +99,5 @@ def _tell(line: Connection, error: BaseException) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     sys.exit(main(sys.argv[1]))

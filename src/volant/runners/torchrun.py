@@ -25,12 +25,14 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from volant.core.errors import MachineError, VolantError
+import psutil
+
+from volant.core.errors import Interrupted, MachineError, VolantError
 from volant.core.run import Bar, Run
 from volant.runners.local import Done
 
 _LOOK_SECONDS = 0.2
-_END_SECONDS = 20.0
+_END_SECONDS = 5.0
 _LOG_BYTES = 4000
 
 
@@ -67,7 +69,7 @@ class Torchrun:
                 _end(process)
 
     def _command(self, address: Path) -> list[str]:
-        start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(self.processes)]
+        start = [sys.executable, "-m", "volant.runners.parent", "--nproc-per-node", str(self.processes)]
         # They meet through a file that only this user can read: the meeting point is pickled, and a port of
         # torchrun's own would be open to every host that reaches this machine.
         file = ["--rdzv-endpoint", str(address.with_name("meeting")), "--rdzv-conf", "store_type=file"]
@@ -108,6 +110,8 @@ class _Listener:
                 else:
                     self._welcome()
             if self.run.stopping:
+                if len({*self.ranks.values(), *(who for who, _, _ in self.ended)}) < self.processes and not over:
+                    return Done(error=self._too_early())
                 self._tell_to_stop()
             if over and not ready:
                 return self._outcome()
@@ -149,6 +153,11 @@ class _Listener:
                 self.told.add(rank)
                 with suppress(OSError):  # it has just ended
                     connection.send("stop")
+
+    def _too_early(self) -> Interrupted:
+        """Some have not come yet, so that none has learnt anything that is worth a wait."""
+        what = "stopped before all processes had started; a checkpoint of an earlier run is still there."
+        return Interrupted(what, where=self.run.step, fix="The same command carries on.")
 
     def _outcome(self) -> Done:
         """What rank 0 returned, the first error, or that one was killed."""
@@ -221,12 +230,18 @@ def _bind(server: socket.socket, address: Path, step: str) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End torchrun and all that it started; nothing where it has ended."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, sign)
-        try:
-            process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
+    """End torchrun and all that it started, which has sessions of its own; nothing where it has ended."""
+    started: list[psutil.Process] = []
+    try:
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if process.poll() is not None:
+                return
+            with suppress(psutil.Error):  # it has just ended
+                started += psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, sign)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
+    finally:
+        for one in started:
+            with suppress(psutil.Error):
+                one.kill()
