@@ -138,6 +138,15 @@ def test_an_adapter_of_weights_that_two_layers_share_is_refused_before_training(
     assert "finetune.full" in caught.value.fix and not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize(("target", "said"), [("q_prj", "Did you mean 'q_proj'"), ("mlp", "Known: .*up_proj")])
+def test_an_adapter_of_a_layer_that_is_not_there_is_refused_before_the_data_is_prepared(
+    model, data, tmp_path, target, said
+):
+    with pytest.raises(SettingError, match=f"names '{target}', and no layer is called so. {said}"):
+        lora(make_run(tmp_path), model, data, targets=f"v_proj,{target}")
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize("variant", ["rslora", "dora", "loha", "lokr"])
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_other_adapters_learn_and_open_with_peft(model, data, tmp_path, variant):

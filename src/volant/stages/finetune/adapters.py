@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from volant.core import Dataset, Model, Run, Score
-from volant.core.errors import GateRefused, SettingError
+from volant.core.errors import GateRefused, SettingError, did_you_mean
 
 LARGEST_DIFFERENCE = 1e-3
 
@@ -109,7 +109,7 @@ def muon_rate(config: Any, lr: float) -> float:
 
 
 def _check_targets(run: Run, net: Any, config: Any) -> None:
-    """Refuse an adapter of a layer whose weights another layer has too: merged, it would change both.
+    """Refuse a layer that is not there, or whose weights another one has too: merged, its adapter would change both.
 
     Raises:
         SettingError: one was asked for.
@@ -118,8 +118,14 @@ def _check_targets(run: Run, net: Any, config: Any) -> None:
 
     shared: dict[int, list[str]] = {}
     for name, layer in net.named_modules():
-        if isinstance(getattr(layer, "weight", None), torch.nn.Parameter):
-            shared.setdefault(id(layer.weight), []).append(name)
+        weight = getattr(layer, "weight", None)
+        if isinstance(weight, torch.nn.Parameter) and weight.ndim > 1:  # a norm's vector has nothing of low rank
+            shared.setdefault(id(weight), []).append(name)
+    there = [name for names in shared.values() for name in names]
+    for target in [] if isinstance(config.target_modules, str) else sorted(config.target_modules):
+        if not any(f".{name}".endswith(f".{target}") for name in there):
+            fix = did_you_mean(target, {name.rpartition(".")[2] for name in there})
+            raise SettingError(f"`targets` names {target!r}, and no layer is called so.", where=run.step, fix=fix)
     for names in shared.values():
         asked = [name for name in names if len(names) > 1 and _targeted(config, name)]
         if asked:
