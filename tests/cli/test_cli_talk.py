@@ -203,6 +203,9 @@ def test_rate_ends_on_q_and_needs_prompts(session: Echo, tmp_path: Path) -> None
     assert "no such file" in volant("rate", "--prompts", "none.txt", code=2)
     (tmp_path / "prompts.txt").write_text("\n")
     assert "no prompt" in volant("rate", "--prompts", "prompts.txt", code=2)
+    (tmp_path / "prompts.txt").write_bytes(b"p \xff\xfe\n")
+    said = volant("rate", "--prompts", "prompts.txt", code=2)
+    assert "prompts.txt: the file is no UTF-8 text. Save it as UTF-8." in said
 
 
 def test_scores_in_the_terminal_make_the_choice(session: Echo, tmp_path: Path) -> None:

@@ -192,12 +192,15 @@ def _lines(file: Path) -> list[str]:
     """The prompts of a file.
 
     Raises:
-        DataError: it is not there or holds none.
+        DataError: it is not there, is no UTF-8 or holds none.
     """
     if not file.is_file():
         raise DataError("there is no such file.", where=str(file), fix="Check the path after --prompts.")
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    found = [line for line in lines if line]
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError("the file is no UTF-8 text.", where=str(file), fix="Save it as UTF-8.") from error
+    found = [line.strip() for line in text.splitlines() if line.strip()]
     if not found:
         raise DataError("the file holds no prompt.", where=str(file), fix="Write one a line.")
     return found
