@@ -85,3 +85,24 @@ def test_without_bubblewrap_nothing_is_run(monkeypatch):
     monkeypatch.setattr(sandbox, "available", lambda: False)
     with pytest.raises(MissingPackage, match="apt-get install -y bubblewrap"):
         sandbox.passed([("x = 1", "")])
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (3, "3 is no JSON Schema"),
+        ({"properties": 3}, "'properties' takes a mapping, not 3"),
+        ({"required": "name"}, "'required' takes a list"),
+        ({"minimum": "1"}, "'minimum' takes a number"),
+    ],
+)
+def test_a_schema_that_is_none_is_refused_before_anything_is_judged(schema, said):
+    with pytest.raises(DataError, match=said):
+        build({"fits_schema": {"schema": schema}})
+
+
+def test_a_schema_may_be_true_or_false():
+    texts = ["{}", "3", "no JSON"]
+    assert values("fits_schema", texts, schema=True) == [1, 1, 0]
+    assert values("fits_schema", texts, schema=False) == [0, 0, 0]
+    assert values("fits_schema", texts, schema={}) == values("fits_schema", texts) == [1, 0, 0]

@@ -16,6 +16,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,), "array": (list,), "string": (str,), "integer": (int,), "number": (int, float),
     "boolean": (bool,), "null": (type(None),),
 }  # fmt: skip
+_SIZES = {
+    "minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+}  # fmt: skip
+_SHAPES: dict[type | tuple[type, ...], tuple[str, set[str]]] = {
+    Mapping: ("a mapping", {"properties"}),
+    list: ("a list", {"enum", "required", "anyOf", "allOf", "oneOf"}),
+    (int, float): ("a number", _SIZES),
+}
 _NOTES = {"title", "description", "default", "examples", "$schema", "$id", "$comment"}
 _CHECKS = {
     "type", "enum", "const", "properties", "required", "additionalProperties", "items", "minItems", "maxItems",
@@ -28,13 +36,11 @@ def problems(value: Any, schema: Mapping[str, Any] | bool, at: str = "$") -> lis
     """What in `value` does not fit `schema`; empty when it fits.
 
     Raises:
-        DataError: the schema uses a keyword or a type that is not supported.
+        DataError: the schema is none, or uses a keyword or a type that is not supported.
     """
     if isinstance(schema, bool):
         return [] if schema else [f"{at}: nothing is allowed here"]
-    for keyword in schema:
-        if keyword not in _CHECKS | _NOTES:
-            raise DataError(f"JSON Schema keyword {keyword!r} is not supported.", fix=did_you_mean(keyword, _CHECKS))
+    _check(schema)
     found = _type(value, schema, at)
     if found:
         return found
@@ -55,6 +61,21 @@ def problems(value: Any, schema: Mapping[str, Any] | bool, at: str = "$") -> lis
         if "exclusiveMaximum" in schema and value >= schema["exclusiveMaximum"]:
             found.append(f"{at}: {value} is not below {schema['exclusiveMaximum']}")
     return found + _combined(value, schema, at)
+
+
+def _check(schema: Any) -> None:
+    if not isinstance(schema, Mapping):
+        raise DataError(
+            f"{schema!r} is no JSON Schema.", fix='Write a mapping, as {"type": "object"}, or true or false.'
+        )
+    for keyword in schema:
+        if keyword not in _CHECKS | _NOTES:
+            fix = did_you_mean(str(keyword), _CHECKS)
+            raise DataError(f"JSON Schema keyword {keyword!r} is not supported.", fix=fix)
+    for shape, (called, keywords) in _SHAPES.items():
+        for keyword in sorted(keywords & schema.keys()):
+            if not isinstance(schema[keyword], shape):
+                raise DataError(f"JSON Schema keyword {keyword!r} takes {called}, not {schema[keyword]!r}.")
 
 
 def _type(value: Any, schema: Mapping[str, Any], at: str) -> list[str]:

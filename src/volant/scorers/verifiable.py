@@ -101,9 +101,9 @@ class FitsSchema(Scoring):
     ladder = "json"
     leans_on = ("volant.scorers.texts", "volant.scorers.json_schema")
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
+    def __init__(self, schema: Mapping[str, Any] | bool) -> None:
         json_schema.problems(None, schema)  # a schema that cannot be checked is refused here
-        self.schema = dict(schema)
+        self.schema = schema if isinstance(schema, bool) else dict(schema)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -181,9 +181,9 @@ def passes_tests(*, seconds: int = sandbox.SECONDS, continues: bool = False) -> 
     return PassesTests(seconds, continues)
 
 
-def fits_schema(*, schema: Mapping[str, Any] | None = None) -> FitsSchema:
+def fits_schema(*, schema: Mapping[str, Any] | bool | None = None) -> FitsSchema:
     """Whether it is JSON that fits `schema`; an object of any kind by default."""
-    return FitsSchema(schema or {"type": "object"})
+    return FitsSchema({"type": "object"} if schema in (None, {}) else schema)
 
 
 def word_count(*, least: int = 1, most: int = 40) -> WordCount:
