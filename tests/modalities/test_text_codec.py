@@ -263,3 +263,11 @@ def test_templates_with_generation_marks_render():
     assert template.render([{"role": "user", "content": "a"}]) == "a"
     with pytest.raises(DataError, match="does not parse"):
         ChatTemplate("{% for %}")
+
+
+@pytest.mark.parametrize("name", ["volant.json", "tokenizer_config.json", "config.json"])
+def test_a_broken_file_beside_the_tokenizer_is_named(codec, tmp_path, name):
+    codec.save(tmp_path)
+    (tmp_path / name).write_text("{")
+    with pytest.raises(ArtifactError, match=f"{name} cannot be read: Expecting.* Put back"):
+        open_codec(tmp_path)

@@ -135,6 +135,9 @@ def test_refuses_code_pickles_and_other_spaces(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.py"}}))
     with pytest.raises(ArtifactError, match="auto_map"):
         family.load(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ArtifactError, match="holds no mapping"):
+        family.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(ArtifactError, match="pickle"):

@@ -84,11 +84,11 @@ def open_codec(folder: Path) -> TextCodec:
         raise ArtifactError("there is no tokenizer.json.", where=str(folder), fix=fix)
     try:
         tokenizer = Tokenizer.from_file(str(file))
-        config = _read_json(folder / "tokenizer_config.json")
-        special = _read_json(folder / "special_tokens_map.json")
-        model, generation = _read_json(folder / "config.json"), _read_json(folder / "generation_config.json")
     except Exception as error:  # tokenizers raises a bare Exception
         raise ArtifactError(f"its tokenizer cannot be read: {error}.", where=str(folder)) from error
+    config = _read_json(folder / "tokenizer_config.json")
+    special = _read_json(folder / "special_tokens_map.json")
+    model, generation = _read_json(folder / "config.json"), _read_json(folder / "generation_config.json")
     config = {**{k: v for k, v in special.items() if k.endswith("_token")}, **config}
     limits = [config.get("model_max_length"), model.get("max_position_embeddings")]
     length = min([int(x) for x in limits if isinstance(x, int | float) and 0 < x < 1e7], default=DEFAULT_LENGTH)
@@ -146,5 +146,9 @@ def _as_list(value: Any) -> list[int]:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:  # no JSON, or no UTF-8
+        fix = "Put back the file that came with the model."
+        raise ArtifactError(f"{file.name} cannot be read: {error}.", where=str(file.parent), fix=fix) from error
     return value if isinstance(value, dict) else {}

@@ -353,7 +353,7 @@ def check_files(folder: Path) -> None:
     """Refuse a model directory that lacks weights in safetensors or would bring its own code.
 
     Raises:
-        ArtifactError: with what is missing, or which key of `config.json` names code.
+        ArtifactError: with what is missing or is no configuration, or which key of `config.json` names code.
     """
     config = folder / "config.json"
     try:
@@ -362,7 +362,10 @@ def check_files(folder: Path) -> None:
         raise ArtifactError(
             f"no readable config.json: {error}", where=str(folder), fix="Name a transformers model directory."
         ) from error
-    if not isinstance(body, dict) or "auto_map" in body:
+    if not isinstance(body, dict):
+        fix = "Put back the config.json that came with the model."
+        raise ArtifactError("config.json holds no mapping of names to values.", where=str(folder), fix=fix)
+    if "auto_map" in body:
         what = "config.json asks for code of its own (`auto_map`), which Volant never runs"
         raise ArtifactError(what, where=str(config), fix="Use a model of an architecture that transformers has.")
     if not list(folder.glob("*.safetensors")):
