@@ -4,12 +4,13 @@ import os
 import pytest
 
 import volant
+from volant.core.artifact import Dataset, Model
 from volant.core.errors import DataError, Interrupted, MachineError, MissingPackage, PathError, SettingError, SpecError
 from volant.core.method import method_of
 from volant.core.run import Silent
 from volant.project import Project, planning
 from volant.project.looking import difference, status
-from volant.stages import align, pretrain
+from volant.stages import align, finetune, pretrain
 
 
 def ran(results):
@@ -272,3 +273,23 @@ def test_a_method_that_returns_something_else_is_refused(toy):
     code.write_text(code.read_text().replace("return Endpoint(run.out)", "return Endpoint(run.work)"))
     with pytest.raises(DataError, match=r"Return Endpoint\(run.out\)"):
         Project(toy).go()
+
+
+def test_python_is_told_what_it_gave_in_place_of_artifacts_and_functions(tmp_path):
+    project = Project(tmp_path)
+    dataset = Dataset(tmp_path)
+    for call, said in (
+        (
+            lambda: project.run(finetune.lora, "base", dataset),
+            r"a Model as 'model', not 'base'.*artifact\('base'",
+        ),
+        (lambda: project.run(finetune.lora, 3, dataset), "takes a Model as 'model', not 3"),
+        (lambda: project.run("finetune.lora", dataset), "'finetune.lora' is no function.*import finetune"),
+        (lambda: project.step("tuned").run("finetune.lora", dataset), "'finetune.lora' is no function"),
+        (
+            lambda: project.run(finetune.lora, Model(tmp_path), dataset, 8, 8, 8),
+            "4 artifacts by position",
+        ),
+    ):
+        with pytest.raises(SettingError, match=said):
+            call()

@@ -21,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import psutil
 
 from volant.core.artifact import Artifact, Dataset
-from volant.core.errors import ArtifactError, MachineError, SpecError, did_you_mean
+from volant.core.errors import ArtifactError, MachineError, SettingError, SpecError, did_you_mean
 from volant.core.method import Method, method_of
 from volant.core.outside import Snapshot
 from volant.core.paths import Resolver
@@ -222,7 +222,7 @@ class Project:
 
     def run(self, method: Callable[Concatenate[Run, P], A], *args: P.args, **kwargs: P.kwargs) -> A:
         """Run one method, or take its fresh artifact; the step is named like the function."""
-        return self.step(method.__name__).run(method, *args, **kwargs)
+        return self.step(_function(method).__name__).run(method, *args, **kwargs)
 
     def step(self, name: str, *, seed: int = 0, refresh: bool = False) -> StepCall:
         """A call with a step name and a seed of its own: `project.step("tuned", seed=1).run(...)`.
@@ -235,9 +235,20 @@ class Project:
     def call(
         self, step: str, method: Method, arguments: Mapping[str, Any], *, seed: int = 0, refresh: bool = False
     ) -> Done:
-        """Run one method by named arguments (artifacts and settings)."""
+        """Run one method by named arguments (artifacts and settings).
+
+        Raises:
+            SettingError: an argument that the method does not take, a step's name in place of its artifact, or no seed.
+        """
         seed = checked_seed(seed, where=f"{step}.seed")
         bound = method.bind(arguments, where=step)
+        for parameter in method.inputs:
+            for value in bound.inputs[parameter.name]:
+                if not isinstance(value, Artifact):
+                    what = f"{method.name} takes a {parameter.kind.kind} as {parameter.name!r}, not {value!r}."
+                    named = value if isinstance(value, str) else "step"
+                    fix = f"`project.artifact({named!r})` gives what a step or an alias stands for."
+                    raise SettingError(what, where=step, fix=fix)
         done = execute(self, prepare(self, step, method, bound, seed, []), refresh=refresh)
         self.save_caches()
         return done
@@ -373,7 +384,7 @@ class StepCall:
 
     def run(self, method: Callable[Concatenate[Run, P], A], *args: P.args, **kwargs: P.kwargs) -> A:
         """Run the method, or take its fresh artifact."""
-        read = method_of(cast(Callable[..., Artifact], method))
+        read = method_of(cast(Callable[..., Artifact], _function(method)))
         rest: list[Any] = list(args)
         arguments: dict[str, Any] = {}
         for parameter in read.inputs:
@@ -381,6 +392,17 @@ class StepCall:
                 arguments[parameter.name], rest = rest, []
             elif rest:
                 arguments[parameter.name] = rest.pop(0)
+        if rest:
+            what = f"{read.name} takes {len(read.inputs)} artifacts by position, not {rest[0]!r} as well."
+            raise SettingError(what, where=self.name, fix="Give settings by their names.")
         arguments.update(kwargs)
         done = self.project.call(self.name, read, arguments, seed=self.seed, refresh=self.refresh)
         return cast(A, done.artifact)
+
+
+def _function(method: Any) -> Any:
+    """The method itself, where it is a function."""
+    if not hasattr(method, "__name__"):
+        fix = "Give the function, as `from volant.stages import finetune` and `project.run(finetune.lora, ...)`."
+        raise SettingError(f"{method!r} is no function.", where="project.run", fix=fix)
+    return method
