@@ -11,7 +11,7 @@ import pytest
 
 from tiny_models import dataset, model, run_in, samples, watched
 from volant.core.artifact import Dataset, Model
-from volant.core.errors import DataError, GateRefused
+from volant.core.errors import DataError, GateRefused, VolantError
 from volant.core.outside import OutsideFile, Snapshot
 from volant.core.protocols import Chunk, Output, Request
 from volant.scorers import build
@@ -200,3 +200,18 @@ def test_kappa_is_cohens() -> None:
     with pytest.raises(DataError, match="0 and 0 choices"):
         kappa([], [])
     assert json.loads(score.model_dump_json())["name"] == "judge_kappa"
+
+
+@pytest.mark.parametrize(
+    ("scorer", "said"),
+    [
+        ("nosuch", "there is no scorer 'nosuch'"),
+        ("fits_schema, settings: {schema: 3}", "3 is no JSON Schema"),
+    ],
+)
+def test_a_scorer_that_cannot_be_built_is_told_with_file_and_principle(
+    made: tuple[Model, Dataset], tmp_path: Path, scorer: str, said: str
+) -> None:
+    text = f"principles: [{{name: short, says: Be short., scorer: {scorer}}}]\n"
+    with pytest.raises(VolantError, match=f"yaml short: {said}"):
+        constitution(running(tmp_path, text), *made, **FEW)

@@ -234,3 +234,10 @@ def test_names_that_do_not_exist_are_said(model, tmp_path):
     (tmp_path / "volant.json").write_text(json.dumps({"family": "remote", "modality": "text", "engine": "remote"}))
     with pytest.raises(ArtifactError, match="transformers models"):
         open_model(Model(tmp_path), engine="torch")
+
+
+@pytest.mark.parametrize("engine", ["reward", "none"])
+def test_a_model_that_judges_is_told_to_give_no_answers(tmp_path, engine):
+    (tmp_path / "volant.json").write_text(json.dumps({"family": "transformer", "modality": "text", "engine": engine}))
+    with pytest.raises(ArtifactError, match="gives no answers. Name the model that it judges"):
+        open_model(Model(tmp_path))

@@ -30,6 +30,10 @@ def open_engine(name: str) -> Engine:
     if name in points:
         outside: Engine = points[name].load()
         return outside
+    if name in ("reward", "none"):  # as `align.reward` and `pretrain.judge` have it
+        raise ArtifactError(
+            "a reward model, or another one that judges, gives no answers.", fix="Name the model that it judges."
+        )
     raise ArtifactError(f"there is no engine {name!r}.", fix=did_you_mean(name, [*own, *points]))
 
 

@@ -93,7 +93,7 @@ def constitution(
     if said and critic is None:
         fix = "Give each a `scorer`, or name a model as `critic`."
         raise DataError(f"nothing judges {', '.join(p.name for p in said)}.", where=files[0].name, fix=fix)
-    bench = Bench(every, judge)
+    bench = Bench(every, judge, files[0].name)
     train, held = task_samples(data, "train", 1_000_000), task_samples(data, "validation", 1_000_000)
     judging = open_model(critic, threads=run.threads, device=run.device) if critic else None
     try:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from volant.core import Model, Sample
-from volant.core.errors import DataError
+from volant.core.errors import DataError, VolantError
 
 if TYPE_CHECKING:
     from volant.core.protocols import Output, Scorer
@@ -76,16 +76,26 @@ def read(path: Path, name: str) -> list[Principle]:
     return found
 
 
+def _scorer(principle: Principle, judge: Model | None, file: str) -> Scorer:
+    from volant.scorers import build
+
+    try:
+        return build({principle.scorer: principle.settings}, {"judge": judge})[principle.scorer]
+    except VolantError as error:  # it cannot know that a principle asked
+        where = f"{file} {principle.name}".strip()
+        raise type(error)(error.what, where=where, fix=error.fix) from error
+
+
 class Bench:
-    """The executable principles of a constitution, as one judge."""
+    """The executable principles of a constitution, as one judge.
 
-    def __init__(self, principles: Sequence[Principle], judge: Model | None) -> None:
-        from volant.scorers import build
+    Args:
+        file: that they stand in, for what is said of a scorer that cannot be built.
+    """
 
+    def __init__(self, principles: Sequence[Principle], judge: Model | None, file: str = "") -> None:
         self.principles = [p for p in principles if p.scorer]
-        self.scorers: list[Scorer] = [
-            build({p.scorer: p.settings}, {"judge": judge})[p.scorer] for p in self.principles
-        ]
+        self.scorers: list[Scorer] = [_scorer(p, judge, file) for p in self.principles]
 
     def __bool__(self) -> bool:
         return bool(self.principles)
