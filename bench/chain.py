@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5, help="of PPO")
     parser.add_argument("--every", type=int, default=1, help="only each n-th function of the exam")
     parser.add_argument("--rate", type=float, default=7e-5, help="of DPO")
-    parser.add_argument("--judged-rate", type=float, default=2.5e-5, help="of DPO on the constitution's pairs")
+    parser.add_argument("--judged-rate", type=float, default=5e-5, help="of DPO on the constitution's pairs")
     parser.add_argument("--grpo-rate", type=float, default=1.2e-4)
     parser.add_argument("--ppo-rate", type=float, default=1e-5)
     parser.add_argument("--on", default="test", help="split of the exam; settings are chosen on `validation`")
