@@ -30,6 +30,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from resume import child, pairs_of
+
 from volant.core.run import Silent
 from volant.nets import loop
 from volant.project import Project
@@ -62,7 +64,7 @@ def make(root: Path, told: Path) -> None:
     """Text, tasks, pairs and a small base."""
     from pydoc_data.topics import topics
 
-    from volant.core.sample import Label, Sample, Source, sample_id
+    from volant.core.sample import Sample, Source, sample_id
     from volant.testing import worlds
 
     project = opened(root, "cpu")
@@ -75,12 +77,7 @@ def make(root: Path, told: Path) -> None:
         for number, (_, content) in enumerate(sorted(topics.items()))
     ]  # fmt: skip
     tasks = worlds.tasks(200)
-    label = [Label(name="preference", value="chosen", by="person:bench")]
-    pairs = [
-        s.model_copy(update={"shape": "preference", "rejected": "Something else.", "labels": label, "id": f"{s.id}-p"})
-        for s in tasks
-    ]
-    found = {"text": text, "tasks": tasks, "pairs": [*pairs, *tasks]}
+    found = {"text": text, "tasks": tasks, "pairs": [*pairs_of(tasks), *tasks]}
     made = {name: worlds.dataset(project, samples) for name, samples in found.items()}
     made["model"] = project.step("base").run(method_of("pretrain.transformer"), made["tasks"], **SMALL)
     told.write_text(json.dumps({name: one.card.digest for name, one in made.items() if one.card}))
@@ -105,10 +102,7 @@ def work(root: Path, device: str, step: str, name: str, inputs: Sequence[str], s
 
 def ran(root: Path, device: str, step: str, name: str, inputs: Sequence[str], settings: Any, die: int = 0) -> int:
     """The exit status of `work` in a process of its own."""
-    process = get_context("spawn").Process(target=work, args=(root, device, step, name, inputs, settings, die))
-    process.start()
-    process.join()
-    return int(process.exitcode or 0)
+    return child(get_context("spawn"), work, root, device, step, name, inputs, settings, die)
 
 
 def curve(root: Path, step: str, name: str = "loss") -> dict[int, float]:
@@ -213,10 +207,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "world"
         root.mkdir()
-        make_process = get_context("spawn").Process(target=make, args=(root, root / "given.json"))
-        make_process.start()
-        make_process.join()
-        assert make_process.exitcode == 0, "the project could not be made"
+        assert child(get_context("spawn"), make, root, root / "given.json") == 0, "the project could not be made"
         body: dict[str, Any] = {"device": asked.device, "curves": curves(root, asked.device)}
         asked.out.with_suffix(".svg").write_text(drawn(body["curves"], asked.device), encoding="utf-8")
         body["large"] = large(root, asked.device, asked.depth, asked.steps, asked.context)

@@ -20,12 +20,14 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from volant.core.run import Run
+from volant.core.sample import Label, Sample
 from volant.nets import loop, state
 from volant.project import Project
 
@@ -113,22 +115,25 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def pairs_of(tasks: Sequence[Sample]) -> list[Sample]:
+    """Each task's answer, chosen over one that says nothing."""
+    label = [Label(name="preference", value="chosen", by="person:bench")]
+    return [
+        s.model_copy(update={"shape": "preference", "rejected": "Something else.", "labels": label, "id": f"{s.id}-p"})
+        for s in tasks
+    ]
+
+
 def make(root: Path, told: Path) -> None:
     """A project with tasks, pairs and a small base; their digests go to a file."""
-    from volant.core.sample import Label
     from volant.stages import align, finetune, pretrain  # noqa: F401  (all are loaded for the children)
     from volant.testing import worlds
 
     project = Project(root, device="cpu", threads=1)
     tasks = worlds.tasks(60)
-    label = [Label(name="preference", value="chosen", by="person:bench")]
-    pairs = [
-        s.model_copy(update={"shape": "preference", "rejected": "Something else.", "labels": label, "id": f"{s.id}-p"})
-        for s in tasks
-    ]
     data = worlds.dataset(project, tasks)
     model = project.step("base").run(pretrain.transformer, data, **TINY)
-    paired = worlds.dataset(project, [*pairs, *tasks])
+    paired = worlds.dataset(project, [*pairs_of(tasks), *tasks])
     # The fork server loads what a call of each kind needs, so that its children need not.
     project.step("warm").run(align.dpo, model, paired, epochs=0.1, limit=4)
     found = {"data": data, "pairs": paired, "model": model}

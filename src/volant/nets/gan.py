@@ -20,6 +20,7 @@ from volant.nets.arrays import ArrayBatch
 from volant.nets.gan_grid import GridGan
 from volant.nets.gan_rows import RowGan
 from volant.nets.one_pass import OnePass
+from volant.nets.repeatable import aside
 
 
 class Gan(OnePass):
@@ -62,8 +63,7 @@ class Gan(OnePass):
 
     def loss(self, net: Any, batch: Any) -> torch.Tensor:
         """The mean hinge loss of both players, always with the same noise."""
-        cuda = [torch.cuda.current_device()] if batch.values.is_cuda else []
-        with torch.random.fork_rng(devices=cuda):
+        with aside(batch.values.device.type):
             torch.manual_seed(0)
             total, count = self.step_loss(net, batch)
         return total / count

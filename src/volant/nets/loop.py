@@ -30,7 +30,7 @@ from volant.nets.optim import Optimisers, bf16_pays, trainable, wsd
 from volant.nets.pieces import Loss, evaluate, in_pieces, summed
 from volant.nets.recipe import Outcome as Outcome
 from volant.nets.recipe import Recipe as Recipe
-from volant.nets.repeatable import given_up, repeatable
+from volant.nets.repeatable import aside, given_up, repeatable
 from volant.nets.team import ALONE, Alone, team
 from volant.nets.transformer import token_loss
 
@@ -250,10 +250,9 @@ class _Training:
 
     def _try_device(self) -> None:
         """Compute a gradient before the first step: what this device or its compiler cannot do is done without."""
-        devices = [torch.cuda.current_device()] if self.run.device == "cuda" else []
         for _ in range(3):
             try:
-                with torch.random.fork_rng(devices=devices):
+                with aside(self.run.device):
                     self._tried(self.step)
                 return
             except Exception as error:

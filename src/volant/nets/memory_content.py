@@ -17,6 +17,7 @@ from volant.core.run import Run
 from volant.nets.memory import REST_BYTES, check_room, free_bytes, told, weight_bytes
 from volant.nets.optim import bf16_pays
 from volant.nets.recipe import Recipe
+from volant.nets.repeatable import aside
 
 _FEW = 2
 _BACK = 1.25  # of what is kept: gradients of what lies between two layers, and what kernels need while they work
@@ -78,10 +79,9 @@ def kept_bytes(net: Any, loss: Callable[[Any, Any], Any], batch: Any, *, bf16: b
         return tensor
 
     was, buffers = net.training, [(b, b.detach().clone()) for b in net.buffers()]
-    cuda = [torch.cuda.current_device()] if held[0].is_cuda else []
     net.train()
     with (
-        torch.random.fork_rng(devices=cuda),
+        aside(held[0].device.type),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(held[0].device.type, torch.bfloat16, enabled=bf16),
     ):

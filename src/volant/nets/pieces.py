@@ -15,6 +15,7 @@ import torch
 from volant.core.errors import DataError
 from volant.nets import compiling
 from volant.nets.batches import Step
+from volant.nets.repeatable import aside
 from volant.nets.team import ALONE, Alone
 from volant.nets.transformer import token_loss
 
@@ -75,9 +76,8 @@ def evaluate(
     was, total, count = net.training, 0.0, 0.0
     net.eval()
     device = next(net.parameters()).device.type
-    cuda = [torch.cuda.current_device()] if device == "cuda" else []
     with (
-        torch.random.fork_rng(devices=cuda),  # a loss that draws noise draws the same at each look
+        aside(device),  # a loss that draws noise draws the same at each look
         torch.no_grad(),
         compiling.uncompiled(),
     ):

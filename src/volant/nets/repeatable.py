@@ -1,7 +1,7 @@
-"""Trainings on an accelerator that come to the same bits each time.
+"""Trainings that come to the same bits each time: draws that leave no trace, and sums in one order on a GPU.
 
-On a GPU the sums of attention's and of embeddings' gradients come in whatever order the hardware takes them, unless
-torch is told to keep one. What enters: a device. What leaves: that setting for the length of a `with`, or, where an
+There the sums of attention's and of embeddings' gradients come in whatever order the hardware takes them, unless torch
+is told to keep one. What enters: a device. What leaves: that setting for the length of a `with`, or, where an
 operation has no such form, the setting to do without it.
 
 Written after torch's documentation ("Reproducibility"), and not yet run on a GPU; `bench/gpu.py` tries it.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +35,11 @@ def repeatable(device: str) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         settings.fill_uninitialized_memory = filled
+
+
+def aside(device: str) -> AbstractContextManager[Any]:
+    """Random numbers drawn meanwhile are none of a training's: its own go on as if there had been none."""
+    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else [])
 
 
 def given_up(error: Exception) -> bool:

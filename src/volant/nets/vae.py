@@ -25,6 +25,7 @@ from volant.nets import columns
 from volant.nets.arrays import ArrayBatch, Arrays
 from volant.nets.diffusers_files import save_module
 from volant.nets.one_pass import OnePass, plain
+from volant.nets.repeatable import aside
 from volant.nets.vae_grid import FlatVae, MapVae, small_autoencoder
 from volant.nets.vae_rows import RowVae
 
@@ -83,8 +84,7 @@ class Vae(OnePass):
         """The mean loss in nats an example, always with the same noise and without dropout, to be compared."""
         was = net.training
         net.eval()
-        cuda = [torch.cuda.current_device()] if batch.values.is_cuda else []
-        with torch.random.fork_rng(devices=cuda):
+        with aside(batch.values.device.type):
             torch.manual_seed(0)
             total, count = self.step_loss(net, batch)
         net.train(was)

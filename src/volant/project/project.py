@@ -69,8 +69,7 @@ class FeedbackAfter:
         return self.inner.runs(method)
 
 
-_PROCESSES_A_CORE = 4  # that share a training; more than one is good for trying it out only
-_THREADS_A_CORE = 4  # more than one gain nothing, and thousands only wait for one another
+_A_CORE = 4  # threads, or processes that share a training; more than one are good for trying out only
 
 
 class Project:
@@ -143,7 +142,7 @@ class Project:
         wanted = self._threads or (self.spec.threads if self.spec else 0) or cores
         # By the machine's cores, so that a project keeps its threads, and its digests, where it is given fewer.
         there = os.cpu_count() or 1
-        if wanted > _THREADS_A_CORE * there:
+        if wanted > _A_CORE * there:
             what = f"{wanted} threads are too many for {there} cores: they would wait for one another."
             raise MachineError(what, where="threads", fix=f"Take {there}, or leave `threads` out.")
         return wanted
@@ -163,7 +162,7 @@ class Project:
         if wanted == 1 or not method.by_team:
             return 1
         if self.device == "cpu":
-            most = _PROCESSES_A_CORE * (os.cpu_count() or 1)
+            most = _A_CORE * (os.cpu_count() or 1)
             if wanted > most:  # hundreds of them have no memory left to say so themselves
                 what = f"{wanted} processes are too many for {os.cpu_count()} cores: each loads torch and the model."
                 raise MachineError(

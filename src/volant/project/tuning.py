@@ -55,8 +55,8 @@ def search(project: Project, step: str, *, trials: int, goal: str = "", seed: in
     found.trials = _recorded(project, key)
     outer, failed = project.watcher, 0
     found.direction, found.metric = _known_direction(project, key, found)
-    if len(found.trials) < trials and (names := unlike(found)):
-        outer.say(step, f"no trial is ended early: with another {' or '.join(names)} the {CURVE} counts something else")
+    if len(found.trials) < trials and (why := never_early(found)):
+        outer.say(step, why)
     bar = outer.bar(step, "search", trials, "trials")
     bar.advance(min(len(found.trials), trials))
     try:
@@ -253,6 +253,12 @@ def _earlier_looks(project: Project, found: Search, values: dict[str, Any]) -> l
             return []
         looks = [value for _, value, _ in project.records.metrics(row.id, CURVE)] + looks
     return looks
+
+
+def never_early(found: Search) -> str:
+    """Why no trial of the search is ended early; nothing where some may be."""
+    names = " or ".join(unlike(found))
+    return f"no trial is ended early: with another {names} the {CURVE} counts something else" if names else ""
 
 
 def _figure(project: Project, found: Search, done: Done) -> float:

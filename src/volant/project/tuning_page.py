@@ -6,8 +6,8 @@ Enters: a `Search`. Leaves: one self-contained HTML page.
 from __future__ import annotations
 
 from volant.project.ranges import Choice
-from volant.project.trials import Search, Trial, unlike
-from volant.project.tuning import CURVE
+from volant.project.trials import Search, Trial
+from volant.project.tuning import CURVE, never_early
 from volant.store.page import Html, badge, page, paragraph, section, table, tiles
 from volant.store.plots import STYLE, meter
 from volant.store.scatter import Point, scatter
@@ -87,8 +87,8 @@ def _trials(found: Search) -> Html:
             [trial.number, *(trial.values[n] for n in names), _figure(trial.score), state, seconds, trial.error]
         )
     said = f"A trial whose {CURVE} is worse than the middle of the earlier ones at the same look is ended early."
-    if names := unlike(found):
-        said = f"No trial is ended early: with another {' or '.join(names)} the {CURVE} counts something else."
+    if why := never_early(found):
+        said = f"{why[0].upper()}{why[1:]}."
     heads = ["trial", *names, found.metric or "figure", "", "seconds", ""]
     stands = ", ".join(f"{name} {value}" for name, value in found.stands.items())
     return section(

@@ -61,7 +61,6 @@ def screen(
     from volant.store.dataset import batched, dropped, rows, writer
 
     _check_codes(run, languages or [])
-
     total = sum(data.about["splits"].values())
     look = _Look(_lists(run), languages or [], sure, repair, offensive == "drop", names)
     with writer(run.out, modality=run.modality) as out, run.progress("screening", total, "records") as bar:
