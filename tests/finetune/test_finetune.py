@@ -147,6 +147,13 @@ def test_an_adapter_of_a_layer_that_is_not_there_is_refused_before_the_data_is_p
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize("variant", ["loha", "lokr"])
+def test_a_product_for_an_embedding_is_refused_before_training(model, data, tmp_path, variant):
+    with pytest.raises(SettingError, match=r"names model\.embed_tokens, an embedding") as caught:
+        lora(make_run(tmp_path), model, data, targets="v_proj,embed_tokens", variant=variant)
+    assert "variant: lora" in caught.value.fix and not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize("variant", ["rslora", "dora", "loha", "lokr"])
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_other_adapters_learn_and_open_with_peft(model, data, tmp_path, variant):

@@ -138,7 +138,7 @@ def _study(found: Search) -> Any:
             seed=random.Random(f"{found.seed} {number}").getrandbits(31),
             n_startup_trials=max(4, 2 * len(found.choices)),
         ),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_START_UP, n_warmup_steps=1),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_START_UP),
     )
     states = optuna.trial.TrialState
     for trial in found.trials:

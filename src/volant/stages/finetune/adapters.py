@@ -109,15 +109,21 @@ def muon_rate(config: Any, lr: float) -> float:
 
 
 def _check_targets(run: Run, net: Any, config: Any) -> None:
-    """Refuse a layer that is not there, or whose weights another one has too: merged, its adapter would change both.
+    """Refuse a layer that is not there or gets no adapter of this kind, or whose weights another one has too.
+
+    Merged, an adapter of shared weights would change both layers.
 
     Raises:
         SettingError: one was asked for.
     """
     import torch
+    from peft import LoraConfig
 
     shared: dict[int, list[str]] = {}
     for name, layer in net.named_modules():
+        if isinstance(layer, torch.nn.Embedding) and not isinstance(config, LoraConfig) and _targeted(config, name):
+            what = f"`targets` names {name}, an embedding, which `loha` and `lokr` do not know."
+            raise SettingError(what, where=run.step, fix="Leave it out, or take `variant: lora`.")
         weight = getattr(layer, "weight", None)
         if isinstance(weight, torch.nn.Parameter) and weight.ndim > 1:  # a norm's vector has nothing of low rank
             shared.setdefault(id(weight), []).append(name)
