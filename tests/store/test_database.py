@@ -254,9 +254,11 @@ def test_forked_child_writes_for_itself(file):
 def test_lock_is_taken_in_turn_by_threads(file):
     file.parent.mkdir()
     lock, order = AdvisoryLock(file.with_suffix(".lock")), []
+    start = threading.Barrier(4)
 
     def work(who: int) -> None:
-        for _ in range(20):
+        start.wait()
+        for _ in range(100):
             with lock:
                 order.append(who)
                 time.sleep(0.0005)
@@ -266,7 +268,8 @@ def test_lock_is_taken_in_turn_by_threads(file):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(order) == 80 and len(set(order[:20])) == 4  # nobody waits until another is done
+    last = [len(order) - order[::-1].index(who) for who in range(4)]
+    assert len(order) == 400 and len(set(order[: min(last)])) == 4  # nobody waits until another is done
 
 
 def test_lock_is_given_back_when_taking_it_fails(file, monkeypatch):
