@@ -18,11 +18,13 @@ from volant.core.artifact import Dataset, Model, payload_digest
 from volant.core.errors import ArtifactError, DataError, GateRefused, MachineError, SettingError
 from volant.core.method import method_of
 from volant.core.outside import Snapshot
-from volant.core.sample import Label, split_of
+from volant.core.sample import Label, Sample, split_of
 from volant.engines import open_model
+from volant.modalities import open_modality
 from volant.nets import judge
 from volant.scorers.measure import check_task
 from volant.stages.align import dpo, kto, orpo, preferences, reward, simpo
+from volant.stages.align.from_pairs import _rated
 from volant.stages.align.reward import _split
 from volant.store.dataset import rows
 
@@ -278,6 +280,36 @@ def test_kto_learns_from_thumbs_alone(made: tuple[Model, Dataset, Dataset], tmp_
     aligned = kto(run, made[0], dataset(tmp_path / "thumbs", kept), lr=3e-4, epochs=4)
     assert {s.name: s for s in watched(run).scores}["pair_accuracy"].value > 0.7
     assert aligned.about.extra["kto"]["answers"] == 36
+
+
+def thumbs(rating: str, **attrs: Any) -> list[Sample]:
+    """The samples, each with a rating."""
+    label = [Label(name="rating", value=rating, by="client")]
+    return [s.model_copy(update={"labels": label, "attrs": attrs}) for s in samples()]
+
+
+def test_a_correction_is_a_good_answer_whatever_was_said_of_the_one_that_it_corrects(
+    made: tuple[Model, Dataset, Dataset], tmp_path: Path
+) -> None:
+    codec = open_modality("text").open_codec(made[0].path)
+    for number, (kept, sides) in enumerate([
+        (thumbs("-1", taught_by="correction"), (36, 0)), (thumbs("-1", taught_by="rating"), (0, 36)),
+    ]):  # fmt: skip
+        good, bad = _rated(codec, dataset(tmp_path / str(number), kept), "train", [])
+        assert (len(good), len(bad)) == sides
+
+
+def test_ratings_that_say_nothing_of_good_and_bad_are_told(
+    made: tuple[Model, Dataset, Dataset], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"a rating that is no number: 'True'. Give numbers: above 0"):
+        kto(run_in(tmp_path / "a"), made[0], dataset(tmp_path / "words", thumbs("True")))
+    run = run_in(tmp_path / "b")
+    kto(run, made[0], dataset(tmp_path / "stars", thumbs("3")), epochs=0.5)
+    assert any("all 36 answers are good: without bad ones" in line for line in watched(run).lines)
+    same = [s.model_copy(update={"condition": "def f(x):"}) for s in thumbs("1")]
+    with pytest.raises(DataError, match="no answer to learn from. Give answers to two prompts or more"):
+        kto(run_in(tmp_path / "c"), made[0], dataset(tmp_path / "same", same))
 
 
 def test_dpo_repeats_bit_by_bit(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:

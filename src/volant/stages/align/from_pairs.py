@@ -7,6 +7,7 @@ grew longer (the usual way to cheat), and the task metric before and after.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,7 +94,7 @@ def _material(
     """What is learnt from, what is held out, and what `preference.prefer` takes besides.
 
     Raises:
-        DataError: there is nothing to learn from.
+        DataError: there is nothing to learn from, or a rating is no number.
     """
     from volant.nets import preference
 
@@ -104,13 +105,19 @@ def _material(
     pairs, ranked = (preference.fitted(preference.encoded(codec, part), length) for part in (train, held))
     watched, extra = ranked, dict[str, Any]()
     if single:
-        pairs, worth = preference.rated(*_rated(codec, data, "train", train), length)
+        good, bad = _rated(codec, data, "train", train)
+        if bool(good) != bool(bad):
+            kind, other = ("good", "bad") if good else ("bad", "good")
+            run.say(f"all {len(good) + len(bad)} answers are {kind}: without {other} ones (a rating above 0 is good) "
+                    "little can be learnt")  # fmt: skip
+        pairs, worth = preference.rated(good, bad, length)
         watched, held_worth = preference.rated(*_rated(codec, data, "validation", held), length)
         extra = {"worth": worth, "held_worth": held_worth, "ranked": ranked}
     if not pairs:
         what, fix = f"there is no {'answer' if single else 'pair'} to learn from.", "Leave `reward` out."
         if not given:
             fix = "Give records of `prompt`, `chosen` and `rejected`, or run `align.preferences` with more `prompts`."
+            fix = f"Give answers to two prompts or more, each with a label `rating`. {fix}" if single else fix
         elif reward is None:
             fix = cut_away(length)
         raise DataError(what, where=run.step, fix=fix)
@@ -126,10 +133,28 @@ def _rated(codec: Any, data: Dataset, split: Any, pairs: Sequence[Sample]) -> tu
     good, bad = [chosen for chosen, _ in both], [rejected for _, rejected in both]
     if count(data, split):
         for sample in rows(data, split):
-            ratings = [float(label.value) for label in sample.labels if label.name == "rating"]
+            ratings = [_number(label.value, sample) for label in sample.labels if label.name == "rating"]
             if sample.shape in ("completion", "messages") and ratings:
-                (good if sum(ratings) / len(ratings) > GOOD else bad).append(codec.encode(sample))
+                # What `improve.harvest` kept of a correction was not rated: it stands in the place of what was.
+                liked = sample.attrs.get("taught_by") == "correction" or sum(ratings) / len(ratings) > GOOD
+                (good if liked else bad).append(codec.encode(sample))
     return good, bad
+
+
+def _number(rating: str, sample: Sample) -> float:
+    """A rating as a number.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        value = float(rating)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        what = f"sample {sample.id} has a rating that is no number: {rating!r}."
+        raise DataError(what, where=sample.source.uri, fix="Give numbers: above 0 for a good answer, else it is bad.")
+    return value
 
 
 def _agreed(run: Run, reward: Model, train: list[Sample]) -> list[Sample]:

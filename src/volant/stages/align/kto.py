@@ -34,7 +34,8 @@ def kto(
     Args:
         run: seed, threads, checkpoints, where to write.
         model: the model to align; as it is now, it is the reference.
-        data: rated answers, or pairs from `align.preferences`; those of the validation split are held out.
+        data: answers with a label `rating` (above 0 is good, else bad; `fields: {labels.rating: ...}` of
+            `collect.files` reads it), or pairs from `align.preferences`; those of the validation split are held out.
         judge: a model that the task metric asks, where it needs one.
         reward: a model from `align.reward`; train pairs in which it prefers the rejected answer are left out.
         beta: how dearly distance from the reference is paid; higher stays closer and learns less.
@@ -47,7 +48,7 @@ def kto(
         limit: how many validation samples measure the task metric and the length.
 
     Raises:
-        DataError: there is no answer to learn from.
+        DataError: there is no answer to learn from, or a rating is no number.
         SettingError: the model was converted, or makes no text.
     """
     from volant.nets import pair_losses
