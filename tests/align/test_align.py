@@ -208,6 +208,23 @@ def test_the_share_that_is_asked_for_is_held_out_of_train_in_whole_groups(share:
     assert len(held) / len(kept) == pytest.approx(share, abs=0.025)
 
 
+def test_pairs_of_one_group_are_learnt_from_whatever_its_hash(tmp_path: Path) -> None:
+    for group in "abcdefgh":
+        alone = [s.model_copy(update={"group": group, "split": "train"}) for s in pairs()[:3]]
+        train, held = _split(run_in(tmp_path / group), dataset(tmp_path / group / "data", alone), 0.6)
+        assert (len(train), held) == (3, [])
+
+
+@pytest.mark.parametrize(("rejected", "accuracy"), [(lambda t: t[::-1], 0.5), (lambda t: t + "!", 1.0)])
+def test_the_rule_of_length_knows_nothing_of_answers_that_are_as_long(
+    rejected: Any, accuracy: float, made: tuple[Model, Dataset, Dataset], tmp_path: Path
+) -> None:
+    alike = [s.model_copy(update={"rejected": rejected(str(s.target))}) for s in pairs()]
+    run = run_in(tmp_path / "run")
+    reward(run, made[0], dataset(tmp_path / "data", alike), epochs=0.3)
+    assert scores(run)["reward_accuracy/baseline:length"].value == accuracy
+
+
 def test_dpo_aligns_and_reports(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
     before = payload_digest(made[0].path)[0]
     run = run_in(tmp_path)

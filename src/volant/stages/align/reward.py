@@ -92,6 +92,8 @@ def _split(run: Run, data: Dataset, share: float) -> tuple[list[Sample], list[Sa
     if len(held) >= 8:
         return train, held
     apart = [_apart(s.group or s.condition or s.id, share) for s in train]
+    if all(apart):  # of few groups each may be: then there is nothing to hold out
+        apart = [False] * len(train)
     run.say(f"only {len(held)} validation pairs: {sum(apart)} of the train pairs are held out with them")
     kept = [s for s, out in zip(train, apart, strict=True) if not out]
     return kept, [*held, *(s for s, out in zip(train, apart, strict=True) if out)]
@@ -116,10 +118,15 @@ def _state(run: Run, margins: list[float], train: list[Sample], held: list[Sampl
     if people and len(people) < len(told):
         note = "held-out pairs that people chose from; chance is 0.5"
         run.score(mean_score("reward_accuracy", people, of="people", note=note))
-    longer = [len(s.target or "") > len(s.rejected or "") for s in train]
-    rule = sum(longer) * 2 >= len(longer)
-    right = [(len(s.target or "") > len(s.rejected or "")) == rule for s in held]
-    name = "longer" if rule else "shorter"
-    note = f"held-out pairs; always takes the {name} answer"
-    run.score(mean_score("reward_accuracy", [float(r) for r in right], of="baseline:length", note=note))
+    longer, held_longer = ([_longer(s) for s in pairs] for pairs in (train, held))
+    rule = 1 if sum(longer) >= 0 else -1
+    name = "longer" if rule > 0 else "shorter"
+    note = f"held-out pairs; always takes the {name} answer, and guesses where both are as long"
+    run.score(mean_score("reward_accuracy", [(1 + rule * x) / 2 for x in held_longer], of="baseline:length", note=note))
     run.score(Score.exact("reward_margin", sum(margins) / len(margins), n=len(margins)))
+
+
+def _longer(pair: Sample) -> int:
+    """1 where the chosen answer is the longer one, -1 where the rejected one is, else 0."""
+    chosen, rejected = len(pair.target or ""), len(pair.rejected or "")
+    return (chosen > rejected) - (chosen < rejected)
