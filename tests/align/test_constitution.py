@@ -17,7 +17,7 @@ from volant.core.protocols import Chunk, Output, Request
 from volant.scorers import build
 from volant.scorers.agreement import kappa, kappa_score
 from volant.stages.align import constitution, dpo
-from volant.stages.align.constitution import _Answer, _apart
+from volant.stages.align.constitution import _Answer, _apart, _lead
 from volant.stages.align.critic import Critic
 from volant.stages.align.principles import Bench, read
 from volant.store.dataset import rows
@@ -148,6 +148,21 @@ def test_a_critic_that_takes_what_it_reads_first_decides_nothing(tmp_path: Path)
     assert fair.verdicts([("p", "one", "three", "s"), ("p", "three", "one", "s")]) == [1, -1]
     lost = Critic(run_in(tmp_path / "c"), Scripted(bias="neither A nor B"), max_tokens=8)
     assert lost.verdicts([("p", "one", "three", "s")]) == [0] and lost.unread == 2
+
+
+def test_agreement_is_that_of_the_judge_that_labels(tmp_path: Path) -> None:
+    """A heavy scorer outweighs the critic in the pairs that are made, and so it does against people."""
+    both = SHORT.replace("settings: {least: 1, most: 4}}", "settings: {least: 1, most: 4}, weight: 8}") + SAID[12:-2]
+    (tmp_path / "c.yaml").write_text(both.replace("[{name", "  - {name"))
+    every = read(tmp_path / "c.yaml", "c.yaml")
+    bench, said = Bench(every, None), [p for p in every if not p.scorer]
+    assert [p.weight for p in every] == [8, 2, 1]
+    critic = Critic(run_in(tmp_path), Scripted(), max_tokens=8)
+    short, wordy = Output("Indistinguishable from everything else here"), Output("a b c d e f g h i")
+    sample = samples()[0]
+    values = bench.values([wordy, short], [sample, sample])
+    assert bench.total(values[1]) > bench.total(values[0])  # and the critic takes the other one, which has less letters
+    assert _lead(([short], [wordy], [sample]), bench, said, critic)[0] > 0
 
 
 def test_a_judge_that_people_contradict_is_refused(made: tuple[Model, Dataset], tmp_path: Path) -> None:

@@ -254,14 +254,15 @@ def _condition(sample: Sample) -> str:
 
 
 def _lead(sides: Sides, bench: Bench, said: Sequence[Principle], critic: Critic | None) -> list[float]:
-    """By how much the constitution puts each first answer ahead of the second."""
+    """By how much the constitution puts each first answer ahead of the second, weighed as in `_pairs`."""
     from volant.scorers.measure import prompt_of
 
     first, second, samples = sides
     lead = [0.0] * len(samples)
     if bench:
         good, bad = (bench.values(answers, samples) for answers in (first, second))
-        lead = [bench.total(a) - bench.total(b) for a, b in zip(good, bad, strict=True)]
+        whole = sum(p.weight for p in bench.principles)
+        lead = [whole * (bench.total(a) - bench.total(b)) for a, b in zip(good, bad, strict=True)]
     if critic:
         for principle in said:
             both = zip(first, second, samples, strict=True)
