@@ -122,6 +122,17 @@ def test_how_far_the_scorers_agree_with_people_is_said_before_they_label(
     assert (score.value, score.n) == (kappa, 12)
 
 
+def test_only_a_raters_last_word_counts_in_the_agreement(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    known = [s for s in samples() if s.split == "train"][:12]
+    first = [(str(s.condition), "x", str(s.target), "a", "ana") for s in known]
+    again = [(str(s.condition), str(s.target), "x", "a", "ana") for s in known[:10]]  # she changed her mind
+    ties = [(str(s.condition), "x", str(s.target), "tie", "ana") for s in known[10:]]
+    run = run_in(tmp_path, outside=MARK, records=Rated(*first, *again, *ties))
+    preferences(run, *made[:2], prompts=4, answers=2, max_tokens=4)
+    score = {s.name: s for s in watched(run).scores}["judge_kappa"]
+    assert (score.value, score.n) == (1.0, 10)
+
+
 def test_the_same_seed_gives_the_same_pairs(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
     digests = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

@@ -6,8 +6,8 @@ is ahead. Leaves: Cohen's kappa with its interval as a score, or a refusal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from volant.core import Run, Sample
 from volant.core.errors import DataError, GateRefused
@@ -55,12 +55,23 @@ def check_agreement(
         raise GateRefused(said, where=run.step, fix="Judge by something else, or take people's ratings alone.")
 
 
+def last_words(ratings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each rater the last rating of the same two answers to a prompt; it takes the place of the earlier ones."""
+    last = {(*judged(row), str(row["rater"])): row for row in ratings}
+    return list(last.values())
+
+
+def judged(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a rating is about, whichever answer stood first."""
+    return str(row["prompt"]), *sorted((str(row["a"]), str(row["b"])))
+
+
 def _sides(run: Run, samples: Mapping[str, Sample]) -> list[tuple[str, Output, Output, Sample]]:
     """Choice, both answers and the sample of ratings in which a person chose, of answers to a prompt that is known."""
     if run.records is None:
         return []
     found, unread = [], 0
-    for row in run.records.ratings(run.snapshot("ratings")):
+    for row in last_words(run.records.ratings(run.snapshot("ratings"))):
         sample = samples.get(str(row["prompt"]))
         if sample is None or row["choice"] not in ("a", "b") or row["a"] == row["b"]:
             continue

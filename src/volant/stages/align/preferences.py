@@ -19,7 +19,7 @@ from volant.core import Dataset, Model, Ratings, Run, Sample, Score, Scorers
 from volant.core.errors import DataError, SettingError
 from volant.core.sample import CONTENT_SHAPES, PERSON, Label, Source, Split, pair_sides, sample_id, split_of
 from volant.scorers.drawn import TEMPERATURE, drawn
-from volant.stages.align.agreement import Sides, check_agreement
+from volant.stages.align.agreement import Sides, check_agreement, judged, last_words
 from volant.stages.align.aligned import state_chosen_length
 
 if TYPE_CHECKING:
@@ -129,13 +129,11 @@ def _rated(run: Run, known: dict[str, Sample]) -> Iterator[Sample]:
     """People's choices as pairs, one for the same two answers: as most raters chose, of whom each one's last counts."""
     if run.records is None:
         return
-    last: dict[tuple[str, ...], dict[str, Any]] = {}
-    for row in run.records.ratings(run.snapshot("ratings")):
-        last[(*_answers(row), str(row["rater"]))] = row
+    last = last_words(run.records.ratings(run.snapshot("ratings")))
     chosen: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in last.values():
+    for row in last:
         if row["choice"] in ("a", "b") and row["a"] != row["b"]:
-            chosen.setdefault(_answers(row), []).append(row)
+            chosen.setdefault(judged(row), []).append(row)
     content = any(sample.shape in CONTENT_SHAPES for sample in known.values())
     outside = unread = even = 0
     for rows in chosen.values():
@@ -159,11 +157,6 @@ def _rated(run: Run, known: dict[str, Sample]) -> Iterator[Sample]:
         run.say(f"{unread} rated pairs are not of pictures or rows and are left out")
     if outside:
         run.say(f"{outside} rated prompts are not in the data; they are used for training")
-
-
-def _answers(row: dict[str, Any]) -> tuple[str, ...]:
-    """What a rating is about, whichever answer stood first."""
-    return str(row["prompt"]), *sorted((str(row["a"]), str(row["b"])))
 
 
 def _chosen(rows: list[dict[str, Any]], sample: Sample | None, content: bool) -> Sample:
