@@ -208,6 +208,38 @@ def test_rate_ends_on_q_and_needs_prompts(session: Echo, tmp_path: Path) -> None
     assert "prompts.txt: the file is no UTF-8 text. Save it as UTF-8." in said
 
 
+def test_why_nothing_was_asked_is_said(session: Echo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "prompts.txt").write_text("p one\n")
+    assert "rated all" not in volant("rate", "--prompts", "prompts.txt", "--rater", "ana", keys="a\n")
+    again = volant("rate", "--prompts", "prompts.txt", "--rater", " ana ", keys="")
+    assert "ana has rated all of these pairs before; another --seed" in again
+    monkeypatch.setattr(session, "generate", lambda requests: [Chunk(r.id, "same", finish="stop") for r in requests])
+    assert "No two answers differed" in volant("rate", "--prompts", "prompts.txt", keys="")
+    half = [("half an ans", ""), ("", "error")]
+    monkeypatch.setattr(session, "generate", lambda requests: [
+        Chunk(r.id, text, finish, error="it broke") for r in requests for text, finish in half
+    ])  # fmt: skip
+    text = volant("rate", "--prompts", "prompts.txt", keys="a\n")
+    assert "('p one': it broke)" in text and "half an ans" not in text
+
+
+def test_what_a_model_says_does_not_steer_the_terminal(session: Echo, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("p \x1b[2Jone\u202e\n", encoding="utf-8")
+    text = volant("rate", "--prompts", "prompts.txt", "--rater", "ana", keys="a\n")
+    assert "p [2Jone\n" in text and "\x1b[2J" not in text and "\u202e" not in text
+
+
+def test_a_user_without_a_name_is_asked_for_one(session: Echo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    (tmp_path / "prompts.txt").write_text("p one\n")
+    assert "--rater: this system knows no name of yours. Give one." in volant(
+        "rate", "--prompts", "prompts.txt", keys="", code=2
+    )
+
+
 def test_scores_in_the_terminal_make_the_choice(session: Echo, tmp_path: Path) -> None:
     from volant.core.outside import Snapshot
     from volant.project import Project

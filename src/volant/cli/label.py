@@ -81,7 +81,7 @@ def label(
     desk = Desk(samples, target, name=name, classes=known, adjudicate=adjudicate, picker=picker)
     told = _text(guide) if guide else ""
     if terminal:
-        _ask(desk, rater or getpass.getuser())
+        _ask(desk, known_as(rater))
         return
     kind = open_modality(str(found.about["modality"]))
     _serve(desk, lambda sample: whole(sample) or kind.preview([sample]), told, port)
@@ -192,8 +192,25 @@ def _plain(sample: Sample) -> str:
     else:
         text = "\n\n".join(f"{who}: {said}" for who, said in _turns(sample))
         text = sample.text if sample.shape == "text" else text
-    text = "".join(c for c in text if c.isprintable() or c in "\n\t")
+    text = legible(text)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text):,} characters)"
+
+
+def legible(text: str) -> str:
+    """The text without the control characters that would move a terminal's cursor, or hide what stands there."""
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+def known_as(rater: str) -> str:
+    """The name that a person judges under: as they gave it, as on the page, else the system's.
+
+    Raises:
+        SettingError: neither is there, as in a container whose user has no name.
+    """
+    try:
+        return rater.strip() or getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise SettingError("this system knows no name of yours.", where="--rater", fix="Give one.") from error
 
 
 def _text(file: Path) -> str:

@@ -7,7 +7,6 @@ that the person cannot guess.
 
 from __future__ import annotations
 
-import getpass
 import random
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 import typer
 
 from volant.cli import complete, place, present, rate_page, sides
-from volant.cli.label import whole
+from volant.cli.label import known_as, legible, whole
 from volant.cli.talk import Controls, Heat, Most, Name, controls_of, open_session, speaks
 from volant.core.artifact import Dataset
 from volant.core.errors import DataError
@@ -85,7 +84,7 @@ def rate(
 
         volant rate --page --scores
     """
-    opened = place.project()
+    opened, name = place.project(), "" if page else known_as(rater)
     asked = [] if prompts is None else _lines(prompts)[:count]
     found, session = open_session(opened, model)
     try:
@@ -99,7 +98,7 @@ def rate(
         if page:
             rate_page.serve(opened, pairs, total, scored=scores, port=port)
             return
-        kept = _ask(opened, pairs, rater or getpass.getuser(), scored=scores)
+        kept = _ask(opened, pairs, name, scored=scores)
     finally:
         session.close()
     present.say(f"Kept {kept} ratings. `align.preferences` uses them in the next `volant run`.")
@@ -107,11 +106,13 @@ def rate(
 
 def _ask(opened: Project, pairs: Iterator[Shown], rater: str, *, scored: bool) -> int:
     """One pair after another at the keyboard; how many ratings were kept."""
-    kept, said = 0, _judged(opened, rater)
+    kept, drawn, shown, said = 0, 0, 0, _judged(opened, rater)
     for pair in pairs:
+        drawn += 1
         if (pair.prompt, frozenset((pair.a, pair.b))) in said:
             continue
-        present.say(pair.told)
+        shown += 1
+        present.say(legible(pair.told))
         given = _marks() if scored else None
         choice = given if isinstance(given, str) else better(given) if given else _key(_WHICH, "abtsq")
         if choice == "q":
@@ -120,6 +121,10 @@ def _ask(opened: Project, pairs: Iterator[Shown], rater: str, *, scored: bool) -
             marks = given if isinstance(given, tuple) else None
             opened.records.add_rating(pair.prompt, pair.a, pair.b, {"t": "tie"}.get(choice, choice), rater, marks)
             kept += 1
+    if drawn and not shown:
+        present.say(f"{rater} has rated all of these pairs before; another --seed draws other ones.")
+    elif not drawn:
+        present.say("No two answers differed, so there is nothing to compare; a higher --temperature sets them apart.")
     return kept
 
 
@@ -145,10 +150,10 @@ def _texts(
 ) -> Iterator[Shown]:
     """Pairs of answers that differ."""
     for number, (text, turns) in enumerate(asked):
-        a, b = _pair(session, turns, max_tokens, temperature, seed + 2 * number)
-        if a == b:
+        pair = _pair(session, turns, max_tokens, temperature, seed + 2 * number)
+        if pair is None or pair[0] == pair[1]:
             continue
-        a, b = _shuffled(a, b, seed + number)
+        a, b = _shuffled(*pair, seed + number)
         if page:
             prompt, left, right = (f"<pre>{escape(part)}</pre>" for part in (text, a, b))
             yield Shown(text, a, b, html=(prompt, left, right))
@@ -230,15 +235,20 @@ def _prompts(opened: Project, count: int) -> list[Asked]:
 
 def _pair(
     session: Session, turns: tuple[Mapping[str, str], ...], max_tokens: int, temperature: float, seed: int
-) -> tuple[str, str]:
-    """Two answers to one prompt, sampled with two seeds, in one batch."""
+) -> tuple[str, str] | None:
+    """Two answers to one prompt, sampled with two seeds, in one batch; None where the model fails, which is said."""
     requests = [
         Request(id=uuid.uuid4().hex, messages=turns, max_tokens=max_tokens, temperature=temperature, seed=seed + i)
         for i in range(2)
     ]
     answers = {request.id: "" for request in requests}
+    failed = ""
     for chunk in session.generate(requests):
         answers[chunk.id] += chunk.text
+        failed = chunk.error if chunk.finish == "error" else failed
+    if failed:
+        present.say(f"({turns[-1]['content']!r}: {failed})")
+        return None
     a, b = (answers[request.id].strip() for request in requests)
     return a, b
 
