@@ -76,6 +76,19 @@ def test_tests_are_run_and_nothing_gets_out(tmp_path):
 
 
 @here
+@pytest.mark.parametrize("kill", ["os.kill(os.getppid(), 9)", "os.kill(-1, 9)"])
+def test_an_answer_that_kills_its_sandbox_has_failed_and_the_others_are_run(kill):
+    pieces = [("x = 1", ""), (f"import os\n{kill}", ""), ("x = 2", "assert x == 2"), ("", "1 / 0")]
+    assert sandbox.passed(pieces, seconds=1) == [True, False, True, False]
+
+
+@here
+def test_an_answer_that_stops_its_sandbox_has_failed(monkeypatch):
+    monkeypatch.setattr(sandbox, "_OUTER_SECONDS", 0)
+    assert sandbox.passed([("import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)", "")], seconds=1) == [False]
+
+
+@here
 def test_a_reference_without_tests_is_an_error():
     with pytest.raises(DataError, match="names no tests"):
         values("passes_tests", ["x = 1"], tests="")
@@ -93,6 +106,9 @@ def test_without_bubblewrap_nothing_is_run(monkeypatch):
         (3, "3 is no JSON Schema"),
         ({"properties": 3}, "'properties' takes a mapping, not 3"),
         ({"required": "name"}, "'required' takes a list"),
+        ({"required": [{}]}, "'required' takes names"),
+        ({"type": {"a": 1}}, "'type' takes names"),
+        ({"type": [["string"]]}, "'type' takes names"),
         ({"minimum": "1"}, "'minimum' takes a number"),
     ],
 )

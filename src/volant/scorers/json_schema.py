@@ -76,6 +76,10 @@ def _check(schema: Any) -> None:
         for keyword in sorted(keywords & schema.keys()):
             if not isinstance(schema[keyword], shape):
                 raise DataError(f"JSON Schema keyword {keyword!r} takes {called}, not {schema[keyword]!r}.")
+    for keyword in ("type", "required"):
+        named = schema.get(keyword, [])
+        if not all(isinstance(name, str) for name in (named if isinstance(named, list) else [named])):
+            raise DataError(f"JSON Schema keyword {keyword!r} takes names, not {named!r}.")
 
 
 def _type(value: Any, schema: Mapping[str, Any], at: str) -> list[str]:
