@@ -55,6 +55,13 @@ def test_an_unknown_scorer_or_setting_names_the_nearest() -> None:
         build({"grammar": {"vocabluary": []}})
 
 
+@pytest.mark.parametrize("value", ["two", 2.5, True, None])
+def test_a_setting_of_another_type_is_refused_before_anything_is_scored(value: object) -> None:
+    with pytest.raises(SettingError, match="scorers: 'most' of scorer 'word_count' is of type int, not"):
+        build({"word_count": {"most": value}})
+    assert build({"word_count": {"most": 3}, "parses": {"continues": True}})
+
+
 def test_a_scorer_of_another_module_is_taken_by_name() -> None:
     assert build(["volant.scorers.safety:safety"])["volant.scorers.safety:safety"].name == "safety"
 

@@ -101,20 +101,30 @@ def build(names: Scorers, given: Mapping[str, Model | Sequence[Sample] | None] =
         given: what scorers may ask for by parameter name: `judge` (a Model), `training` (the training samples).
 
     Raises:
-        SettingError: an unknown scorer or setting; the message names the nearest one.
+        SettingError: an unknown scorer or setting (the message names the nearest one), or a value of another type.
     """
     chosen = names if isinstance(names, dict) else {name: {} for name in names}
     built: dict[str, Scorer] = {}
     for name, settings in chosen.items():
         factory = _factory(name)
         known = inspect.signature(factory).parameters
-        for setting in settings or {}:
+        for setting, value in (settings or {}).items():
             if setting not in known:
                 fix = did_you_mean(setting, known)
                 raise SettingError(f"scorer {name!r} has no setting {setting!r}.", where="scorers", fix=fix)
+            if not _fits(value, str(known[setting].annotation)):
+                what = f"{setting!r} of scorer {name!r} is of type {known[setting].annotation}, not {value!r}."
+                raise SettingError(what, where="scorers")
         wanted = {key: value for key, value in given.items() if key in known and value is not None}
         built[name] = factory(**{**wanted, **(settings or {})})
     return built
+
+
+def _fits(value: object, written: str) -> bool:
+    """Whether a setting is of the plain type that its factory writes down; other types are the factory's own matter."""
+    if written == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, {"bool": bool, "str": str}.get(written, object))
 
 
 def _factory(name: str) -> Callable[..., Scorer]:
