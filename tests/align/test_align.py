@@ -148,6 +148,19 @@ def test_nobody_prefers_anything(made: tuple[Model, Dataset, Dataset], tmp_path:
     assert "volant rate" in caught.value.fix
 
 
+def test_dialogues_are_left_to_people_and_that_is_said(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
+    chats = [
+        s.model_copy(update={"shape": "messages", "content": json.dumps(s.messages), "condition": None, "target": None})
+        for s in samples()
+    ]
+    with pytest.raises(DataError, match="no pair to learn from.* Dialogues are not answered here"):
+        preferences(run_in(tmp_path / "a", outside=MARK), made[0], dataset(tmp_path / "chats", chats), prompts=8)
+    run = run_in(tmp_path / "b", outside=MARK)
+    mixed = [*chats[:3], *samples()]
+    preferences(run, made[0], dataset(tmp_path / "mixed", mixed), prompts=8, answers=4, max_tokens=6, margin=0.0)
+    assert any(line.startswith("3 dialogues were not answered") for line in watched(run).lines)
+
+
 @pytest.mark.parametrize("method", [reward, dpo])
 def test_too_little_memory_is_said_before_anything_is_computed(
     made: tuple[Model, Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any

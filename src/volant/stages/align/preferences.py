@@ -57,7 +57,7 @@ def preferences(
             count.
         scorers: what ranks the answers where no person did; several are averaged. Empty takes the goal's metric.
         prompts: how many prompts without ratings the model answers; a quarter of them from the validation split.
-            Each costs `answers` generations; 0 uses people's ratings alone.
+            Each costs `answers` generations; 0 uses people's ratings alone, and so do dialogues (`messages`).
         answers: sampled for each prompt; the best and the worst become the pair. More give clearer pairs and take
             longer.
         likeliest: the first of the answers is the likeliest one, which users see where nothing is sampled; for text.
@@ -92,12 +92,17 @@ def preferences(
     scored = _scored(run, asked, texts, judges, margin)
     pairs = [*people, *scored]
     counts = {split: sum(p.split == split for p in pairs) for split in ("train", "validation")}
+    dialogues = sum(sample.shape == "messages" for sample in [*train, *held])
     if not counts["train"]:
+        fix = "Rate answers to train prompts with `volant rate`, raise `prompts` or `answers`, or lower `margin`."
+        if prompts and dialogues and not asked:
+            fix = "Dialogues are not answered here: give `prompt` and `completion`, or rate with `volant rate`."
         raise DataError(
             f"there is no pair to learn from: {len(people)} from people, {len(scored)} from scorers, none to train on.",
-            where=run.step,
-            fix="Rate answers to train prompts with `volant rate`, raise `prompts` or `answers`, or lower `margin`.",
-        )
+            where=run.step, fix=fix,
+        )  # fmt: skip
+    if prompts and dialogues:
+        run.say(f"{dialogues} dialogues were not answered: only people's ratings give pairs of them")
     run.say(f"{len(people)} pairs from people, {len(scored)} from scorers; {counts['validation']} of all held out")
     run.score(Score.exact("pairs", len(pairs), note=f"{len(people)} from people"))
     if asked:
