@@ -236,6 +236,8 @@ def test_requests_and_feedback_up_to_a_mark(records):
     assert [(r["id"], r["rating"], r["consent"]) for r in said] == [(1, 1, "given"), (2, -1, "withheld")]
     assert said[0]["correction"] == "better ?" and said[0]["request"] == {"messages": []}
     assert [r["choice"] for r in reader.ratings(marked)] == ["a"]
+    assert list(reader.ratings(mine)) == list(reader.ratings(marked))  # a rating is no workload's
+    assert list(reader.ratings(Snapshot("ratings", "", facts={**mine.facts, "workload": ""}))) == []
     assert list(reader.feedback(Snapshot("records", "chat", facts={**mine.facts, "workload": "chat"}))) == []
 
 

@@ -12,7 +12,7 @@ snapshot, whose digest enters the fingerprint; the method reads only that snapsh
 | `Folder`  | a directory                         | every file in it, with size and sha256               |
 | `Hub`     | a local directory, or a hub name    | the directory's files, or the name and its revision  |
 | `Records` | a workload's name (`*`: all)        | a high-water mark of its requests and feedback       |
-| `Ratings` | a workload's name (`*`: all)        | a high-water mark of people's ratings                |
+| `Ratings` | `*`: the project's; empty: none     | a high-water mark of people's ratings                |
 | `Machine` | `here`                              | cores, memory, free disk, devices (not in the digest) |
 """
 

@@ -182,7 +182,7 @@ class UseRecords:
         return self._up_to(_READ_FEEDBACK, snapshot, "feedback")
 
     def ratings(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-        """Judged pairs up to the mark, oldest first."""
+        """Judged pairs up to the mark, oldest first: whatever the workload, and none for an empty name."""
         return self._up_to(_READ_RATINGS, snapshot, "ratings")
 
     def _up_to(self, query: Any, snapshot: Snapshot, mark: str) -> Iterator[dict[str, Any]]:

@@ -67,7 +67,7 @@ def constitution(
         judge: a model that the scorers ask, where they need one.
         critic: a model that writes critiques, and judges the principles without a scorer; may be a hosted one
             (`pretrain.base` of an OpenAI-compatible address).
-        ratings: workload whose ratings by people (`*`: all) the judge is compared with.
+        ratings: `*` compares the judge with all that people rated in this project; empty does not.
         least_kappa: agreement with people below this refuses the labels; it needs at least ten ratings to count.
         prompts: how many are asked, a quarter of them from the validation split.
         answers: drawn for each prompt, beside one revision; more give clearer pairs and take longer.

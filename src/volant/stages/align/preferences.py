@@ -52,7 +52,8 @@ def preferences(
             ones. Its validation samples travel along, so that `align.dpo` can watch the task metric; pictures and
             rows of the train split as well, which such metrics measure against.
         judge: a model that the scorers ask, where they need one.
-        ratings: workload whose ratings are used (`*`: all). Of several raters most decide; ties are dropped.
+        ratings: `*` uses all that people rated in this project, empty none of it; a rating is no workload's. Of several
+            raters most decide; ties are dropped.
         least_kappa: scorers that agree with people less than this label nothing; it needs at least ten ratings to
             count.
         scorers: what ranks the answers where no person did; several are averaged. Empty takes the goal's metric.
