@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForSequenceClassification
@@ -81,3 +83,23 @@ def test_rows_without_a_prompt_of_their_own_stay_as_they_are(start):
     rows = batch_of(*[([7] * start, [n, 3]) for n in (4, 5)])
     found = answers.shared(rows.ids, rows.real, rows.mask)
     assert (found is None) == (start == 0)
+
+
+def test_two_threads_leave_the_same_gradients_each_time():
+    """What many answers share is added up in one order, and not in the one that threads come in."""
+    batch = batch_of(*(([5] * 120, [6]) for _ in range(64)))
+    drawn = torch.Generator().manual_seed(2)
+    pull_BLD = torch.randn(64, 121, 256, generator=drawn)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = []
+        for _ in range(20):
+            states_SWD = torch.zeros(1, 184, 256, requires_grad=True)
+            body = SimpleNamespace(last_hidden_state=states_SWD)
+            told = answers._states(lambda body=body, **_: body, batch.ids, batch.real, batch.mask)
+            (told * pull_BLD).sum().backward()
+            found.append(states_SWD.grad)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, found[0]) for one in found)

@@ -120,7 +120,8 @@ def _states(body: Any, ids_BL: torch.Tensor, real_BL: torch.Tensor | None, answe
         found = body(input_ids=ids_BL, attention_mask=_attention(real_BL), use_cache=False).last_hidden_state
     else:
         reply = body(input_ids=rows.ids, attention_mask=rows.sees, position_ids=rows.place, use_cache=False)
-        found = reply.last_hidden_state[rows.row, rows.column]
+        # Not by indexing: with several threads its gradient adds up what rows share in whatever order they come.
+        found = F.embedding(rows.row * rows.ids.size(1) + rows.column, reply.last_hidden_state.flatten(0, 1))
     return found
 
 
