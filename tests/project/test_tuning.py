@@ -145,6 +145,15 @@ def test_the_best_is_found_and_what_changes_nothing_matters_little(hills):
     assert "ended early" in page and "What matters" in page and page.count("<svg") >= 4
 
 
+def test_what_the_file_takes_is_tried_first_as_it_is_written_and_only_where_it_could_be_drawn(hills):
+    edit(hills, "kind: {any: [flat, tall]}", "unused: {any: [1, 2, 3]}")  # a setting of floats: it takes 1.0 now
+    edit(hills, "depth: {range: [1, 9]}", "depth: {range: [2, 8], step: 2}")  # takes 3, which is none of the four
+    found = search(Project(hills), "top", trials=3)
+    assert found.trials[0].values["unused"] == 1 and found.trials[0].values["x"] == 0.1
+    assert {t.values["depth"] for t in found.trials} <= {2, 4, 6, 8}
+    assert [t.state for t in found.trials] == ["done"] * 3
+
+
 def test_trials_are_the_same_again_and_after_a_stop_and_other_with_another_seed(hills, tmp_path):
     whole = drawn(search(Project(hills), "top", trials=14))
     assert any(state == "pruned" for _, state, _ in whole)

@@ -54,7 +54,12 @@ class Choice:
             return value in self.values
         if isinstance(value, bool) or not isinstance(value, int | float) or (self.whole and value % 1):
             return False
-        return self.low <= value <= self.high
+        steps = (value - self.low) / self.step if self.step else 0.0
+        return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-8
+
+    def same(self, value: Any) -> Any:
+        """The one of the values that it is, as it is written: `1` where a setting of floats has made 1.0 of it."""
+        return next(v for v in self.values if v == value)
 
     def as_json(self) -> dict[str, Any]:
         """What makes two choices the same."""

@@ -153,9 +153,8 @@ def _study(found: Search) -> Any:
         )
     held = {c.name: found.stands[c.name] for c in found.choices if c.holds(found.stands[c.name])}
     if number == 0 and held:  # what the file takes now is tried first
-        coded = {
-            c.name: json.dumps(held[c.name]) if c.values else held[c.name] for c in found.choices if c.name in held
-        }
+        by_name = {c.name: c for c in found.choices}
+        coded = {n: json.dumps(by_name[n].same(v)) if by_name[n].values else v for n, v in held.items()}
         study.enqueue_trial(coded)
     return study
 
