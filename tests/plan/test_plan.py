@@ -184,6 +184,32 @@ def test_sizing_follows_the_model_from_step_to_step(tmp_path):
     assert fast["base"]["seconds"] < by["base"]["seconds"]
 
 
+def test_a_step_is_sized_in_the_pieces_that_it_is_worked_off_in(tmp_path):
+    base = ("base", "pretrain.transformer", {"depth": 4, "batch_tokens": 8192}, {})
+    large = ("base", "pretrain.transformer", {"depth": 4, "batch_tokens": 2**18}, {})
+    (one,), (other,) = sized(tmp_path, [base])["steps"], sized(tmp_path, [large])["steps"]
+    assert one["memory_bytes"] == other["memory_bytes"]
+    # What does not fit is not refused where the training would compute its blocks twice.
+    deep = [("base", "pretrain.transformer", {"depth": 10, "batch_tokens": 8192}, {})]
+    assert sized(tmp_path, deep)["steps"][0]["memory_bytes"] > 4 << 30
+
+
+def test_adapters_in_4_bits_are_sized_as_adapters(tmp_path):
+    steps = [STEPS[1], *((n, f"finetune.{n}", {}, {"model": ["base"]}) for n in ("full", "lora", "qlora"))]
+    by = {row["step"]: row for row in sized(tmp_path, steps)["steps"]}
+    assert by["qlora"]["memory_bytes"] == by["lora"]["memory_bytes"] < by["full"]["memory_bytes"]
+
+
+@pytest.mark.parametrize("name", ["dpo", "kto", "orpo", "simpo", "grpo", "rloo", "ppo", "constitution", "preferences"])
+def test_every_alignment_of_text_is_sized_by_its_model(tmp_path, name):
+    steps = [STEPS[1], ("it", f"align.{name}", {}, {"model": ["base"], "data": ["corpus"]})]
+    base, row = sized(tmp_path, steps)["steps"]
+    assert row["parameters"] == base["parameters"] and row["seconds"] > 10
+    more = {"epochs": 20.0} if name in ("dpo", "kto", "orpo", "simpo") else {"prompts": 1024}
+    steps[1] = ("it", f"align.{name}", more, steps[1][3])
+    assert sized(tmp_path, steps)["steps"][1]["seconds"] > 3 * row["seconds"]
+
+
 def test_a_base_is_sized_by_its_weights_or_not_at_all(tmp_path):
     (tmp_path / "bases").mkdir()
     (tmp_path / "bases" / "model.safetensors").write_bytes(b"x" * 2_000_000)

@@ -10,7 +10,7 @@ are the usual ones; the speeds are measured on two cores of a server processor a
 | training seconds  | tokens x flops / rate + a fixed cost, rate = cores x flops a core (x bf16)     |
 | loss              | of a transformer on text: a fitted law (`scaling.py`)                          |
 | training memory   | 4 B a weight, 20 B a trained one (gradient, two moments, best so far, a copy)  |
-| activations       | 4 B x batch tokens x (34 x depth x width + 3 x vocabulary, in pieces)          |
+| activations       | 4 B x tokens of a piece x (34 x depth x width + 3 x vocabulary, in pieces)     |
 | generating        | 2 N flops a token of prompt and text, and a fixed cost of each step            |
 | disk              | 4 B a parameter for each model kept, twice that for each checkpoint            |
 
@@ -21,7 +21,7 @@ afternoon before it is spent. `beside` puts what really happened next to it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from volant.core import Score
@@ -41,6 +41,11 @@ _LOGITS = 3 * (64 << 20)  # entries at once; more are made in pieces
 BYTES_A_TOKEN = 3.4
 PAIR_TOKENS = 160
 CHOICES = 200  # judged pairs
+# Passes for each token: preferences read two answers, most of the others read with the reference, too.
+PASSES = {
+    "align.dpo": 2.7, "align.kto": 2.7, "align.orpo": 2.0, "align.simpo": 2.0, "align.reward": 2.0,
+    "align.grpo": 1.4, "align.rloo": 1.4, "align.ppo": 1.4,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Estimate:
         disk_bytes: what it leaves in the store, checkpoints while it runs included.
         basis: what the figures were derived from, in a few words.
         loss: what a transformer of text comes to; None for all else.
+        least_bytes: peak where memory is short and the blocks are computed twice; 0 where a method does not.
     """
 
     step: str
@@ -89,10 +95,12 @@ class Estimate:
     disk_bytes: int
     basis: str
     loss: Expected | None = None
+    least_bytes: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The row of `plan.json`; seconds to two digits, as they are no better than that."""
         said: dict[str, Any] = {**asdict(self), "seconds": float(f"{self.seconds:.2g}")}
+        del said["least_bytes"]
         if self.loss is not None:
             said["loss"] = {n: round(v, 3) if isinstance(v, float) else v for n, v in asdict(self.loss).items()}
         return said
@@ -141,15 +149,28 @@ def training(
         passes: forward and backward passes for each token (preferences need the reference's too).
         text: what is learnt is text or code.
     """
+    from volant.nets.recipe import Recipe
+
     flops = (6.0 if trained > 0.5 else 4.0) * model.parameters * tokens * passes
-    logits = min(3 * model.batch_tokens * model.vocab, _LOGITS)
-    activations = 34 * model.batch_tokens * model.depth * model.width + logits
-    memory = BASE_BYTES + 4 * (model.parameters * (1 + 5 * trained) + activations)
+    piece = min(model.batch_tokens, max(Recipe.piece_tokens, model.length))
+    logits = min(3 * piece * model.vocab, _LOGITS)
+    kept = 34 * model.depth
+    weights = BASE_BYTES + 4 * model.parameters * (1 + 5 * trained)
+    memory, least = (weights + 4 * (n * piece * model.width + logits) for n in (kept, min(kept, 34 + model.depth)))
     disk = 4 * model.parameters * (1 + 4 * trained)
     seconds = speed.factor * (flops / speed.flops) + FIXED_SECONDS
     loss = expected(model.parameters, tokens) if method == "pretrain.transformer" and text else None
     basis = f"{tokens:,.0f} tokens"
-    return Estimate(step, method, model.parameters, int(memory), seconds, int(disk), basis, loss)
+    twice = not method.startswith("finetune.")
+    return Estimate(
+        step, method, model.parameters, int(memory), seconds, int(disk), basis, loss, int(least) if twice else 0
+    )
+
+
+def drawing(row: Estimate, model: Sketch, outputs: int, tokens: int, speed: Rates) -> Estimate:
+    """A training's cost with that of drawing the answers that it learns from."""
+    drawn = generating(row.step, row.method, model, outputs, tokens, speed)
+    return replace(row, seconds=row.seconds + drawn.seconds)
 
 
 def generating(step: str, method: str, model: Sketch | None, outputs: int, tokens: int, speed: Rates) -> Estimate:

@@ -130,20 +130,21 @@ def _row(
         if not model.parameters:
             run.say(f"the size of {name} is not known before it is here; what uses it is not sized")
         return estimates.loading(name, method, model), model
-    if stage == "pretrain":
+    if stage in ("pretrain", "align"):
         settings = {**_defaults(method), **settings}
-    if stage in ("pretrain", "finetune") or method in ("align.dpo", "align.reward"):
+    passes = estimates.PASSES.get(method, 1.0)
+    if stage in ("pretrain", "finetune") or method in estimates.PASSES:
         model = estimates.sketch(settings, base)
         tokens = _tokens(stage, settings, model.batch_tokens, amounts)
-        trained = 0.05 if verb == "lora" or settings.get("rank") else 1.0
-        # Preferences read two answers; DPO reads both with the reference, too.
-        passes = {"align.dpo": 2.7, "align.reward": 2.0}.get(method, 1.0)
+        trained = 0.05 if verb in ("lora", "qlora") or settings.get("rank") else 1.0
         text = run.modality in ("text", "code")
         row = estimates.training(name, method, model, tokens, speed, trained=trained, passes=passes, text=text)
+        if settings.get("group_size"):  # what it learns from it draws first
+            row = estimates.drawing(row, model, _answers(settings), int(settings["tokens"]), speed)
         return row, model
     if method == "deploy.container" and base is not None:
         return estimates.loading(name, method, base), None
-    writes = stage in ("prompt", "evaluate", "deliver", "compress", "deploy") or method == "align.preferences"
+    writes = stage in ("prompt", "evaluate", "deliver", "compress", "deploy", "align")
     if writes and base is not None:
         outputs, tokens_each = _outputs(stage, settings)
         row = estimates.generating(name, method, base, outputs, tokens_each, speed)
@@ -172,6 +173,8 @@ def _tokens(stage: str, settings: Mapping[str, Any], batch_tokens: int, amounts:
     """Tokens that a training step will see, from whichever budget its settings name."""
     from volant.stages.plan.estimates import BYTES_A_TOKEN, CHOICES, PAIR_TOKENS
 
+    if settings.get("group_size"):
+        return float(_answers(settings) * (PAIR_TOKENS + settings["tokens"]) * settings.get("updates", 1))
     if settings.get("tokens"):
         return float(settings["tokens"])
     if settings.get("steps"):
@@ -180,6 +183,12 @@ def _tokens(stage: str, settings: Mapping[str, Any], batch_tokens: int, amounts:
     examples = CHOICES if stage == "align" else amounts["pairs"]
     data = amounts["corpus_bytes"] / BYTES_A_TOKEN if stage == "pretrain" else examples * PAIR_TOKENS
     return data * float(settings.get("epochs") or 1)
+
+
+def _answers(settings: Mapping[str, Any]) -> int:
+    """How many answers a method draws that learns from rewards."""
+    steps = settings.get("steps") or settings.get("draws") or 1
+    return int(steps) * int(settings["prompts"]) * int(settings["group_size"])
 
 
 def _base(run: Run, settings: Mapping[str, Any]) -> Sketch:
@@ -215,10 +224,11 @@ def _check(run: Run, rows: list[Estimate], facts: Mapping[str, Any], hours: floa
     if memory is None or disk is None:
         run.say("the machine does not tell its memory or free disk, so neither was checked")
     for row in rows:
-        if memory is not None and row.memory_bytes > RESERVE * memory and run.device == "cpu":
-            need, have = row.memory_bytes / 2**30, memory / 2**30
+        least = row.least_bytes or row.memory_bytes
+        if memory is not None and least > RESERVE * memory and run.device == "cpu":
+            need, have = least / 2**30, memory / 2**30
             what = f"{row.method} would need about {need:.1f} GiB of memory ({row.parameters / 1e6:,.0f} M parameters)"
-            fix = "Lower `depth` or `batch_tokens`, take a smaller base, or use finetune.lora."
+            fix = "Lower `depth` or `context`, take a smaller base, or use finetune.lora."
             raise MachineError(f"{what}; this machine has {have:.1f} GiB.", where=row.step, fix=fix)
     need = sum(row.disk_bytes for row in rows)
     if disk is not None and need > disk:
