@@ -309,6 +309,22 @@ def test_too_little_memory_is_said_before_training_and_the_way_that_fits_is_name
         assert not (tmp_path / str(free) / "work").exists()
 
 
+def test_memory_is_planned_for_the_step_of_the_longest_example(model, data, tmp_path, monkeypatch):
+    asked = []
+
+    def planned(run, net, **sizes):
+        asked.append(sizes)
+        return "memory: enough"
+
+    monkeypatch.setattr("volant.nets.memory.check_ways", planned)
+    short = [Sample(id=str(i), shape="completion", source=SOURCE, condition=f"{i}", target="a") for i in range(40)]
+    one_long = Sample(id="long", shape="completion", source=SOURCE, condition="long", target="a" + " the cat" * 30)
+    for number, samples in enumerate((short, [*short, one_long])):
+        chosen = dataset(tmp_path / f"d{number}", samples)
+        full(make_run(tmp_path / str(number)), model, chosen, steps=1, batch=16)
+    assert [a["row"] for a in asked] == [32, 64] and [a["tokens"] for a in asked] == [16 * 32, 16 * 64]
+
+
 def test_a_merge_that_changes_the_model_is_refused(model, data, tmp_path, monkeypatch):
     from volant.nets.transformer import Transformer
 

@@ -185,7 +185,11 @@ class Packed:
 
 
 class Padded:
-    """Examples as rows, padded on the right; rows of like length share a batch to waste little."""
+    """Examples as rows, padded on the right; rows of like length share a batch to waste little.
+
+    Attributes:
+        rows: examples in a step, as many as were asked for or there are.
+    """
 
     def __init__(self, examples: Sequence[Encoded], *, length: int, rows: int, seed: int, pad: int) -> None:
         fitted = [fit(e, length) for e in examples]
@@ -197,8 +201,8 @@ class Padded:
             fix = "Check that the samples have answers (`target`, or an assistant turn), and that `context` has room."
             raise DataError(what, fix=fix)
         self.masked_out = len(examples) - len(self._examples)
-        self._rows, self._seed, self._pad = min(rows, len(self._examples)), seed, pad
-        self.steps = -(-len(self._examples) // self._rows)
+        self.rows, self._seed, self._pad = min(rows, len(self._examples)), seed, pad
+        self.steps = -(-len(self._examples) // self.rows)
         self._order: tuple[int, list[list[int]]] = (-1, [])
         lengths = {len(e.ids) for e in self._examples}
         self._alike = lengths.pop() if len(lengths) == 1 else 0  # rows of a table: nothing to pad
@@ -217,14 +221,12 @@ class Padded:
 
     def in_order(self) -> list[Batch]:
         """All examples once, in the order given; for validation."""
-        starts = range(0, len(self._examples), self._rows)
-        return [self.collate(self._examples[s : s + self._rows]) for s in starts]
+        starts = range(0, len(self._examples), self.rows)
+        return [self.collate(self._examples[s : s + self.rows]) for s in starts]
 
     def collate(self, examples: Sequence[Encoded]) -> Batch:
         """Examples as one right-padded batch."""
-        # A multiple of 32: a few shapes, whose kernels and buffers are used again, in place of hundreds.
-        longest = max(len(e.ids) for e in examples)
-        width = longest if longest == self._alike else -(-longest // 32) * 32
+        width = self._width(examples)
         ids_BL = torch.full((len(examples), width), self._pad, dtype=torch.int64)
         mask_BL, real_BL = torch.zeros(2, len(examples), width, dtype=torch.bool)
         for row, example in enumerate(examples):
@@ -234,13 +236,23 @@ class Padded:
             real_BL[row, :n] = True
         return Batch(ids_BL, mask_BL, None if bool(real_BL.all()) else real_BL)
 
+    @property
+    def longest(self) -> int:
+        """Ids of the longest row of all, padding counted."""
+        return self._width(self._examples)
+
+    def _width(self, examples: Sequence[Encoded]) -> int:
+        # A multiple of 32: a few shapes, whose kernels and buffers are used again, in place of hundreds.
+        longest = max(len(e.ids) for e in examples)
+        return longest if longest == self._alike else -(-longest // 32) * 32
+
     def _epoch(self, epoch: int) -> list[list[int]]:
         rng = np.random.default_rng([self._seed, epoch])
         order = [int(i) for i in rng.permutation(len(self._examples))]
-        chunk, batches = 16 * self._rows, []
+        chunk, batches = 16 * self.rows, []
         for start in range(0, len(order), chunk):
             part = sorted(order[start : start + chunk], key=lambda i: len(self._examples[i].ids))
-            batches += [part[s : s + self._rows] for s in range(0, len(part), self._rows)]
+            batches += [part[s : s + self.rows] for s in range(0, len(part), self.rows)]
         return [batches[int(i)] for i in rng.permutation(len(batches))]
 
 

@@ -16,17 +16,21 @@ from volant.core.run import Run
 # Kept for the backward pass for each token, layer and unit of width: norms, projections, gates, attention.
 _ACTIVATIONS = 34
 REST_BYTES = 400 * 2**20  # of the process, whatever it trains
+_SEEN = 7  # bytes for each pair of positions of a row: whether one sees the other, as numbers and as truths
 RANK = 12  # of the adapters of text where none is named
 _FOUR_BITS = 0.52  # bytes a number in 4 bits takes with its share of the scales
 
 
-def training_bytes(net: Any, *, tokens: int, counted: int, recomputed: bool = False, processes: int = 1) -> int:
+def training_bytes(
+    net: Any, *, tokens: int, counted: int, row: int = 0, recomputed: bool = False, processes: int = 1
+) -> int:
     """Bytes beyond what is in use already.
 
     Args:
         net: a transformers model; parameters with `requires_grad` are the trained ones.
         tokens: in one piece of a step.
         counted: how many of them the loss counts; each needs a row of logits.
+        row: the tokens of its longest row, where rows are padded or hold several documents.
         recomputed: blocks are computed again in the backward pass; only one keeps more than its input.
         processes: among which the weights are divided; the bytes are those of one of them.
     """
@@ -36,7 +40,7 @@ def training_bytes(net: Any, *, tokens: int, counted: int, recomputed: bool = Fa
     kept = _ACTIVATIONS + layers if recomputed else _ACTIVATIONS * layers
     activations = 4 * kept * tokens * int(config.hidden_size)
     logits = 4 * 3 * min(counted * int(config.vocab_size), 64 * 2**20)
-    return int(weights + activations + logits + REST_BYTES)
+    return int(weights + activations + logits + _SEEN * tokens * row + REST_BYTES)
 
 
 def weight_bytes(net: Any) -> int:
@@ -47,15 +51,15 @@ def weight_bytes(net: Any) -> int:
     return 4 * 5 * sum(int(p.numel()) for p in net.parameters() if p.requires_grad)
 
 
-def ways(net: Any, *, tokens: int, counted: int, rank: int = RANK) -> dict[str, int]:
+def ways(net: Any, *, tokens: int, counted: int, row: int = 0, rank: int = RANK) -> dict[str, int]:
     """Bytes beyond what is in use that each way to fine-tune a network takes, the dearest first.
 
     Args:
         net: as it is about to be trained: with all its weights, or with adapters, in float or in 4 bits.
-        tokens, counted: as `training_bytes`.
+        tokens, counted, row: as `training_bytes`.
         rank: of the adapters that the network does not have yet.
     """
-    own = training_bytes(net, tokens=tokens, counted=counted)
+    own = training_bytes(net, tokens=tokens, counted=counted, row=row)
     tables = _tables(net)
     # By their weights: a layer with an adapter shows its own once more.
     matrices = {
@@ -88,20 +92,20 @@ def _tables(net: Any) -> list[Any]:
     return [table for table in tables(net) if table is not None]
 
 
-def check_ways(run: Run, net: Any, *, tokens: int, counted: int, rank: int = RANK) -> str:
+def check_ways(run: Run, net: Any, *, tokens: int, counted: int, row: int = 0, rank: int = RANK) -> str:
     """The plan of a fine-tuning's memory, in a sentence.
 
     Args:
         run: gives the device, and the processes that share the way that is about to be taken.
-        net, tokens, counted, rank: as `ways`.
+        net, tokens, counted, row, rank: as `ways`.
 
     Raises:
         MachineError: it does not fit; the message names the way that does.
     """
-    needed, free = ways(net, tokens=tokens, counted=counted, rank=rank), free_bytes(run.device)
+    needed, free = ways(net, tokens=tokens, counted=counted, row=row, rank=rank), free_bytes(run.device)
     (own, bytes_), *others = needed.items()
     if run.processes > 1:
-        bytes_ = _of_all(run, net, tokens, counted)
+        bytes_ = _of_all(run, net, tokens, counted, row)
     others = [(name, max(n, REST_BYTES // 4)) for name, n in others]
     said = ", ".join(f"finetune.{name} about {told(n)}" for name, n in others)
     beside = f" ({said})" if said else ""
@@ -147,7 +151,9 @@ def check_room(run: Run, needed: int, free: int, fix: str) -> None:
     run.say(f"memory: training takes about {told(needed)}, {told(free)} are free")
 
 
-def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str, reference: bool = False) -> int:
+def check_training(
+    run: Run, net: Any, *, tokens: int, counted: int, fix: str, row: int = 0, reference: bool = False
+) -> int:
     """The bytes that training needs; where they are not there, the network's blocks are computed twice instead.
 
     That (activation checkpointing; Chen et al. 2016) keeps one block's activations in place of all; the user is told,
@@ -156,7 +162,7 @@ def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str, r
     Args:
         run: gives the device and hears what is done about short memory.
         net: as it is about to be trained.
-        tokens, counted: as `training_bytes`.
+        tokens, counted, row: as `training_bytes`.
         fix: what the user can do where nothing fits.
         reference: a copy of the weights as they are now is kept.
 
@@ -164,20 +170,20 @@ def check_training(run: Run, net: Any, *, tokens: int, counted: int, fix: str, r
         MachineError: there is less; the message says how much, and `fix` what to do instead.
     """
     kept = sum(4 * p.numel() for p in net.parameters() if p.requires_grad) if reference else 0
-    needed, free = kept + _of_all(run, net, tokens, counted), free_bytes(run.device)
+    needed, free = kept + _of_all(run, net, tokens, counted, row), free_bytes(run.device)
     if needed > free and getattr(net, "supports_gradient_checkpointing", False):
         net.activation_checkpointing_enable()
-        needed = kept + _of_all(run, net, tokens, counted, recomputed=True)
+        needed = kept + _of_all(run, net, tokens, counted, row, recomputed=True)
     check_room(run, needed, free, fix)
     if getattr(net, "is_activation_checkpointing", False):
         run.say("memory is short: each block is computed twice, which takes longer")
     return needed
 
 
-def _of_all(run: Run, net: Any, tokens: int, counted: int, *, recomputed: bool = False) -> int:
+def _of_all(run: Run, net: Any, tokens: int, counted: int, row: int, *, recomputed: bool = False) -> int:
     """Bytes of a process's own accelerator, or of the memory that all processes share, each with the network whole."""
     many = run.processes
-    of_one = training_bytes(net, tokens=tokens, counted=counted, recomputed=recomputed, processes=many)
+    of_one = training_bytes(net, tokens=tokens, counted=counted, row=row, recomputed=recomputed, processes=many)
     if many == 1 or run.device != "cpu":
         return of_one
     whole = 4 * sum(int(p.numel()) for p in net.parameters())

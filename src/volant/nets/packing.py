@@ -47,7 +47,7 @@ class Together(Padded):
 
     def _epoch(self, epoch: int) -> list[list[int]]:
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._examples))
-        return [[int(i) for i in order[s : s + self._rows]] for s in range(0, len(order), self._rows)]
+        return [[int(i) for i in order[s : s + self.rows]] for s in range(0, len(order), self.rows)]
 
 
 def fitted(lengths: Sequence[int], width: int) -> list[list[int]]:

@@ -226,7 +226,6 @@ def tune(tuning: Tuning, net: Any) -> Outcome:
 
     run, budget, batches = tuning.run, tuning.budget, tuning.batches
     steps = budget.steps or max(1, round(batches.steps * budget.epochs))
-    tokens = max(1, batches.tokens // batches.steps)
     recipe = Recipe(
         steps=steps,
         lr=budget.lr,
@@ -240,8 +239,10 @@ def tune(tuning: Tuning, net: Any) -> Outcome:
         patience=budget.patience,
         checkpoint_every=max(10, min(200, steps // 5)),
     )
-    piece = min(2 * tokens, recipe.piece_tokens)
-    run.say(check_ways(run, net, tokens=piece, counted=piece))
+    # A step that holds the longest example has all of its rows padded to that.
+    row = batches.longest
+    piece = row * max(1, min(batches.rows, recipe.piece_tokens // row))
+    run.say(check_ways(run, net, tokens=piece, counted=piece, row=row))
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     run.say(f"{trained:,} weights are trained, {steps} steps of {budget.rows} examples, rate {budget.lr:.2g}")
     return train(run, net, batches, recipe, validation=tuning.looks, title="fine-tuning")

@@ -152,7 +152,7 @@ def training(
     from volant.nets.recipe import Recipe
 
     flops = (6.0 if trained > 0.5 else 4.0) * model.parameters * tokens * passes
-    piece = min(model.batch_tokens, max(Recipe.piece_tokens, model.length))
+    piece = max(model.length, min(model.batch_tokens, Recipe.piece_tokens))
     logits = min(3 * piece * model.vocab, _LOGITS)
     kept = 34 * model.depth
     weights = BASE_BYTES + 4 * model.parameters * (1 + 5 * trained)

@@ -76,9 +76,9 @@ def masked(
         size, tokens=tokens, step_tokens=held * context, rate=rate, looks=looks, patience=patience,
         checkpoint_tokens=checkpoint_tokens,
     )  # fmt: skip
-    piece = min(recipe.piece_tokens, held * context)
+    piece = max(context, min(recipe.piece_tokens, held * context))
     fix = "Choose a smaller `depth`, `context` or `vocab`."
-    check_training(run, net, tokens=piece, counted=piece, fix=fix)
+    check_training(run, net, tokens=piece, counted=piece, row=context, fix=fix)
     parameters = sum(p.numel() for p in net.parameters())
     run.say(f"{parameters:,} parameters, {recipe.steps} steps of {held * context} tokens")
     seen = looks_at(codec, held_out, context, rows)
