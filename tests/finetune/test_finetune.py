@@ -224,6 +224,13 @@ def test_without_other_data_what_the_base_writes_itself_says_how_much_is_forgott
     assert faded == any("WARNING: it forgets" in line for line in run.watcher.lines)
 
 
+def test_adapters_that_forget_are_not_told_to_use_adapters(model, data, tmp_path):
+    run = make_run(tmp_path)
+    lora(run, model, data, steps=40, lr=0.5, patience=0)
+    (said,) = [line for line in run.watcher.lines if "WARNING: it forgets" in line]
+    assert "lower `lr`" in said and "finetune.lora" not in said
+
+
 def test_without_bitsandbytes_qlora_says_what_to_install(model, data, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
     with pytest.raises(MissingPackage, match=r"volant\[qlora\]"):

@@ -291,7 +291,8 @@ def finish(
         what = "what the base wrote itself" if tuning.drawn else "what the base knew"
         run.say(f"{what}, in bits per byte: {kept}")
         if kept.after > _FADED * kept.before if tuning.drawn else kept.verdict == "worse":
-            run.say("WARNING: it forgets. A lower `lr`, fewer `epochs`, or `finetune.lora` forgets less.")
+            other = ", or `finetune.lora`," if extra["tuned"] == "full" else ""
+            run.say(f"WARNING: it forgets. A lower `lr` or fewer `epochs`{other} would forget less.")
     return Model(run.out)
 
 
