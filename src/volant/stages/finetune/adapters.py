@@ -109,21 +109,15 @@ def muon_rate(config: Any, lr: float) -> float:
 
 
 def _check_targets(run: Run, net: Any, config: Any) -> None:
-    """Refuse a layer that is not there or gets no adapter of this kind, or whose weights another one has too.
-
-    Merged, an adapter of shared weights would change both layers.
+    """Refuse a layer that is not there, or whose weights another one has too: merged, its adapter would change both.
 
     Raises:
         SettingError: one was asked for.
     """
     import torch
-    from peft import LoraConfig
 
     shared: dict[int, list[str]] = {}
     for name, layer in net.named_modules():
-        if isinstance(layer, torch.nn.Embedding) and not isinstance(config, LoraConfig) and _targeted(config, name):
-            what = f"`targets` names {name}, an embedding, which `loha` and `lokr` do not know."
-            raise SettingError(what, where=run.step, fix="Leave it out, or take `variant: lora`.")
         weight = getattr(layer, "weight", None)
         if isinstance(weight, torch.nn.Parameter) and weight.ndim > 1:  # a norm's vector has nothing of low rank
             shared.setdefault(id(weight), []).append(name)
@@ -147,10 +141,19 @@ def _targeted(config: Any, name: str) -> bool:
 
 
 def _adapted(net: Any, config: Any) -> Any:
+    """The network with fresh adapters.
+
+    Raises:
+        SettingError: there is no such kind of adapter for one of the layers, as of LoHa for GPT-2's.
+    """
     from peft import get_peft_model
 
     with _peft():
-        return get_peft_model(net, config)
+        try:
+            return get_peft_model(net, config)
+        except (TypeError, ValueError) as error:
+            what = f"adapters of this kind cannot be put in: {str(error).splitlines()[0]}."
+            raise SettingError(what, where="variant", fix="Leave it out, or name other `targets`.") from error
 
 
 @contextmanager
