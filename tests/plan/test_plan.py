@@ -210,12 +210,19 @@ def test_every_alignment_of_text_is_sized_by_its_model(tmp_path, name):
     assert sized(tmp_path, steps)["steps"][1]["seconds"] > 3 * row["seconds"]
 
 
+def test_what_is_drawn_once_is_counted_once(tmp_path):
+    steps = [STEPS[1], ("it", "align.reward_weighted", {"samples": 128}, {"model": ["base"], "data": ["corpus"]})]
+    assert sized(tmp_path, steps)["steps"][1]["basis"].startswith("128 outputs")
+
+
 def test_a_base_is_sized_by_its_weights_or_not_at_all(tmp_path):
     (tmp_path / "bases").mkdir()
     (tmp_path / "bases" / "model.safetensors").write_bytes(b"x" * 2_000_000)
     steps = [("base", "pretrain.base", {"source": "bases"}, {}), ("t", "finetune.full", {}, {"model": ["base"]})]
     body = sized(tmp_path, steps)
     assert [row["parameters"] for row in body["steps"]] == [1_000_000, 1_000_000]
+    steps[0][2]["source"] = "volant/docstrings"  # comes with the package
+    assert {row["parameters"] // 100_000 for row in sized(tmp_path, steps)["steps"]} == {34}
     watcher = Silent()
     steps[0][2]["source"] = "org/huge-model"
     body = sized(tmp_path, steps, watcher=watcher)

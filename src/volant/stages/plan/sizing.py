@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,8 +163,9 @@ def _defaults(method: str) -> dict[str, Any]:
 def _outputs(stage: str, settings: Mapping[str, Any]) -> tuple[int, int]:
     """How many texts a step generates, and how long at most."""
     count = settings.get("limit") or settings.get("prompts") or settings.get("requests")
+    count = settings.get("samples") if stage == "align" and not count else count
     count = len(settings.get("ask") or ()) or (count if isinstance(count, int) else 64)
-    each = int(settings.get("samples") or settings.get("answers") or 1) if stage in ("deliver", "align") else 1
+    each = int(settings.get({"deliver": "samples", "align": "answers"}.get(stage, "")) or 1)
     rounds = {"prompt": 2, "compress": 2, "evaluate": 2}.get(stage, 1)  # with and without; the model and the one before
     bias = 2 * int(settings.get("bias_pairs") or 0)
     return (count * each + bias) * rounds, int(settings.get("max_tokens") or settings.get("tokens") or 48)
@@ -197,7 +199,8 @@ def _base(run: Run, settings: Mapping[str, Any]) -> Sketch:
 
     name = str(settings.get("source") or "")
     try:
-        folder = run.resolver.resolve(name or ".")
+        shipped = Path(str(files("volant") / "bases")) / name.removeprefix("volant/")
+        folder = shipped if name.startswith("volant/") else run.resolver.resolve(name or ".")
     except PathError:  # a hub name, or a step that will be refused when it runs
         folder = Path()
     bytes_ = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if name and folder.is_dir() else 0
