@@ -148,17 +148,28 @@ def test_nobody_prefers_anything(made: tuple[Model, Dataset, Dataset], tmp_path:
     assert "volant rate" in caught.value.fix
 
 
-def test_dialogues_are_left_to_people_and_that_is_said(made: tuple[Model, Dataset, Dataset], tmp_path: Path) -> None:
-    chats = [
-        s.model_copy(update={"shape": "messages", "content": json.dumps(s.messages), "condition": None, "target": None})
-        for s in samples()
-    ]
-    with pytest.raises(DataError, match="no pair to learn from.* Dialogues are not answered here"):
-        preferences(run_in(tmp_path / "a", outside=MARK), made[0], dataset(tmp_path / "chats", chats), prompts=8)
-    run = run_in(tmp_path / "b", outside=MARK)
-    mixed = [*chats[:3], *samples()]
-    preferences(run, made[0], dataset(tmp_path / "mixed", mixed), prompts=8, answers=4, max_tokens=6, margin=0.0)
-    assert any(line.startswith("3 dialogues were not answered") for line in watched(run).lines)
+def chatted() -> list[Sample]:
+    """The samples as dialogues of a system turn, two of the user's and an answer between."""
+    before = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi."},
+              {"role": "assistant", "content": "Hello."}]  # fmt: skip
+    bare = {"shape": "messages", "condition": None, "target": None}
+    return [s.model_copy(update={**bare, "content": json.dumps([*before, *s.messages])}) for s in samples()]
+
+
+def test_pairs_of_dialogues_keep_their_turns_and_are_learnt_from(
+    made: tuple[Model, Dataset, Dataset], tmp_path: Path
+) -> None:
+    chats = chatted()
+    prompt = "\n".join(turn["content"] for turn in chats[0].messages[:-1])
+    run = run_in(tmp_path / "pairs", outside=MARK, records=Rated((prompt, "Good.", "Bad.", "a", "ana")))
+    found = preferences(run, made[0], dataset(tmp_path / "chats", chats), prompts=8, answers=4, max_tokens=6, margin=0)
+    kept = [s for s in rows(found) if s.shape == "preference"]
+    assert [s.target for s in kept if s.labels[0].by == "person:ana"] == ["Good."] and len(kept) > 1
+    asked = {s.id: s.messages for s in chats}
+    for pair in kept:
+        assert pair.turns == asked[pair.parents[0]][:-1] and pair.condition is None
+        assert open_modality("text").check(pair) == [] and pair.messages[-1]["content"] == pair.target
+    dpo(run_in(tmp_path / "dpo"), made[0], found, epochs=1, limit=4)
 
 
 @pytest.mark.parametrize("method", [reward, dpo])

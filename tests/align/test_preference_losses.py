@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,19 @@ DPO = pair_losses.dpo_loss(beta=0.1, anchor=0.1)
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return model(tmp_path_factory.mktemp("losses"), steps=30)
+
+
+def test_of_a_dialogue_only_the_last_answer_is_compared(base: Model) -> None:
+    codec: Any = open_modality("text").open_codec(base.path)
+    turns = [{"role": r, "content": c} for r, c in (("user", "a b"), ("assistant", "one"), ("user", "c"))]
+    pair = pairs()[0].model_copy(update={"condition": None, "content": json.dumps(turns)})
+    ((chosen, rejected),) = preference.encoded(codec, [pair])
+    start = len(codec.encode_prompt(turns))
+    for side, text in ((chosen, pair.target), (rejected, pair.rejected)):
+        assert side.mask.index(True) == start and all(side.mask[start : sum(side.mask) + start])
+        assert codec.decode([i for i, counts in zip(side.ids, side.mask, strict=True) if counts]).strip() == text
+    alone = pairs()[0]
+    assert preference.answer(codec, alone) == codec.encode(alone)
 
 
 def opened(base: Model) -> tuple[Any, Any, list[Pair], list[Pair]]:

@@ -22,8 +22,9 @@ SAMPLES = [
     {"shape": "messages", "content": "[]"},
     {"shape": "media", "media": b"\xff", "condition": "a cat"},
     {"shape": "row", "content": '{"a": 1}'},
+    {"shape": "preference", "content": CHAT, "target": "good", "rejected": "bad"},
 ]  # fmt: skip
-ANSWERS = ["plain é\n", "", "answer", "answer", "good", "ho\n", "", "", ""]
+ANSWERS = ["plain é\n", "", "answer", "answer", "good", "ho\n", "", "", "", "good"]
 
 
 def tables_of(folder, samples):

@@ -67,6 +67,53 @@ def test_shapes_of_the_field(tmp_path, record, shape, prompt, answer):
     assert TEXT.check(sample) == []
 
 
+SYSTEM = {"role": "system", "content": "s"}
+MORE = [USER, turn("one"), {"role": "user", "content": "q"}]
+
+
+@pytest.mark.parametrize(
+    ("record", "turns"),
+    [
+        ({"chosen": [*MORE, turn("a")], "rejected": [*MORE, turn("b")]}, MORE),
+        ({"prompt": [SYSTEM, USER], "chosen": [turn("a")], "rejected": [turn("b")]}, [SYSTEM, USER]),
+        ({"prompt": MORE, "chosen": "a", "rejected": "b"}, MORE),
+        ({"prompt": MORE, "chosen": [*MORE, turn("a")], "rejected": [*MORE, turn("b")]}, MORE),
+        ({"prompt": [SYSTEM], "chosen": [*MORE, turn("a")], "rejected": [*MORE, turn("b")]}, [SYSTEM, *MORE]),
+        ({"prompt": "p", "chosen": [USER, turn("a")], "rejected": [USER, turn("b")]}, [USER]),
+        ({"prompt": "p", "chosen": [*MORE, turn("a")], "rejected": [*MORE, turn("b")]}, MORE),
+    ],
+)
+def test_pairs_of_dialogues(tmp_path, record, turns):
+    sample = one(read(tmp_path, "a.jsonl", lines(record)))
+    assert sample.messages == [*turns, turn("a")] and sample.rejected == "b" and TEXT.check(sample) == []
+    assert sample.text == "\n".join([*(t["content"] for t in turns), "a", "b"])
+    assert sample.group == one(read(tmp_path, "b.jsonl", lines({"prompt": "p", "completion": "c"}))).group
+    again = one(read(tmp_path, "c.jsonl", TEXT.deliver([sample], "jsonl")))
+    assert again.id == sample.id
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"prompt": [USER, turn("x")], "chosen": "a", "rejected": "b"}, "last turn is not the user's"),
+        ({"prompt": "z", "chosen": [USER, turn("a")], "rejected": [USER, turn("b")]}, "none of the turns"),
+        ({"chosen": [USER, turn("a"), *MORE, turn("c")], "rejected": [USER, turn("b")]}, "5 turns in chosen"),
+        ({"chosen": [USER, turn("a")], "rejected": [{"role": "user", "content": "z"}, turn("b")]}, "2 turns in chosen"),
+        ({"prompt": "p", "chosen": [USER], "rejected": [turn("b")]}, "one of the assistant's"),
+    ],
+)
+def test_pairs_that_are_no_two_answers_to_one_dialogue_are_refused(tmp_path, record, reason):
+    (found,) = read(tmp_path, "a.jsonl", lines(record))
+    assert isinstance(found, Refusal) and reason in found.reason
+
+
+def test_turns_of_a_pair_are_checked():
+    bad = [("[]", "last turn"), ('[{"role": "robot", "content": "x"}]', "robot"), ("x", "no JSON")]
+    for content, said in bad:
+        pair = Sample(id="x", shape="preference", source=SOURCE, content=content, target="a", rejected="b")
+        assert any(said in problem for problem in TEXT.check(pair))
+
+
 def test_one_prompt_stays_in_one_split(tmp_path):
     found = read(tmp_path, "a.jsonl", lines(*({"prompt": "same", "completion": f"c{i}"} for i in range(40))))
     assert len({s.split for s in found}) == 1 and len({s.id for s in found}) == 40
@@ -188,6 +235,7 @@ def test_what_is_delivered_is_read_back(tmp_path, form):
         {"text": "t <b>"},
         {"prompt": "p", "completion": "c"},
         {"prompt": "p", "chosen": "a", "rejected": "b"},
+        {"prompt": [SYSTEM, USER], "chosen": [turn("a")], "rejected": [turn("b")]},
         {"messages": [{"role": "user", "content": "é\n```\n"}, turn("c")]},
     ]
     samples = read(tmp_path, "a.jsonl", lines(*records))

@@ -10,7 +10,8 @@ Text tasks use the shapes of the field; `shape` says which one a sample has:
 | `text`       | `content`                                                     |
 | `completion` | `condition` = prompt, `target` = completion                   |
 | `messages`   | `content` = the JSON list of `{role, content}`                |
-| `preference` | `condition` = prompt, `target` = chosen, `rejected`           |
+| `preference` | `condition` = prompt, `target` = chosen, `rejected`; of a     |
+|              | dialogue `content` = the JSON list of the turns before both   |
 | `media`      | `media` = the bytes; `condition` = caption or class, if any   |
 | `row`        | `content` = the JSON object of the columns                    |
 
@@ -25,7 +26,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,6 +37,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Shape = Literal["text", "completion", "messages", "preference", "media", "row"]
 CONTENT_SHAPES: tuple[Shape, ...] = ("media", "row")  # what is made whole, for a condition, and is no text
+CHAT_SHAPES: tuple[Shape, ...] = ("messages", "preference")  # whose `content` is turns
 TEXT_FIELDS = ("condition", "content", "target", "rejected")  # of a Sample, in reading order
 Origin = Literal["human", "generated", "feedback"]
 T = TypeVar("T")
@@ -99,19 +101,27 @@ class Sample(BaseModel):
     def messages(self) -> list[dict[str, str]]:
         """The sample as chat messages; a `completion` becomes one user and one assistant turn."""
         if self.shape == "messages":
-            parsed: list[dict[str, str]] = json.loads(self.content or "[]")
-            return parsed
+            return self.turns
         if self.shape in ("completion", "preference"):
-            turns = [{"role": "user", "content": self.condition or ""}]
+            turns = self.turns or [{"role": "user", "content": self.condition or ""}]
             return [*turns, {"role": "assistant", "content": self.target}] if self.target is not None else turns
         return [{"role": "user", "content": self.text}]
 
     @property
+    def turns(self) -> list[dict[str, str]]:
+        """The turns that `content` holds; none where it holds something else."""
+        if self.shape not in CHAT_SHAPES or not self.content:
+            return []
+        parsed: list[dict[str, str]] = json.loads(self.content)
+        return parsed
+
+    @property
     def text(self) -> str:
         """All text of the sample in reading order, for rules, duplicates and leakage gates."""
-        if self.shape == "messages":
-            return "\n".join(str(m.get("content", "")) for m in self.messages)
-        return "\n".join(part for part in (self.condition, self.content, self.target, self.rejected) if part)
+        content = self.content
+        if self.shape in CHAT_SHAPES:
+            content = "\n".join(str(turn.get("content", "")) for turn in self.turns)
+        return "\n".join(part for part in (self.condition, content, self.target, self.rejected) if part)
 
 
 def sample_id(*parts: str | bytes) -> str:
@@ -134,6 +144,13 @@ def content_text(sample: Sample, media_type: str) -> str:
     if sample.shape == "row":
         return sample.content or "{}"
     return f"data:{media_type};base64,{base64.b64encode(sample.media or b'').decode()}"
+
+
+def asked_with(turns: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The field of a pair of texts that holds what both answer: `condition` of one user turn, else `content`."""
+    if len(turns) == 1 and turns[0]["role"] == "user":
+        return {"condition": turns[0]["content"]}
+    return {"content": json.dumps([dict(turn) for turn in turns], ensure_ascii=False)}
 
 
 def pair_sides(pair: Sample) -> tuple[Sample, Sample]:

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volant.core.sample import Sample
+from volant.core.sample import CHAT_SHAPES, Sample
 from volant.modalities.text_features import word_hashes
 from volant.modalities.words import Words, narrowed, plain_words
 
@@ -83,10 +83,9 @@ def parts_of(sample: Sample) -> list[str]:
 
     A system prompt is part of no item.
     """
-    if sample.shape == "messages":
-        parts = [str(m.get("content", "")) for m in sample.messages if m.get("role") != "system"]
-    else:
-        parts = [part for part in (sample.condition, sample.content, sample.target, sample.rejected) if part]
+    parts = [str(turn.get("content", "")) for turn in sample.turns if turn.get("role") != "system"]
+    content = None if sample.shape in CHAT_SHAPES else sample.content
+    parts += [part for part in (sample.condition, content, sample.target, sample.rejected) if part]
     long = [part for part in parts if len(part) >= 2 * WIDTH - 1 and len(plain_words(part)) >= WIDTH]
     return long or ["\n".join(parts)]
 

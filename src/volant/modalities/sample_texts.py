@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from volant.core import Sample
-from volant.core.sample import CONTENT_SHAPES, TEXT_FIELDS, sample_id
+from volant.core.sample import CHAT_SHAPES, CONTENT_SHAPES, TEXT_FIELDS, sample_id
 
 
 def texts_of(sample: Sample) -> list[str]:
@@ -36,14 +36,14 @@ def _names(sample: Sample) -> list[str]:
     """The fields that hold one text each."""
     if sample.shape in CONTENT_SHAPES:
         return ["condition"] if sample.condition else []
-    chat = sample.shape == "messages"
+    chat = sample.shape in CHAT_SHAPES
     return [name for name in TEXT_FIELDS if getattr(sample, name) and not (chat and name == "content")]
 
 
 def _turns(sample: Sample) -> list[dict[str, Any]]:
     """The turns of a chat; none of one that cannot be read, which `clean` refuses."""
     try:
-        turns = list(sample.messages) if sample.shape == "messages" else []
+        turns = list(sample.turns)
     except ValueError:
         return []
     readable = all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns)

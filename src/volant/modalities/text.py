@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from volant.core.errors import DataError, LicenceError, SettingError, did_you_mean
 from volant.core.outside import OutsideFile
 from volant.core.protocols import Refusal, Route
-from volant.core.sample import Label, Sample, Source
+from volant.core.sample import CHAT_SHAPES, Label, Sample, Source
 from volant.modalities import minhash, text_delivery
 from volant.modalities.licence import canonical
 from volant.modalities.reading_options import check_options
@@ -86,14 +86,15 @@ class Text:
         if sample.shape not in self.shapes:
             return [f"its shape {sample.shape!r} is not one of text's: {', '.join(self.shapes)}"]
         needed = {"text": ("content",), "messages": ("content",), "completion": ("condition", "target")}
-        fields = needed.get(sample.shape, ("condition", "target", "rejected"))
+        asked = "content" if sample.content else "condition"
+        fields = needed.get(sample.shape, (asked, "target", "rejected"))
         problems = [f"its {name} is missing" for name in fields if not (getattr(sample, name) or "").strip()]
         values = (sample.content, sample.condition, sample.target, sample.rejected)
         for text in filter(None, values):
             problem = text_problem(text)
             if problem and problem != "is empty":
                 problems.append(f"it {problem}")
-        if sample.shape == "messages" and not problems:
+        if sample.shape in CHAT_SHAPES and sample.content and not problems:
             problems += _chat_problems(sample)
         return problems
 
@@ -171,11 +172,14 @@ class Text:
 
 def _chat_problems(sample: Sample) -> list[str]:
     try:
-        messages = sample.messages
+        turns = sample.turns
     except ValueError:
         return ["its messages are no JSON"]
-    roles = {m.get("role") for m in messages}
+    roles = {turn.get("role") for turn in turns}
     problems = [f"it has the role {role!r}" for role in sorted(map(str, roles - {"system", "user", "assistant"}))]
+    if sample.shape == "preference":
+        last = turns[-1].get("role") if turns else None
+        return problems if last == "user" else [*problems, "its last turn before the answers is not the user's"]
     return problems if "assistant" in roles else [*problems, "it has no assistant turn"]
 
 

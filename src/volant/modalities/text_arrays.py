@@ -8,10 +8,11 @@ shape are passed on as they are; only chats are parsed, one by one.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pyarrow as pa
 
-from volant.core.sample import TEXT_FIELDS
+from volant.core.sample import CHAT_SHAPES, TEXT_FIELDS
 from volant.store import arrow_functions as pc
 from volant.store.arrow_values import one, strings, whole
 
@@ -26,23 +27,27 @@ def text_array(table: pa.Table) -> pa.LargeStringArray:
     joined, none = text_column(table["condition"]), one("", pa.large_string())
     for name in TEXT_FIELDS[1:]:
         field = text_column(table[name])
+        field = _with_chats(table, field, CHAT_SHAPES) if name == "content" else field
         both = pc.binary_join_element_wise(joined, field, one("\n", pa.large_string()))
         joined = pc.if_else(pc.equal(joined, none), field, pc.if_else(pc.equal(field, none), joined, both))
-    return _with_chats(table, joined)
+    return joined
 
 
 def answer_array(table: pa.Table) -> pa.LargeStringArray:
     """What a model would learn to say: the target, or the assistant's turns; the whole text of a plain one."""
     answers = pc.if_else(pc.equal(table["shape"], one("text")), table["content"], table["target"])
-    return _with_chats(table, text_column(answers), "assistant")
+    return _with_chats(table, text_column(answers), ("messages",), "assistant")
 
 
 def _other(table: pa.Table) -> bool:
     return any(table[name].null_count < table.num_rows for name in TEXT_FIELDS if name != "content")
 
 
-def _with_chats(table: pa.Table, texts: pa.LargeStringArray, role: str = "") -> pa.LargeStringArray:
-    chats = pc.equal(table["shape"], one("messages"))
+def _with_chats(
+    table: pa.Table, texts: pa.LargeStringArray, shapes: Sequence[str], role: str = ""
+) -> pa.LargeStringArray:
+    """The texts, and in place of those of chats, which are of these shapes, what their turns say."""
+    chats = pc.and_(pc.is_in(table["shape"], strings(shapes)), pc.is_valid(table["content"]))
     if not pc.any(chats, min_count=0).as_py():
         return texts
     said = [_said(content, role) for content in pc.filter(table["content"], chats).to_pylist()]

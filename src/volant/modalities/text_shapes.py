@@ -7,7 +7,7 @@ core shapes, or a Refusal that says what was wrong with it. The shape is read fr
 |------------------------------------------|----------------------|--------------|
 | `messages` [{role, content}]             | OpenAI chat          | `messages`   |
 | `conversations` [{from, value}]          | ShareGPT             | `messages`   |
-| `prompt`, `chosen`, `rejected`           | preference           | `preference` |
+| `prompt`, `chosen`, `rejected`           | preference; chats too| `preference` |
 | `chosen`, `rejected` (both chats)        | implicit prompt      | `preference` |
 | `instruction`, `input`, `output`         | Alpaca               | `completion` |
 | `prompt`, `completion` (or `response`)   | completion           | `completion` |
@@ -22,7 +22,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from volant.core.sample import TEXT_FIELDS, Sample, Source, sample_id, split_of
+from volant.core.sample import CHAT_SHAPES, TEXT_FIELDS, Sample, Source, asked_with, sample_id, split_of
 
 MAX_CHARS = 10_000_000
 FIELDS = (
@@ -92,8 +92,11 @@ def record_of(sample: Sample) -> dict[str, Any]:
     if sample.shape == "completion":
         return {"prompt": sample.condition or "", "completion": sample.target or "", **tests}
     if sample.shape == "preference":
-        chosen, rejected = sample.target or "", sample.rejected or ""
-        return {"prompt": sample.condition or "", "chosen": chosen, "rejected": rejected}
+        answers = {"chosen": sample.target or "", "rejected": sample.rejected or ""}
+        if sample.turns:  # the conversational form of TRL
+            said = {name: [{"role": "assistant", "content": text}] for name, text in answers.items()}
+            return {"prompt": sample.turns, **said}
+        return {"prompt": sample.condition or "", **answers}
     return {"text": sample.content or ""}
 
 
@@ -165,11 +168,16 @@ def _preference(view: Mapping[str, Any]) -> dict[str, Any]:
         common = 0
         while common < min(len(chosen), len(rejected)) and chosen[common] == rejected[common]:
             common += 1
-        if prompt is None:
-            prompt, chosen, rejected = chosen[:common], chosen[common:], rejected[common:]
-        chosen, rejected = _only_turn(chosen, "chosen"), _only_turn(rejected, "rejected")
+        before, chosen, rejected = chosen[:common], chosen[common:], rejected[common:]
+        if before:
+            prompt = _before(prompt, before)
+        chosen, rejected = _answer(chosen, "chosen"), _answer(rejected, "rejected")
+    turns: list[dict[str, str]] = []
     if isinstance(prompt, list):
-        prompt = _only_turn(prompt, "prompt")
+        turns = _messages(prompt, "prompt", "role", "content")
+        if turns[-1]["role"] != "user":
+            raise BadRecord("has a prompt whose last turn is not the user's")
+        prompt = turns[-1]["content"]
     if prompt is None:
         raise BadRecord("has chosen and rejected without a prompt")
     texts = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
@@ -179,18 +187,24 @@ def _preference(view: Mapping[str, Any]) -> dict[str, Any]:
             raise BadRecord(f"has an empty {name}")
     if parts["chosen"] == parts["rejected"]:
         raise BadRecord("has the same text as chosen and as rejected")
-    return {
-        "shape": "preference",
-        "condition": parts["prompt"],
-        "target": parts["chosen"],
-        "rejected": parts["rejected"],
-    }
+    answers = {"target": parts["chosen"], "rejected": parts["rejected"]}
+    return {"shape": "preference", **asked_with(turns or [{"role": "user", "content": parts["prompt"]}]), **answers}
 
 
-def _only_turn(turns: list[Any], name: str) -> str:
+def _before(prompt: Any, turns: list[Any]) -> list[Any]:
+    """The turns that both chats begin with; a prompt that is named beside them is one of them, or stands before."""
+    if isinstance(prompt, list):
+        return turns if turns[: len(prompt)] == prompt else [*prompt, *turns]
+    said = [str(turn.get("content", "")).strip() for turn in turns if isinstance(turn, Mapping)]
+    if isinstance(prompt, str) and prompt.strip() not in said:
+        raise BadRecord("has a prompt that none of the turns in chosen and rejected says")
+    return turns
+
+
+def _answer(turns: list[Any], name: str) -> str:
     messages = _messages(turns, name, "role", "content")
-    if len(messages) != 1:
-        raise BadRecord(f"has {len(messages)} turns in {name}; pairs of one user and one assistant turn are read")
+    if len(messages) != 1 or messages[0]["role"] != "assistant":
+        raise BadRecord(f"has {len(messages)} turns in {name} beyond the prompt; one of the assistant's is read")
     return messages[0]["content"]
 
 
@@ -244,7 +258,7 @@ def _text(view: Mapping[str, Any], key: str) -> str:
 
 
 def _group(parts: Mapping[str, Any], name: str) -> str:
-    if parts["shape"] == "messages":
+    if parts["shape"] in CHAT_SHAPES and parts.get("content"):
         turns = json.loads(parts["content"])
         return sample_id(next((m["content"] for m in turns if m["role"] == "user"), name))
     return sample_id(parts["condition"]) if parts.get("condition") else name

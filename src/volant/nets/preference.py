@@ -11,7 +11,7 @@ Shape legend: P pairs, B = 2P answers (chosen, rejected, chosen ...), L length i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -177,10 +177,20 @@ def rate_for(net: Any, at_2048: float) -> float:
 def encoded(codec: Codec, samples: Iterable[Sample]) -> list[tuple[Encoded, Encoded]]:
     """(chosen, rejected) of samples of shape `preference`; others are passed over."""
     return [
-        (codec.encode(s), codec.encode(s.model_copy(update={"target": s.rejected})))
+        (answer(codec, s), answer(codec, s.model_copy(update={"target": s.rejected})))
         for s in samples
         if s.shape == "preference" and s.target and s.rejected
     ]
+
+
+def answer(codec: Codec, sample: Sample) -> Encoded:
+    """A conversation whose mask marks its last answer alone: that is what was chosen, or rated, and no turn before."""
+    found = codec.encode(sample)
+    last = len(found.mask) - 1 - [*reversed(found.mask)].index(True) if any(found.mask) else -1
+    first = last
+    while first > 0 and found.mask[first - 1]:
+        first -= 1
+    return replace(found, mask=[first <= at <= last for at in range(len(found.mask))])
 
 
 def fitted(pairs: Sequence[tuple[Encoded, Encoded]], length: int) -> list[Pair]:

@@ -149,9 +149,7 @@ def as_samples(texts: Sequence[str]) -> list[Sample]:
 
 def prompt_of(sample: Sample) -> str:
     """What a training sample was asked with: its condition or last user turn, or its text where it has neither."""
-    if sample.shape in ("completion", "preference"):
-        return sample.condition or ""
-    if sample.shape == "messages":
+    if sample.shape in ("completion", "preference", "messages"):
         return next((str(m.get("content") or "") for m in reversed(sample.messages) if m.get("role") == "user"), "")
     return sample.text
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Files, Model, Ratings, Run, Sample, Score
 from volant.core.errors import DataError
-from volant.core.sample import Label, sample_id
+from volant.core.sample import Label, asked_with, sample_id
 from volant.scorers.drawn import TEMPERATURE, drawn
 from volant.stages.align.agreement import Sides, check_agreement
 from volant.stages.align.aligned import state_chosen_length
@@ -235,6 +235,8 @@ def _revised(answers: Sequence[_Answer]) -> tuple[_Answer, _Answer] | None:
 
 
 def _pair(sample: Sample, good: _Answer, bad: _Answer, ahead: float, by: str) -> Sample:
+    from volant.scorers.measure import request_of
+
     revised = good.critique or bad.critique
     attrs = {"lead": round(ahead, 6), "revision": "chosen" if good.critique else "rejected" if bad.critique else ""}
     if revised:
@@ -242,15 +244,10 @@ def _pair(sample: Sample, good: _Answer, bad: _Answer, ahead: float, by: str) ->
     return Sample(
         id=sample_id("constitution", sample.id, good.output.text, bad.output.text),
         shape="preference", source=sample.source.model_copy(update={"origin": "generated"}),
-        condition=_condition(sample), target=good.output.text, rejected=bad.output.text, split=sample.split,
-        group=sample.group, parents=[sample.id], labels=[Label(name="preference", value="chosen", by=by)], attrs=attrs,
+        **asked_with(request_of(sample).messages), target=good.output.text, rejected=bad.output.text,
+        split=sample.split, group=sample.group, parents=[sample.id],
+        labels=[Label(name="preference", value="chosen", by=by)], attrs=attrs,
     )  # fmt: skip
-
-
-def _condition(sample: Sample) -> str:
-    from volant.scorers.measure import prompt_of
-
-    return sample.condition or prompt_of(sample)
 
 
 def _lead(sides: Sides, bench: Bench, said: Sequence[Principle], critic: Critic | None) -> list[float]:

@@ -137,7 +137,7 @@ def _rated(codec: Any, data: Dataset, split: Any, pairs: Sequence[Sample]) -> tu
             if sample.shape in ("completion", "messages") and ratings:
                 # What `improve.harvest` kept of a correction was not rated: it stands in the place of what was.
                 liked = sample.attrs.get("taught_by") == "correction" or sum(ratings) / len(ratings) > GOOD
-                (good if liked else bad).append(codec.encode(sample))
+                (good if liked else bad).append(preference.answer(codec, sample))
     return good, bad
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Model, Ratings, Run, Sample, Score, Scorers
 from volant.core.errors import DataError, SettingError
-from volant.core.sample import CONTENT_SHAPES, PERSON, Label, Source, Split, pair_sides, sample_id, split_of
+from volant.core.sample import CONTENT_SHAPES, PERSON, Label, Source, Split, asked_with, pair_sides, sample_id, split_of
 from volant.scorers.drawn import TEMPERATURE, drawn
 from volant.stages.align.agreement import Sides, check_agreement, judged, last_words
 from volant.stages.align.aligned import state_chosen_length
@@ -58,7 +58,7 @@ def preferences(
             count.
         scorers: what ranks the answers where no person did; several are averaged. Empty takes the goal's metric.
         prompts: how many prompts without ratings the model answers; a quarter of them from the validation split.
-            Each costs `answers` generations; 0 uses people's ratings alone, and so do dialogues (`messages`).
+            Each costs `answers` generations; 0 uses people's ratings alone.
         answers: sampled for each prompt; the best and the worst become the pair. More give clearer pairs and take
             longer.
         likeliest: the first of the answers is the likeliest one, which users see where nothing is sampled; for text.
@@ -82,7 +82,7 @@ def preferences(
         what = "`likeliest` is for text: of pictures and rows no draw is the likeliest one."
         raise SettingError(what, where=run.step, fix="Leave `likeliest` out.")
     people = list(_rated(run, {_prompt(s): s for s in [*train, *held]}))
-    rated = {pair.condition or "" for pair in people}
+    rated = {_prompt(pair) for pair in people}
     asked = _asked(run, train, held, prompts, rated)
     judges = _judges(run, scorers, judge, train) if asked else {}
     texts: list[list[Output]] = []
@@ -93,17 +93,12 @@ def preferences(
     scored = _scored(run, asked, texts, judges, margin)
     pairs = [*people, *scored]
     counts = {split: sum(p.split == split for p in pairs) for split in ("train", "validation")}
-    dialogues = sum(sample.shape == "messages" for sample in [*train, *held])
     if not counts["train"]:
         fix = "Rate answers to train prompts with `volant rate`, raise `prompts` or `answers`, or lower `margin`."
-        if prompts and dialogues and not asked:
-            fix = "Dialogues are not answered here: give `prompt` and `completion`, or rate with `volant rate`."
         raise DataError(
             f"there is no pair to learn from: {len(people)} from people, {len(scored)} from scorers, none to train on.",
             where=run.step, fix=fix,
         )  # fmt: skip
-    if prompts and dialogues:
-        run.say(f"{dialogues} dialogues were not answered: only people's ratings give pairs of them")
     run.say(f"{len(people)} pairs from people, {len(scored)} from scorers; {counts['validation']} of all held out")
     run.score(Score.exact("pairs", len(pairs), note=f"{len(people)} from people"))
     if asked:
@@ -174,14 +169,24 @@ def _chosen(rows: list[dict[str, Any]], sample: Sample | None, content: bool) ->
     split: Split = sample.split if sample else "train"
     if content:
         split = split_of(id, test=0, validation=2)
+    asked = _what_was_asked(sample) if sample and not content else {"condition": str(row["prompt"])}
     return Sample(
-        id=id, shape="preference", condition=str(row["prompt"]), target=str(chosen), rejected=str(rejected),
+        id=id, shape="preference", **asked, target=str(chosen), rejected=str(rejected),
         source=Source(uri=f"ratings:{row['id']}", licence=licence, consent="given", origin="feedback"),
         split=split, group=sample.group if sample and not content else "",
         parents=[sample.id] if sample and not content else [],
         labels=[Label(name="preference", value="chosen", by=f"{PERSON}{one['rater']}") for one in rows],
         attrs=_scores(row),
     )  # fmt: skip
+
+
+def _what_was_asked(sample: Sample) -> dict[str, Any]:
+    """The fields of a pair that say what its answers answer: all turns of a dialogue."""
+    from volant.scorers.measure import request_of
+
+    if sample.shape in CONTENT_SHAPES:
+        return {"condition": sample.condition}
+    return asked_with(request_of(sample).messages)
 
 
 def _scores(row: dict[str, Any]) -> dict[str, Any]:
@@ -207,7 +212,7 @@ def _asked(run: Run, train: list[Sample], held: list[Sample], prompts: int, rate
     rng = np.random.default_rng(run.seed)
     found: list[Sample] = []
     for samples, wanted in ((train, prompts - prompts // 4), (held, prompts // 4)):
-        left = [s for s in samples if _prompt(s) not in rated and s.shape in ("completion", *CONTENT_SHAPES)]
+        left = [s for s in samples if _prompt(s) not in rated]
         chosen = rng.permutation(len(left))[:wanted]
         found += [left[int(i)] for i in sorted(chosen)]
     return found
@@ -264,7 +269,7 @@ def _pair(sample: Sample, chosen: str, rejected: str, best: float, worst: float,
         id=sample_id("scored", sample.id, chosen, rejected),
         shape="preference",
         source=sample.source.model_copy(update={"origin": "generated"}),
-        condition=sample.condition,
+        **_what_was_asked(sample),
         target=chosen,
         rejected=rejected,
         split=sample.split,

@@ -91,7 +91,7 @@ def _split(run: Run, data: Dataset, share: float) -> tuple[list[Sample], list[Sa
         raise DataError("the train split holds no pairs of answers.", where=run.step, fix=fix)
     if len(held) >= 8:
         return train, held
-    apart = [_apart(s.group or s.condition or s.id, share) for s in train]
+    apart = [_apart(s.group or s.condition or s.content or s.id, share) for s in train]
     if all(apart):  # of few groups each may be: then there is nothing to hold out
         apart = [False] * len(train)
     run.say(f"only {len(held)} validation pairs: {sum(apart)} of the train pairs are held out with them")

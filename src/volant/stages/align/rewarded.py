@@ -165,14 +165,15 @@ def _asked(sample: Sample) -> list[Mapping[str, str]]:
     """The turns that an answer follows on; none where the sample is no prompt."""
     from volant.scorers.measure import request_of
 
-    return list(request_of(sample).messages) if sample.condition or sample.shape == "messages" else []
+    return list(request_of(sample).messages) if sample.condition or sample.turns else []
 
 
 def _answered(sample: Sample, text: str) -> Sample:
     """The prompt of a sample with another answer."""
-    if sample.shape == "messages":
+    if sample.turns:
         turns = [*_asked(sample), {"role": "assistant", "content": text}]
-        return sample.model_copy(update={"content": json.dumps(turns, ensure_ascii=False)})
+        update = {"shape": "messages", "target": None, "rejected": None}
+        return sample.model_copy(update={**update, "content": json.dumps(turns, ensure_ascii=False)})
     return sample.model_copy(update={"shape": "completion", "target": text, "rejected": None})
 
 
