@@ -346,6 +346,8 @@ def test_a_correction_is_a_good_answer_whatever_was_said_of_the_one_that_it_corr
     codec = open_modality("text").open_codec(made[0].path)
     for number, (kept, sides) in enumerate([
         (thumbs("-1", taught_by="correction"), (36, 0)), (thumbs("-1", taught_by="rating"), (0, 36)),
+        ([s.model_copy(update={"labels": []}) for s in thumbs("", taught_by="correction")], (36, 0)),
+        (samples(), (0, 0)),
     ]):  # fmt: skip
         good, bad = _rated(codec, dataset(tmp_path / str(number), kept), "train", [])
         assert (len(good), len(bad)) == sides

@@ -6,7 +6,7 @@ import pytest
 
 import toy_content
 from volant.core.artifact import payload_digest
-from volant.core.errors import DataError, LicenceError
+from volant.core.errors import DataError, LicenceError, SettingError
 from volant.core.outside import Snapshot
 from volant.core.run import Run, Silent
 from volant.stages.improve import harvest
@@ -104,6 +104,28 @@ def test_the_newest_word_counts_and_a_client_has_a_share(tmp_path):
     many = [said(i, correction=f"c{i}") for i in range(1, 6)]
     data, _ = harvested(tmp_path, many, per_client=2)
     assert [s.source.uri for s in rows(data)] == ["feedback:4", "feedback:5"]
+
+
+def test_every_rated_answer_is_taken_for_learning_from_good_and_bad_ones(tmp_path):
+    feedback = [
+        said(1, "def f(): ...", rating=-1, correction="Return f."), said(2, "def f(): ...", rating=1),
+        said(3, correction="Right."), said(4),
+        said(5, "def g(): ...", rating=1, response={"choices": [{"message": {"content": "same"}}]}),
+        said(6, "def g(): ...", rating=-1, response={"choices": [{"message": {"content": "same"}}]}),
+    ]  # fmt: skip
+    data, watcher = harvested(tmp_path, feedback, rated=True)
+    told = {(s.source.uri, s.target): (s.attrs["taught_by"], [label.value for label in s.labels]) for s in rows(data)}
+    assert told == {
+        ("feedback:1", "answer 1"): ("rating", ["-1"]),
+        ("feedback:1", "Return f."): ("correction", ["-1"]),
+        ("feedback:2", "answer 2"): ("rating", ["1"]),
+        ("feedback:3", "Right."): ("correction", []),
+        ("feedback:6", "same"): ("rating", ["-1"]),  # the newest word on an answer counts
+    }
+    assert {s.drop.split(":")[0] for s in dropped(data)} == {"no rating and no correction", "said again later"}
+    assert "refused: 1 no rating and no correction, 1 said again later" in watcher.lines[-1]
+    with pytest.raises(SettingError, match="`rated` is for `align.kto`"):
+        harvested(tmp_path, feedback, rated=True, modality="image")
 
 
 def test_conversations_and_plain_completions_are_read(tmp_path):

@@ -134,9 +134,10 @@ def _rated(codec: Any, data: Dataset, split: Any, pairs: Sequence[Sample]) -> tu
     if count(data, split):
         for sample in rows(data, split):
             ratings = [_number(label.value, sample) for label in sample.labels if label.name == "rating"]
-            if sample.shape in ("completion", "messages") and ratings:
-                # What `improve.harvest` kept of a correction was not rated: it stands in the place of what was.
-                liked = sample.attrs.get("taught_by") == "correction" or sum(ratings) / len(ratings) > GOOD
+            # What `improve.harvest` kept of a correction was not rated: it stands in the place of what was.
+            corrected = sample.attrs.get("taught_by") == "correction"
+            if sample.shape in ("completion", "messages") and (ratings or corrected):
+                liked = corrected or sum(ratings) / len(ratings) > GOOD
                 (good if liked else bad).append(preference.answer(codec, sample))
     return good, bad
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from volant.core import Dataset, Records, Run, Sample
-from volant.core.errors import DataError
+from volant.core.errors import DataError, SettingError
 from volant.core.sample import Label, Source, Split, sample_id, split_of
 
 
@@ -27,6 +27,7 @@ def harvest(
     *,
     feedback: Records = "*",
     min_rating: int = 1,
+    rated: bool = False,
     max_characters: Annotated[int, Field(ge=1)] = 8000,
     per_client: Annotated[int, Field(ge=1)] = 1000,
     licence: str = "LicenseRef-feedback",
@@ -38,6 +39,8 @@ def harvest(
         feedback: which served workload; `*` is all of them.
         min_rating: an answer rated at least this high (as clients send it; 1 is a thumb up) is taken as it
             is where nobody corrected it; higher takes less.
+        rated: take every answer that was rated, bad ones too, beside the corrections: for `align.kto`, which learns
+            from good and bad answers alike, and not for fine-tuning. Text only.
         max_characters: longer requests or answers are dropped.
         per_client: at most so many pairs of one client, its newest; bounds what a single one can teach.
         licence: SPDX expression of the terms that clients give feedback under; stands on every sample.
@@ -45,14 +48,19 @@ def harvest(
     Raises:
         DataError: nothing usable is there; the message counts why.
         LicenceError: the licence is unknown or forbids the use.
+        SettingError: `rated` was asked of what is no text.
     """
     from volant.modalities.licence import require
     from volant.store.dataset import writer
 
     licence = require(licence, run.goal.use, where=run.step)
+    if rated and run.modality not in ("text", "code"):
+        what = f"`rated` is for `align.kto`, which is for text, not for {run.modality!r}."
+        raise SettingError(what, where=run.step, fix="Leave it out.")
     refused: Counter[str] = Counter()
     rows = [] if run.records is None else list(run.records.feedback(run.snapshot("feedback")))
-    samples = list(_samples(rows, refused, modality=run.modality, min_rating=min_rating, licence=licence))
+    least = None if rated else min_rating
+    samples = list(_samples(rows, refused, modality=run.modality, min_rating=least, licence=licence))
     samples = [run.remembered(sample) for sample in _newest(samples, per_client, max_characters)]
     kept = [sample for sample in samples if not sample.drop]
     refused.update(sample.drop.split(":")[0] for sample in samples if sample.drop)
@@ -74,9 +82,13 @@ def harvest(
 
 
 def _samples(
-    rows: list[dict[str, Any]], refused: Counter[str], *, modality: str, min_rating: int, licence: str
+    rows: list[dict[str, Any]], refused: Counter[str], *, modality: str, min_rating: int | None, licence: str
 ) -> Iterator[Sample]:
-    """The samples of each feedback, oldest first; what may not even be kept is counted only."""
+    """The samples of each feedback, oldest first; what may not even be kept is counted only.
+
+    Args:
+        min_rating: see `harvest`; None takes every answer that was rated, however.
+    """
     from volant.scorers.safety import PERSONAL, findings
     from volant.stages.improve.content import rated, route_of
 
@@ -85,13 +97,13 @@ def _samples(
             refused["no consent to training"] += 1
             continue
         route = route_of(modality, row)
-        if route is not None:
+        if route is not None and min_rating is not None:
             try:
                 found = list(rated(route, row, modality=modality, min_rating=min_rating, licence=licence))
             except ValueError:
                 found = []
         else:
-            found = [s for s in (_pair(row, min_rating, licence),) if s]
+            found = _pairs(row, min_rating, licence)
         if not found:
             refused["no readable answer" if route else "no readable request"] += 1
         for sample in found:
@@ -103,23 +115,33 @@ def _samples(
             yield sample if sample.drop or not kinds else sample.model_copy(update={"drop": f"unsafe: {kinds[0]}"})
 
 
-def _pair(row: Mapping[str, Any], min_rating: int, licence: str) -> Sample | None:
-    """The request with the better answer; None where there is no text that was asked."""
+def _pairs(row: Mapping[str, Any], min_rating: int | None, licence: str) -> list[Sample]:
+    """The request with the better answer, or with all that something was said of; none where no text was asked."""
     turns = request_turns(row.get("request") or {})
     if not turns:
-        return None
+        return []
     correction = str(row.get("correction") or "").strip()
     rating = row.get("rating")
+    shown = response_text(row.get("response") or {}).strip()
+    if min_rating is None:
+        said = [("" if rating is None else shown, "rating"), (correction, "correction")]
+        pairs = [_sample(row, turns, answer, how, "", licence, request=answer) for answer, how in said if answer]
+        return pairs or [_sample(row, turns, "", "rating", "no rating and no correction", licence)]
     liked = rating is not None and int(rating) >= min_rating
-    answer = correction or (response_text(row.get("response") or {}).strip() if liked else "")
+    answer = correction or (shown if liked else "")
     drop = "" if answer else f"no better answer: rating {rating} against {min_rating}"
-    return _sample(row, turns, answer, "correction" if correction else "rating", drop, licence)
+    return [_sample(row, turns, answer, "correction" if correction else "rating", drop, licence)]
 
 
 def _sample(
-    row: Mapping[str, Any], turns: list[dict[str, str]], answer: str, taught_by: str, drop: str, licence: str
-) -> Sample:
-    """The pair with its source and consent, personal data masked."""
+    row: Mapping[str, Any], turns: list[dict[str, str]], answer: str, taught_by: str, drop: str, licence: str,
+    request: str = "",
+) -> Sample:  # fmt: skip
+    """The pair with its source and consent, personal data masked.
+
+    Args:
+        request: what its client may say anew beside the turns; the newest word counts.
+    """
     from volant.modalities.personal import masked
 
     found: Counter[str] = Counter()
@@ -151,7 +173,7 @@ def _sample(
             "taught_by": taught_by,
             "model": str(row.get("model") or ""),
             "masked": dict(sorted(found.items())),
-            "request": sample_id(key),
+            "request": sample_id(key, request) if request else sample_id(key),
         },
         drop=drop,
     )
