@@ -9,6 +9,8 @@ from volant.core.artifact import payload_digest
 from volant.core.errors import DataError, LicenceError, SettingError
 from volant.core.outside import Snapshot
 from volant.core.run import Run, Silent
+from volant.scorers.measure import answered
+from volant.stages.finetune.tuning import _tasks
 from volant.stages.improve import harvest
 from volant.store.dataset import dropped, rows
 
@@ -116,12 +118,14 @@ def test_every_rated_answer_is_taken_for_learning_from_good_and_bad_ones(tmp_pat
     data, watcher = harvested(tmp_path, feedback, rated=True)
     told = {(s.source.uri, s.target): (s.attrs["taught_by"], [label.value for label in s.labels]) for s in rows(data)}
     assert told == {
-        ("feedback:1", "answer 1"): ("rating", ["-1"]),
+        ("feedback:1", "answer 1"): ("bad rating", ["-1"]),
         ("feedback:1", "Return f."): ("correction", ["-1"]),
         ("feedback:2", "answer 2"): ("rating", ["1"]),
         ("feedback:3", "Right."): ("correction", []),
-        ("feedback:6", "same"): ("rating", ["-1"]),  # the newest word on an answer counts
+        ("feedback:6", "same"): ("bad rating", ["-1"]),  # the newest word on an answer counts
     }
+    wanted = {"Return f.", "answer 2", "Right."}
+    assert {s.target for s in rows(data) if answered(s)} == {s.target for s in _tasks(data, "train")} == wanted
     assert {s.drop.split(":")[0] for s in dropped(data)} == {"no rating and no correction", "said again later"}
     assert "refused: 1 no rating and no correction, 1 said again later" in watcher.lines[-1]
     with pytest.raises(SettingError, match="`rated` is for `align.kto`"):

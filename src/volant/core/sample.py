@@ -67,6 +67,10 @@ PERSON = "person:"
 """Begins `Label.by` where a person judged; their name follows."""
 
 
+BAD_RATING = "bad rating"
+"""`attrs["taught_by"]` of an answer that is kept since its reader rated it down: none to say, or to be measured by."""
+
+
 class Label(BaseModel):
     """One judgement on a sample, by a person or a program."""
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from volant.core import Dataset, Records, Run, Sample
 from volant.core.errors import DataError, SettingError
-from volant.core.sample import Label, Source, Split, sample_id, split_of
+from volant.core.sample import BAD_RATING, Label, Source, Split, sample_id, split_of
 
 
 def harvest(
@@ -40,7 +40,7 @@ def harvest(
         min_rating: an answer rated at least this high (as clients send it; 1 is a thumb up) is taken as it
             is where nobody corrected it; higher takes less.
         rated: take every answer that was rated, bad ones too, beside the corrections: for `align.kto`, which learns
-            from good and bad answers alike, and not for fine-tuning. Text only.
+            from good and bad answers alike. Fine-tuning and reports leave the bad ones out. Text only.
         max_characters: longer requests or answers are dropped.
         per_client: at most so many pairs of one client, its newest; bounds what a single one can teach.
         licence: SPDX expression of the terms that clients give feedback under; stands on every sample.
@@ -124,7 +124,9 @@ def _pairs(row: Mapping[str, Any], min_rating: int | None, licence: str) -> list
     rating = row.get("rating")
     shown = response_text(row.get("response") or {}).strip()
     if min_rating is None:
-        said = [("" if rating is None else shown, "rating"), (correction, "correction")]
+        said = [(correction, "correction")]
+        if rating is not None:
+            said.insert(0, (shown, "rating" if int(rating) > 0 else BAD_RATING))
         pairs = [_sample(row, turns, answer, how, "", licence, request=answer) for answer, how in said if answer]
         return pairs or [_sample(row, turns, "", "rating", "no rating and no correction", licence)]
     liked = rating is not None and int(rating) >= min_rating
