@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from volant.core.outside import OutsideFile, Snapshot
 from volant.core.protocols import Chunk, Output, Request
 from volant.scorers import build
 from volant.scorers.agreement import kappa, kappa_score
+from volant.scorers.drawn import drawn
 from volant.stages.align import constitution, dpo
 from volant.stages.align.constitution import _Answer, _apart, _lead
 from volant.stages.align.critic import Critic
@@ -131,11 +133,16 @@ def test_a_critic_criticises_and_judges_in_words(
     scripted, really = Scripted(), volant.engines.open_model
     hosted = Model(tmp_path)
     monkeypatch.setattr(volant.engines, "open_model", lambda m, **kw: scripted if m is hosted else really(m, **kw))
+    counts: list[int] = []
+    monkeypatch.setattr(
+        sys.modules[_lead.__module__], "drawn", lambda *a, **kw: counts.append(len(a[2])) or drawn(*a, **kw)
+    )
     run = running(tmp_path / "run", SAID, records=Rated(turned=True, count=8))
     found = [s for s in rows(constitution(run, *made, critic=hosted, **FEW)) if s.shape == "preference"]
     assert found and all(len(p.target or "") < len(p.rejected or "") for p in found)
     assert {p.attrs["critique"] for p in found} == {"It says too much."}
     assert {p.labels[0].by for p in found} == {"constitution:critic"}
+    assert counts[0] == FEW["prompts"]  # one draft a prompt, since the scorers would choose among more
     assert any("The answer should keep this principle: The answer is kind." in text for text in scripted.seen)
     kappas = {s.name: s for s in watched(run).scores}["judge_kappa"]
     assert kappas.value < 0 and kappas.n == 8  # people took the longer one; under ten ratings it only says so
@@ -146,6 +153,14 @@ def test_a_critic_that_takes_what_it_reads_first_decides_nothing(tmp_path: Path)
     assert critic.verdicts([("p", "one", "three", "s"), ("p", "three", "one", "s")]) == [0, 0]
     fair = Critic(run_in(tmp_path / "b"), Scripted(), max_tokens=8)
     assert fair.verdicts([("p", "one", "three", "s"), ("p", "three", "one", "s")]) == [1, -1]
+    small = Critic(run_in(tmp_path / "d"), Scripted(bias="a"), max_tokens=8)
+    assert [small._letter(text) for text in ("b", " (a).", "**B**", "a better one", "A, not b")] == [
+        "B",
+        "A",
+        "B",
+        "",
+        "A",
+    ]
     lost = Critic(run_in(tmp_path / "c"), Scripted(bias="neither A nor B"), max_tokens=8)
     assert lost.verdicts([("p", "one", "three", "s")]) == [0] and lost.unread == 2
 

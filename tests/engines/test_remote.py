@@ -19,6 +19,9 @@ from volant.engines.remote import engine
 KEY = "sk-test-do-not-log-4711"
 
 
+_ODD = {"html": "<html>", "list": "[1]", "words": '{"choices": ["hello"]}', "number": '{"choices": 3}'}
+
+
 class Service(ThreadingHTTPServer):
     """Echoes the last message word by word; `plan` holds what the next requests get instead."""
 
@@ -61,10 +64,18 @@ class Handler(BaseHTTPRequestHandler):
         asked = body["messages"][-1]["content"] if chat else body["prompt"]
         words = asked.split()[: body["max_tokens"]]
         self.send_response(200)
+        if act == "whole":
+            piece = {"message": {"role": "assistant", "content": asked}} if chat else {"text": asked}
+            told = json.dumps({"choices": [piece | {"finish_reason": "stop"}]}, indent=1).encode()
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+            return
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
-        if act == "html":
-            self.wfile.write(b"data: <html>\n\n")
+        if act in _ODD:
+            self.wfile.write(f"data: {_ODD[act]}\n\n".encode())
             return
         for number, word in enumerate(words):
             if act == "break" and number == 1:
@@ -188,8 +199,17 @@ def test_text_handed_out_is_never_repeated(service: Service, tmp_path: Path) -> 
     assert len(service.bodies) == 1
 
 
-def test_other_answers_than_agreed(service: Service, tmp_path: Path) -> None:
-    service.plan = ["html"]
+def test_an_answer_that_comes_whole_is_read_too(service: Service, tmp_path: Path) -> None:
+    service.plan = ["whole"]
+    session = engine.open(model_at(tmp_path, service.url))
+    chunks = list(session.generate([ask("one two\nthree")]))
+    session.close()
+    assert texts(chunks) == {"a": "one two\nthree"} and chunks[-1].finish == "stop" and len(service.bodies) == 1
+
+
+@pytest.mark.parametrize("odd", _ODD)
+def test_other_answers_than_agreed(service: Service, tmp_path: Path, odd: str) -> None:
+    service.plan = [odd]
     session = engine.open(model_at(tmp_path, service.url))
     with pytest.raises(RemoteError, match="JSON"):
         list(session.generate([ask("hello")]))

@@ -209,7 +209,8 @@ class RemoteSession:
     def _chunks(self, request: Request, response: httpx.Response, abandoned: threading.Event) -> Iterator[Chunk]:
         finish, pieces = "", 0
         usage: dict[str, Any] = {}
-        for line in response.iter_lines():
+        whole = response.headers.get("content-type", "").startswith("application/json")  # `stream` is not known there
+        for line in [f"data: {self._body(response)}"] if whole else response.iter_lines():
             if request.id in self._cancelled or abandoned.is_set():
                 yield Chunk(request.id, "", finish="cancelled", completion_tokens=pieces)
                 return
@@ -222,13 +223,11 @@ class RemoteSession:
                 break
             event = self._parsed(data)
             usage = event.get("usage") or usage
-            for choice in event.get("choices") or []:
-                delta = choice.get("delta") or {}
-                text = delta.get("content") or choice.get("text") or ""
-                finish = choice.get("finish_reason") or finish
+            for text, ended in self._said(event):
+                finish = ended or finish
                 if text:
                     pieces += 1
-                    yield Chunk(request.id, str(text))
+                    yield Chunk(request.id, text)
         if not finish:
             raise _BusyError("the answer broke off before its end")
         yield Chunk(
@@ -238,6 +237,24 @@ class RemoteSession:
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             completion_tokens=int(usage.get("completion_tokens") or pieces),
         )
+
+    def _body(self, response: httpx.Response) -> str:
+        """An answer that comes in one piece, on one line."""
+        response.read()
+        return " ".join(response.text.splitlines())
+
+    def _said(self, event: dict[str, Any]) -> list[tuple[str, str]]:
+        """Text and reason for ending of each choice in an event, or in an answer that came whole."""
+        try:
+            said = []
+            for choice in event.get("choices") or []:
+                piece = choice.get("delta") or choice.get("message") or {}
+                text = piece.get("content") or choice.get("text") or ""
+                said.append((str(text), str(choice.get("finish_reason") or "")))
+            return said
+        except (AttributeError, TypeError) as error:
+            what = "the service sent JSON of another shape than agreed"
+            raise RemoteError(what, where=self.address.url, fix="Is it OpenAI-compatible?") from error
 
     def _parsed(self, data: str) -> dict[str, Any]:
         try:

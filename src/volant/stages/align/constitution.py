@@ -70,7 +70,8 @@ def constitution(
         ratings: `*` compares the judge with all that people rated in this project; empty does not.
         least_kappa: agreement with people below this refuses the labels; it needs at least ten ratings to count.
         prompts: how many are asked, a quarter of them from the validation split.
-        answers: drawn for each prompt, beside one revision; more give clearer pairs and take longer.
+        answers: drawn for each prompt, beside one revision; more give clearer pairs and take longer. Where no principle
+            has a scorer only one is drawn, and the critic compares it with its revision.
         tradeoffs: a chosen answer may keep a principle less well than the rejected one, where the weighted mean is
             ahead. Without it no pair costs a principle, so that a model gives none up for others; fewer pairs come.
         temperature: of the answers; a small model says little of worth when it is high.
@@ -143,6 +144,7 @@ def _answered(
         plain = request_of(asked[number], max_tokens=max_tokens, id=f"{number}/{turn}")
         return replace(plain, temperature=heat, seed=seed, **changed)
 
+    answers = answers if bench else 1
     session = open_model(model, threads=run.threads, device=run.device)
     try:
         drafts = {r.id: r for n in range(len(asked)) for t in range(answers) if (r := request(n, t))}

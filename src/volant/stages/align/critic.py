@@ -37,7 +37,7 @@ Answer B:
 
 Which answer keeps this principle better: {says}
 Say A or B, and nothing else."""
-_LETTER = re.compile(r"\b([AB])\b")
+_LETTER = re.compile(r"\b([AB])\b|^\W*([ab])\W*$")  # an `a` within a sentence is an article
 
 
 class Critic:
@@ -81,7 +81,7 @@ class Critic:
         return found
 
     def _letter(self, text: str) -> str:
-        letters = set(_LETTER.findall(text))
+        letters = {(large or small).upper() for large, small in _LETTER.findall(text)}
         if len(letters) == 1:
             return str(letters.pop())
         self.unread += 1

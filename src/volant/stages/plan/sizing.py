@@ -62,6 +62,8 @@ def sizing(
         run.say(f"past runs took {factor:.2g} times what the table says; the guesses are scaled by it")
     if not rows:
         run.say("no step is named yet, so there is nothing to size")
+    elif run.modality not in ("text", "code"):
+        run.say(f"models of {run.modality} are sized as a small transformer of text would be: a rough guess")
     seconds = sum(row.seconds for row in rows)
     peak, disk = max((row.memory_bytes for row in rows), default=0), sum(row.disk_bytes for row in rows)
     steps = [row.as_json() for row in rows]
