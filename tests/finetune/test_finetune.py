@@ -104,6 +104,8 @@ def test_lora_adapter_and_merged_weights_are_one_model(model, data, tmp_path):
     run = make_run(tmp_path)
     tuned = lora(run, model, data, steps=20, rank=4, lr=0.01)
     assert scores(run)["merge_difference"].value < 1e-3 and scores(run)["adapter_difference"].value < 1e-4
+    whole = full(make_run(tmp_path / "whole"), tuned, data, steps=1).about.extra
+    assert tuned.about.extra["rank"] == 4 and whole["tuned"] == "full" and not {"rank", "base"} & set(whole)
     carried = open_modality("text").open_codec(tuned.path / "adapter")
     assert carried.template_sha256 == tuned.about.chat_template_sha256 != ""
     template = tuned.path / "adapter" / "chat_template.jinja"

@@ -328,6 +328,9 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
     outcome = train(run, net, batches(), recipe, validation=[other.batch(0)])
     looks = [v for n, v, _ in run.watcher.metrics if n == "validation_loss"]
     assert outcome.steps < 200 and "not improved for 3 looks" in outcome.reason
+    still = replace(RECIPE, steps=4, evaluate_every=3, patience=1, lr=0.0, muon_lr=0.0)  # nothing left to stop
+    whole = train(make_run(tmp_path / "whole"), fresh(), batches(), still, validation=[other.batch(0)])
+    assert whole.reason == "all 4 steps are done"
     assert outcome.validation == min(looks) and looks[-1] > min(looks)
     assert evaluate(net, [other.batch(0)]) == pytest.approx(min(looks), abs=0.03)
 

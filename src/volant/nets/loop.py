@@ -378,7 +378,8 @@ class _Training:
             # With the buffers: where a running average is what the look judged, it is what has to be kept.
             self.best_weights = {n: t.detach().clone() for n, t in _learnt(self.net).items()}
         self.lowest, self.stale = min(value, self.lowest), 0 if value < self.lowest else self.stale + 1
-        if self.recipe.patience and self.stale >= self.recipe.patience:
+        # At the last step nothing is left to stop.
+        if self.recipe.patience and self.stale >= self.recipe.patience and self.step < self.recipe.steps:
             self.reason = f"the validation loss has not improved for {self.stale} looks (best {self.lowest:.3f})"
 
     def _finish(self) -> Outcome:

@@ -54,6 +54,7 @@ def serve(app: Any, port: int, ready: Callable[[str], None]) -> None:
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none", proxy_headers=False
     )
+    listener.listen()  # who opens the address at once waits, and is not refused
     ready(f"http://{LOOPBACK}:{listener.getsockname()[1]}")
     try:
         uvicorn.Server(config).run(sockets=[listener])

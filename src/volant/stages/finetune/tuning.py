@@ -270,7 +270,8 @@ def finish(
     run, codec = tuning.run, tuning.codec
     codec.save(run.out)
     ended = {"tokens": outcome.tokens, "steps": outcome.steps, "ended": outcome.reason}
-    about = model.about.model_copy(update={"extra": {**model.about.extra, **extra, **ended}})
+    known = {n: v for n, v in model.about.extra.items() if n not in ("rank", "base")}  # of adapters that it had before
+    about = model.about.model_copy(update={"extra": {**known, **extra, **ended}})
     body = json.dumps(about.model_dump(mode="json"), indent=2, sort_keys=True)
     (run.out / "volant.json").write_text(body + "\n", encoding="utf-8")
     session = TorchSession(net, codec)
