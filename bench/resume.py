@@ -1,12 +1,14 @@
 """Exact resume: every way to train, killed with SIGKILL at random steps and inside saves, ends with the same bytes.
 
-    python bench/resume.py [--kills 20] [--only grpo,ppo] [--seed 0] [--device cuda] [--out bench/resume.json]
+    python bench/resume.py [--kills 20] [--only grpo,ppo] [--seed 0] [--device cuda] [--threads 2 --depth 4]
+                           [--out bench/resume.json]
 
 Each method first runs undisturbed, in a process of its own. Then runs of the same call are killed at up to ten places
 drawn at random, each next process carries on in the same project, and the digest of the Model that comes of it is held
 against the undisturbed one's. Of seven kills about two lie inside a save (before or after one of its syncs, or with
 half of the tensors written) and one in the measuring after the training; the rest lie between the gradient and the
-update of a step. Small networks of one layer, one thread. `carried on` counts processes that began later than at the
+update of a step. Small networks of one layer, one thread; threads share work only where there is enough of it, so
+`--depth 4` goes with `--threads 2`, and takes larger steps. `carried on` counts processes that began later than at the
 first step: what had not saved yet begins anew.
 """
 
@@ -55,6 +57,22 @@ CALLS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 
 IN_A_RUN = 10
 PLACES = ("step",) * 4 + ("sync", "half", "measuring")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the networks and of the machine's share: layers, threads, device."""
+
+    depth: int
+    threads: int
+    device: str
+
+    def settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        """A call's settings for networks of this depth, with as much more to do in a step."""
+        if "depth" not in given:
+            return {**given, **{name: given[name] * self.depth for name in ("batch", "prompts") if name in given}}
+        many = {name: given[name] * self.depth**2 for name in ("tokens", "batch_tokens", "checkpoint_tokens")}
+        return {**given, **many, "depth": self.depth}
 
 
 @dataclass
@@ -124,15 +142,15 @@ def pairs_of(tasks: Sequence[Sample]) -> list[Sample]:
     ]
 
 
-def make(root: Path, told: Path) -> None:
+def make(root: Path, size: Size, told: Path) -> None:
     """A project with tasks, pairs and a small base; their digests go to a file."""
     from volant.stages import align, finetune, pretrain  # noqa: F401  (all are loaded for the children)
     from volant.testing import worlds
 
-    project = Project(root, device="cpu", threads=1)
+    project = Project(root, device="cpu", threads=size.threads)
     tasks = worlds.tasks(60)
     data = worlds.dataset(project, tasks)
-    model = project.step("base").run(pretrain.transformer, data, **TINY)
+    model = project.step("base").run(pretrain.transformer, data, **size.settings(TINY))
     paired = worlds.dataset(project, [*pairs_of(tasks), *tasks])
     # The fork server loads what a call of each kind needs, so that its children need not.
     project.step("warm").run(align.dpo, model, paired, epochs=0.1, limit=4)
@@ -142,7 +160,7 @@ def make(root: Path, told: Path) -> None:
     told.write_text(json.dumps({**given, "loaded": loaded}))
 
 
-def work(root: Path, name: str, given: dict[str, Any], kill: Kill | None, after: int, device: str, told: Path) -> None:
+def work(root: Path, name: str, given: dict[str, Any], kill: Kill | None, after: int, size: Size, told: Path) -> None:
     """One process: the call, whole or until its kill. It leaves where it carried on, its steps and its digest."""
     from importlib import import_module
 
@@ -150,7 +168,7 @@ def work(root: Path, name: str, given: dict[str, Any], kill: Kill | None, after:
 
     if kill:
         kill.arm(after)
-    project = Project(root, device=device, threads=1)
+    project = Project(root, device=size.device, threads=size.threads)
     method, inputs, settings = CALLS[name]
     stage, _, function = method.partition(".")
     resume, steps = loop._Training.resume, [0, 0]
@@ -161,7 +179,8 @@ def work(root: Path, name: str, given: dict[str, Any], kill: Kill | None, after:
         told.write_text(json.dumps({"from": steps[0], "steps": steps[1]}))
 
     loop._Training.resume = watched  # type: ignore[method-assign]
-    arguments = {"data" if key == "pairs" else key: project.store.get(given[key]) for key in inputs} | settings
+    arguments = {"data" if key == "pairs" else key: project.store.get(given[key]) for key in inputs}
+    arguments |= size.settings(settings)
     done = project.call(name, method_of(getattr(import_module(f"volant.stages.{stage}"), function)), arguments)
     told.write_text(json.dumps({"from": steps[0], "steps": steps[1], "digest": done.artifact.digest}))
 
@@ -174,7 +193,7 @@ def child(children: Any, target: Any, *arguments: Any) -> int:
     return int(process.exitcode)
 
 
-def killed(children: Any, world: Path, folder: Path, name: str, kills: int, seed: int, device: str) -> dict[str, Any]:
+def killed(children: Any, world: Path, folder: Path, name: str, kills: int, seed: int, size: Size) -> dict[str, Any]:
     """One method: what became of it undisturbed and killed."""
     told, rng = folder / "told.json", random.Random(f"{seed} {name}")
     given = json.loads((world / "given.json").read_text())
@@ -182,7 +201,7 @@ def killed(children: Any, world: Path, folder: Path, name: str, kills: int, seed
 
     def start(root: Path, kill: Kill | None) -> tuple[int, dict[str, Any]]:
         told.unlink(missing_ok=True)
-        status = child(children, work, root, name, given, kill, rng.randrange(4), device, told)
+        status = child(children, work, root, name, given, kill, rng.randrange(4), size, told)
         assert status in (0, -signal.SIGKILL), f"{name}: the process ended with {status}"
         said = json.loads(told.read_text()) if told.exists() and told.stat().st_size else {}
         row["carried_on"] += said.get("from", 0) > 0
@@ -216,19 +235,22 @@ def main() -> None:
     parser.add_argument("--only", default="", help=f"some of {','.join(CALLS)}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--depth", type=int, default=1)
     parser.add_argument("--out", default="bench/resume.json")
     asked = parser.parse_args()
+    size = Size(asked.depth, asked.threads, asked.device)
     names = asked.only.split(",") if asked.only else list(CALLS)
     children = get_context("forkserver")
     body: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         world = Path(scratch) / "world"
         world.mkdir()
-        assert child(get_context("spawn"), make, world, world / "given.json") == 0
+        assert child(get_context("spawn"), make, world, size, world / "given.json") == 0
         children.set_forkserver_preload([*json.loads((world / "given.json").read_text())["loaded"], "peft"])
         print("| method | steps | kills | in saves | measuring | carried on | runs | same bytes |\n" + "|---" * 8 + "|")
         for name in names:
-            row = body[name] = killed(children, world, Path(scratch), name, asked.kills, asked.seed, asked.device)
+            row = body[name] = killed(children, world, Path(scratch), name, asked.kills, asked.seed, size)
             shown = ("steps", "kills", "in_saves", "measuring", "carried_on", "runs", "same")
             print(f"| {name} | {' | '.join(str(row[key]) for key in shown)} |", flush=True)
             Path(asked.out).write_text(json.dumps(body, indent=1) + "\n")
