@@ -259,6 +259,16 @@ def test_a_reward_model_rewards_too(made, tmp_path):
     assert any(name == "reward" for name, _, _ in watched(run).metrics)
 
 
+def test_the_answer_to_a_dialogue_longer_than_the_context_is_what_earns(made, tmp_path):
+    judge = reward(run_in(tmp_path / "judge"), made[0], dataset(tmp_path / "pairs", pairs()), epochs=1.0)
+    codec = open_modality("text").open_codec(judge.path)
+    turns = [{"role": role, "content": "def read_key(x): " * 8} for _ in range(4) for role in ("user", "assistant")]
+    sample = sample_of({"messages": turns}, SOURCE)
+    assert len(codec.encode(sample).ids) > 2 * codec.space.length
+    good, bad = _worth(judge, [], None, "cpu")([sample])([0, 0], ["Read the key.", "Do something else with it now."])
+    assert good != bad
+
+
 def test_far_from_the_start_is_pulled_back(made, tmp_path):
     base, data = made
     run = run_in(tmp_path / "run")

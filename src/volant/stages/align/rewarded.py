@@ -220,6 +220,7 @@ def _by_model(model: Model, device: str) -> Callable[[list[Sample]], Reward]:
     from volant.nets import judge
     from volant.nets.answers import answer_rewards
     from volant.nets.batches import Padded, fit
+    from volant.nets.preference import answer
 
     net = judge.load(model.path).to(device)
     codec: Any = open_modality(model.about.modality).open_codec(model.path)
@@ -227,7 +228,7 @@ def _by_model(model: Model, device: str) -> Callable[[list[Sample]], Reward]:
     def of(samples: list[Sample]) -> Reward:
         def reward(numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
             said = [_answered(samples[n], text or " ") for n, text in zip(numbers, texts, strict=True)]
-            cut = [fit(codec.encode(s), codec.space.length) for s in said]
+            cut = [fit(answer(codec, s), codec.space.length) for s in said]
             rows = Padded(cut, length=codec.space.length, rows=len(cut), seed=0, pad=codec.pad_id)
             with torch.inference_mode():
                 found: list[float] = answer_rewards(net, rows.collate(cut).to(device)).tolist()
