@@ -10,8 +10,10 @@ from volant.core.errors import DataError, LicenceError, SettingError
 from volant.core.outside import Snapshot
 from volant.core.run import Run, Silent
 from volant.scorers.measure import answered
+from volant.stages.evaluate.figures import baselines
 from volant.stages.finetune.tuning import _tasks
 from volant.stages.improve import harvest
+from volant.stages.pretrain._text import gathered
 from volant.store.dataset import dropped, rows
 
 
@@ -126,6 +128,9 @@ def test_every_rated_answer_is_taken_for_learning_from_good_and_bad_ones(tmp_pat
     }
     wanted = {"Return f.", "answer 2", "Right."}
     assert {s.target for s in rows(data) if answered(s)} == {s.target for s in _tasks(data, "train")} == wanted
+    run = Run("base", tmp_path / "base", tmp_path / "work")
+    assert {s.target for s in gathered(run, [data])[1]} == wanted
+    assert set(dict(baselines(run, data, "text"))["baseline:nearest_neighbour"].answers) == wanted
     assert {s.drop.split(":")[0] for s in dropped(data)} == {"no rating and no correction", "said again later"}
     assert "refused: 1 no rating and no correction, 1 said again later" in watcher.lines[-1]
     with pytest.raises(SettingError, match="`rated` is for `align.kto`"):

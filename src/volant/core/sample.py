@@ -68,7 +68,7 @@ PERSON = "person:"
 
 
 BAD_RATING = "bad rating"
-"""`attrs["taught_by"]` of an answer that is kept since its reader rated it down: none to say, or to be measured by."""
+"""`attrs["taught_by"]` of an answer that is kept since its reader rated it down."""
 
 
 class Label(BaseModel):
@@ -118,6 +118,11 @@ class Sample(BaseModel):
             return []
         parsed: list[dict[str, str]] = json.loads(self.content)
         return parsed
+
+    @property
+    def rated_down(self) -> bool:
+        """Whether its answer is kept for what is wrong with it: none to say, or to be measured by."""
+        return bool(self.attrs.get("taught_by") == BAD_RATING)
 
     @property
     def text(self) -> str:

@@ -21,8 +21,8 @@ from volant.core.artifact import Dataset, Model
 from volant.core.errors import DataError, RemoteError, SettingError
 from volant.core.protocols import Output, Request, Scorer, Session
 from volant.core.run import Run
-from volant.core.sample import BAD_RATING, Sample, Split, spread
 from volant.core.sample import CONTENT_SHAPES as CONTENT_SHAPES
+from volant.core.sample import Sample, Split, spread
 from volant.core.score import Direction, Score
 from volant.scorers.compare import Comparison, paired, resampled_means
 
@@ -64,8 +64,7 @@ def answered(sample: Sample) -> bool:
     """Whether the sample holds what a model would have to give: an answer that is not a bad one, or content."""
     if sample.shape in CONTENT_SHAPES:
         return True
-    wanted = sample.attrs.get("taught_by") != BAD_RATING
-    return wanted and sample.shape in TASK_SHAPES and bool(target_of(sample).strip())
+    return not sample.rated_down and sample.shape in TASK_SHAPES and bool(target_of(sample).strip())
 
 
 def output_of(sample: Sample) -> Output:

@@ -155,7 +155,7 @@ def baselines(run: Run, data: Dataset, modality: str) -> Iterator[tuple[str, Ses
         run.say("no baseline was measured: the dataset has no training split to fit one on")
         return
     for name, (family, size) in open_modality(modality).baselines().items():
-        training = islice(rows(data, "train"), BASELINE_SAMPLES)
+        training = islice((s for s in rows(data, "train") if not s.rated_down), BASELINE_SAMPLES)
         try:
             yield f"baseline:{name}", importlib.import_module(f"volant.nets.{family}").fit(training, **size)
         except DataError as error:

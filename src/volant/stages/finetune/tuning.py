@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from volant.core import Dataset, Model, Run, Sample
 from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.protocols import Codec
-from volant.core.sample import BAD_RATING, spread
+from volant.core.sample import spread
 from volant.core.spaces import Encoded
 
 if TYPE_CHECKING:
@@ -305,8 +305,7 @@ def default_lr(net: Any, at_2048: float) -> float:
 def _tasks(data: Dataset, split: Any) -> list[Sample]:
     from volant.store.dataset import rows
 
-    asked = (s for s in rows(data, split) if s.shape in ("completion", "messages"))
-    return [s for s in asked if s.attrs.get("taught_by") != BAD_RATING]
+    return [s for s in rows(data, split) if s.shape in ("completion", "messages") and not s.rated_down]
 
 
 def _looks(codec: Codec, held_out: Sequence[Sample], length: int, rows: int, pad: int) -> list[Any]:

@@ -40,7 +40,7 @@ def harvest(
         min_rating: an answer rated at least this high (as clients send it; 1 is a thumb up) is taken as it
             is where nobody corrected it; higher takes less.
         rated: take every answer that was rated, bad ones too, beside the corrections: for `align.kto`, which learns
-            from good and bad answers alike. Fine-tuning and reports leave the bad ones out. Text only.
+            from good and bad answers alike. Other training and reports leave the bad ones out. Text only.
         max_characters: longer requests or answers are dropped.
         per_client: at most so many pairs of one client, its newest; bounds what a single one can teach.
         licence: SPDX expression of the terms that clients give feedback under; stands on every sample.

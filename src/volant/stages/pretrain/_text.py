@@ -38,14 +38,15 @@ def gathered(run: Run, datasets: Sequence[Dataset]) -> tuple[list[Sample], list[
         for sample in rows(dataset, "train"):
             if sample.shape == "text":
                 texts.append(sample)
-            elif sample.shape in TASKS:
+            elif sample.shape in TASKS and not sample.rated_down:
                 tasks.append(sample)
             else:
                 other += 1
         if splits.get("validation"):
-            held_out += [s for s in rows(dataset, "validation") if s.shape in ("text", *TASKS)]
+            held = rows(dataset, "validation")
+            held_out += [s for s in held if s.shape in ("text", *TASKS) and not s.rated_down]
     if other:
-        run.say(f"{other} samples are neither text nor prompts with answers; they were left out")
+        run.say(f"{other} samples are neither text nor prompts with answers to learn; they were left out")
     if not texts and not tasks:
         raise DataError(
             "the train split holds no text and no answers", where=run.step, fix="Add samples of shape `text`."
