@@ -66,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         if act == "whole":
             piece = {"message": {"role": "assistant", "content": asked}} if chat else {"text": asked}
-            told = json.dumps({"choices": [piece | {"finish_reason": "stop"}]}, indent=1).encode()
+            told = json.dumps({"choices": [piece | {"finish_reason": "stop"}]}, indent=1, ensure_ascii=False).encode()
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(told)))
             self.end_headers()
@@ -202,9 +202,11 @@ def test_text_handed_out_is_never_repeated(service: Service, tmp_path: Path) -> 
 def test_an_answer_that_comes_whole_is_read_too(service: Service, tmp_path: Path) -> None:
     service.plan = ["whole"]
     session = engine.open(model_at(tmp_path, service.url))
-    chunks = list(session.generate([ask("one two\nthree")]))
+    chunks = list(session.generate([ask("one two\nthree\u2028four")]))
     session.close()
-    assert texts(chunks) == {"a": "one two\nthree"} and chunks[-1].finish == "stop" and len(service.bodies) == 1
+    assert (
+        texts(chunks) == {"a": "one two\nthree\u2028four"} and chunks[-1].finish == "stop" and len(service.bodies) == 1
+    )
 
 
 @pytest.mark.parametrize("odd", _ODD)

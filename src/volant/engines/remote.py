@@ -210,7 +210,7 @@ class RemoteSession:
         finish, pieces = "", 0
         usage: dict[str, Any] = {}
         whole = response.headers.get("content-type", "").startswith("application/json")  # `stream` is not known there
-        for line in [f"data: {self._body(response)}"] if whole else response.iter_lines():
+        for line in [f"data: {response.read().decode('utf-8', 'replace')}"] if whole else response.iter_lines():
             if request.id in self._cancelled or abandoned.is_set():
                 yield Chunk(request.id, "", finish="cancelled", completion_tokens=pieces)
                 return
@@ -237,11 +237,6 @@ class RemoteSession:
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             completion_tokens=int(usage.get("completion_tokens") or pieces),
         )
-
-    def _body(self, response: httpx.Response) -> str:
-        """An answer that comes in one piece, on one line."""
-        response.read()
-        return " ".join(response.text.splitlines())
 
     def _said(self, event: dict[str, Any]) -> list[tuple[str, str]]:
         """Text and reason for ending of each choice in an event, or in an answer that came whole."""
