@@ -79,7 +79,9 @@ MORE = [USER, turn("one"), {"role": "user", "content": "q"}]
         ({"prompt": MORE, "chosen": "a", "rejected": "b"}, MORE),
         ({"prompt": MORE, "chosen": [*MORE, turn("a")], "rejected": [*MORE, turn("b")]}, MORE),
         ({"prompt": [SYSTEM], "chosen": [*MORE, turn("a")], "rejected": [*MORE, turn("b")]}, [SYSTEM, *MORE]),
+        ({"prompt": [SYSTEM, USER], "chosen": [USER, turn("a")], "rejected": [USER, turn("b")]}, [SYSTEM, USER]),
         ({"prompt": "p", "chosen": [USER, turn("a")], "rejected": [USER, turn("b")]}, [USER]),
+        ({"prompt": "", "chosen": [USER, turn("a")], "rejected": [USER, turn("b")]}, [USER]),
         ({"prompt": "p", "chosen": [*MORE, turn("a")], "rejected": [*MORE, turn("b")]}, MORE),
     ],
 )
@@ -97,6 +99,7 @@ def test_pairs_of_dialogues(tmp_path, record, turns):
     [
         ({"prompt": [USER, turn("x")], "chosen": "a", "rejected": "b"}, "last turn is not the user's"),
         ({"prompt": "z", "chosen": [USER, turn("a")], "rejected": [USER, turn("b")]}, "none of the turns"),
+        ({"chosen": [USER, turn("a")], "rejected": [USER, turn("a")]}, "the same text as chosen and as rejected"),
         ({"chosen": [USER, turn("a"), *MORE, turn("c")], "rejected": [USER, turn("b")]}, "5 turns in chosen"),
         ({"chosen": [USER, turn("a")], "rejected": [{"role": "user", "content": "z"}, turn("b")]}, "2 turns in chosen"),
         ({"prompt": "p", "chosen": [USER], "rejected": [turn("b")]}, "one of the assistant's"),

@@ -164,6 +164,8 @@ def _prompted(prompt: Any, answer: Any, key: str) -> dict[str, Any]:
 
 def _preference(view: Mapping[str, Any]) -> dict[str, Any]:
     chosen, rejected, prompt = view["chosen"], view["rejected"], view.get("prompt")
+    if chosen == rejected:
+        raise BadRecord("has the same text as chosen and as rejected")
     if isinstance(chosen, list) and isinstance(rejected, list):
         common = 0
         while common < min(len(chosen), len(rejected)) and chosen[common] == rejected[common]:
@@ -192,11 +194,15 @@ def _preference(view: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _before(prompt: Any, turns: list[Any]) -> list[Any]:
-    """The turns that both chats begin with; a prompt that is named beside them is one of them, or stands before."""
+    """The turns that both chats begin with; a prompt that is named beside them is one of them, or stands before.
+
+    What a list of turns ends with is not said twice where the chats begin with it.
+    """
     if isinstance(prompt, list):
-        return turns if turns[: len(prompt)] == prompt else [*prompt, *turns]
+        twice = next(n for n in range(min(len(prompt), len(turns)), -1, -1) if prompt[len(prompt) - n :] == turns[:n])
+        return [*prompt, *turns[twice:]]
     said = [str(turn.get("content", "")).strip() for turn in turns if isinstance(turn, Mapping)]
-    if isinstance(prompt, str) and prompt.strip() not in said:
+    if isinstance(prompt, str) and prompt.strip() not in ["", *said]:
         raise BadRecord("has a prompt that none of the turns in chosen and rejected says")
     return turns
 
