@@ -172,6 +172,18 @@ def test_pairs_of_dialogues_keep_their_turns_and_are_learnt_from(
     dpo(run_in(tmp_path / "dpo"), made[0], found, epochs=1, limit=4)
 
 
+def test_new_answers_that_people_rated_to_what_pairs_ask_keep_its_turns_and_its_split(
+    made: tuple[Model, Dataset, Dataset], tmp_path: Path
+) -> None:
+    bare = {"shape": "preference", "target": "Known.", "rejected": "Worse."}
+    asked = [s.model_copy(update={**bare, "content": json.dumps(s.messages[:-1])}) for s in chatted()]
+    both = [next(s for s in asked if s.split == split) for split in ("train", "validation")]
+    told = [("\n".join(turn["content"] for turn in s.turns), "Good.", "Bad.", "a", "ana") for s in both]
+    run = run_in(tmp_path, outside=MARK, records=Rated(*told))
+    found = {s.split: s for s in rows(preferences(run, made[0], dataset(tmp_path / "pairs", asked), prompts=0))}
+    assert {split: (s.turns, s.target) for split, s in found.items()} == {s.split: (s.turns, "Good.") for s in both}
+
+
 @pytest.mark.parametrize("method", [reward, dpo])
 def test_too_little_memory_is_said_before_anything_is_computed(
     made: tuple[Model, Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any

@@ -20,7 +20,7 @@ from volant.core.errors import DataError, SettingError
 from volant.core.sample import CONTENT_SHAPES, PERSON, Label, Source, Split, asked_with, pair_sides, sample_id, split_of
 from volant.scorers.drawn import TEMPERATURE, drawn
 from volant.stages.align.agreement import Sides, check_agreement, judged, last_words
-from volant.stages.align.aligned import state_chosen_length
+from volant.stages.align.aligned import pairs_of, state_chosen_length
 
 if TYPE_CHECKING:
     from volant.core.protocols import Output
@@ -81,7 +81,8 @@ def preferences(
     if likeliest and not texts_only:
         what = "`likeliest` is for text: of pictures and rows no draw is the likeliest one."
         raise SettingError(what, where=run.step, fix="Leave `likeliest` out.")
-    people = list(_rated(run, {_prompt(s): s for s in [*train, *held]}))
+    both = [pair for split in ("train", "validation") for pair in pairs_of(data, split)] if texts_only else []
+    people = list(_rated(run, {_prompt(s): s for s in [*both, *train, *held]}))  # `volant rate` asks what pairs answer
     rated = {_prompt(pair) for pair in people}
     asked = _asked(run, train, held, prompts, rated)
     judges = _judges(run, scorers, judge, train) if asked else {}
