@@ -44,6 +44,18 @@ def test_of_a_dialogue_only_the_last_answer_is_compared(base: Model) -> None:
     assert preference.answer(codec, alone) == codec.encode(alone)
 
 
+@pytest.mark.parametrize(("length", "tokens"), [(100, 8 * 2 * 100), (1500, 2 * 2 * 1500), (5000, 2 * 5000)])
+def test_the_plan_of_memory_counts_the_pairs_of_a_piece_whole(
+    monkeypatch: pytest.MonkeyPatch, length: int, tokens: int
+) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(preference, "check_training", lambda run, net, **asked: told.append(asked))
+    long, short = (Encoded([1] * n, [False] * (n - 1) + [True]) for n in (length, 9))
+    data = Pairs([Pair(short, long), *[Pair(short, short)] * 20], rows=8, seed=0, pad=0)
+    preference._check_memory(None, None, data, reference=False)  # type: ignore[arg-type]
+    assert (told[0]["tokens"], told[0]["row"]) == (tokens, length)
+
+
 def opened(base: Model) -> tuple[Any, Any, list[Pair], list[Pair]]:
     codec: Any = open_modality("text").open_codec(base.path)
     both = [

@@ -86,15 +86,19 @@ class PairBatch(Batch):
 
 
 class Pairs:
-    """Pairs as batches; number `step` is a pure function of the seed and the step, so there is no cursor to save."""
+    """Pairs as batches; number `step` is a pure function of the seed and the step, so there is no cursor to save.
+
+    Attributes:
+        rows: pairs in a step, as many as were asked for or there are.
+    """
 
     def __init__(self, pairs: Sequence[Pair], *, rows: int, seed: int, pad: int, worth: Sequence[float] = ()) -> None:
         if not pairs:
             raise DataError("there is no pair to learn from", fix="Run `align.preferences` on a larger train split.")
-        self._pairs, self._rows, self._seed, self._pad = list(pairs), min(rows, len(pairs)), seed, pad
+        self._pairs, self.rows, self._seed, self._pad = list(pairs), min(rows, len(pairs)), seed, pad
         self.reference = torch.zeros(len(pairs), 2)
         self.worth = torch.tensor(worth) if worth else torch.ones(len(pairs))
-        self.steps = -(-len(pairs) // self._rows)
+        self.steps = -(-len(pairs) // self.rows)
         self._order: tuple[int, list[list[int]]] = (-1, [])
 
     def batch(self, step: int) -> PairBatch:
@@ -105,24 +109,24 @@ class Pairs:
         return self.collate(self._order[1][place])
 
     @property
-    def most_tokens(self) -> int:
-        """Tokens of the largest batch, padding counted."""
-        return self._rows * 2 * max(len(e.ids) for p in self._pairs for e in (p.chosen, p.rejected))
+    def longest(self) -> int:
+        """Ids of the longest answer with its prompt."""
+        return max(len(e.ids) for p in self._pairs for e in (p.chosen, p.rejected))
 
     def _epoch(self, epoch: int) -> list[list[int]]:
         """All pairs in a random order, those of like length together, so that little is padded."""
         rng = np.random.default_rng([self._seed, epoch])
-        order, chunk = [int(i) for i in rng.permutation(len(self._pairs))], 8 * self._rows
+        order, chunk = [int(i) for i in rng.permutation(len(self._pairs))], 8 * self.rows
         batches: list[list[int]] = []
         for start in range(0, len(order), chunk):
             part = sorted(order[start : start + chunk], key=lambda i: len(self._pairs[i].chosen.ids))
-            batches += [part[at : at + self._rows] for at in range(0, len(part), self._rows)]
+            batches += [part[at : at + self.rows] for at in range(0, len(part), self.rows)]
         return [batches[int(i)] for i in rng.permutation(len(batches))]
 
     def in_order(self) -> list[PairBatch]:
         """All pairs once, in the order given."""
         every = range(len(self._pairs))
-        return [self.collate(every[start : start + self._rows]) for start in range(0, len(every), self._rows)]
+        return [self.collate(every[start : start + self.rows]) for start in range(0, len(every), self.rows)]
 
     def collate(self, chosen: Sequence[int]) -> PairBatch:
         """The pairs with these numbers as one right-padded batch."""
@@ -327,9 +331,10 @@ def recipe_of_pairs(
 
 def _check_memory(run: Run, net: Any, data: Pairs, *, reference: bool) -> None:
     """The plan of memory, or that there is too little, before anything is computed."""
-    piece = min(data.most_tokens, Recipe.piece_tokens)
+    row = data.longest
+    piece = 2 * row * max(1, min(data.rows, Recipe.piece_tokens // (2 * row)))
     fix = "Take fewer `rows`, a smaller model, or shorter prompts and answers."
-    check_training(run, net, tokens=piece, counted=piece, fix=fix, reference=reference)
+    check_training(run, net, tokens=piece, counted=piece, row=row, fix=fix, reference=reference)
 
 
 def _learn(

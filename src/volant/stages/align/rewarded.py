@@ -106,7 +106,7 @@ def begun(run: Run, task: Task, *, prompts: int, group_size: int) -> tuple[Start
     width = max(len(p) for p in task.drawing.prompts) + task.drawing.room
     fix = "Take fewer `prompts`, a smaller `group_size`, fewer `tokens`, or a smaller model."
     counted = answers * task.drawing.room
-    check_training(run, task.net, tokens=answers * width, counted=counted, fix=fix, reference=True)
+    check_training(run, task.net, tokens=answers * width, counted=counted, row=width, fix=fix, reference=True)
     return Start(task.net), answers, width
 
 
