@@ -212,7 +212,9 @@ def test_every_alignment_of_text_is_sized_by_its_model(tmp_path, name):
 
 def test_what_is_drawn_once_is_counted_once(tmp_path):
     steps = [STEPS[1], ("it", "align.reward_weighted", {"samples": 128}, {"model": ["base"], "data": ["corpus"]})]
-    assert sized(tmp_path, steps)["steps"][1]["basis"].startswith("128 outputs")
+    steps.append(("report", "evaluate.suite", {}, {"model": ["it"], "data": ["corpus"]}))
+    base, row, report = sized(tmp_path, steps)["steps"]
+    assert row["basis"].startswith("128 outputs") and report["parameters"] == base["parameters"]
 
 
 def test_a_base_is_sized_by_its_weights_or_not_at_all(tmp_path):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from volant.core import Machine, Plan, Records, Run
+from volant.core import Machine, Model, Plan, Records, Run
 from volant.core.errors import MachineError, PathError
 from volant.core.method import method_named
 
@@ -151,7 +151,7 @@ def _row(
     if writes and base is not None:
         outputs, tokens_each = _outputs(stage, settings)
         row = estimates.generating(name, method, base, outputs, tokens_each, speed)
-        return row, base if stage == "compress" else None
+        return row, base if method_named(method).returns is Model else None
     corpus = int(amounts["corpus_bytes"]) if stage == "collect" else 1 << 20
     return estimates.reading(name, method, corpus, speed), None
 
