@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         chat = self.path == "/v1/chat/completions"
         asked = body["messages"][-1]["content"] if chat else body["prompt"]
-        words = asked.split()[: body["max_tokens"]]
+        words = asked.split(" ")[: body["max_tokens"]]
         self.send_response(200)
         if act == "whole":
             piece = {"message": {"role": "assistant", "content": asked}} if chat else {"text": asked}
@@ -93,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b": a comment\n\ndata: [DONE]\n\n")
 
     def _event(self, event: dict[str, Any]) -> None:
-        self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+        self.wfile.write(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\r\n\r\n")
         self.wfile.flush()
 
 
@@ -136,9 +136,9 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_streams_many_requests_with_counts_and_key(service: Service, tmp_path: Path) -> None:
     session = engine.open(model_at(tmp_path, service.url))
-    chunks = list(session.generate([ask(f"say {n} twice", id=str(n)) for n in range(6)]))
+    chunks = list(session.generate([ask(f"say {n}\u2028 twice", id=str(n)) for n in range(6)]))
     session.close()
-    assert texts(chunks) == {str(n): f"say {n} twice " for n in range(6)}
+    assert texts(chunks) == {str(n): f"say {n}\u2028 twice " for n in range(6)}
     last = [c for c in chunks if c.finish]
     assert len(last) == 6 and {(c.finish, c.prompt_tokens, c.completion_tokens) for c in last} == {("stop", 9, 3)}
     assert set(service.keys) == {f"Bearer {KEY}"} and service.bodies[0]["model"] == "far-away"

@@ -210,7 +210,7 @@ class RemoteSession:
         finish, pieces = "", 0
         usage: dict[str, Any] = {}
         whole = response.headers.get("content-type", "").startswith("application/json")  # `stream` is not known there
-        for line in [f"data: {response.read().decode('utf-8', 'replace')}"] if whole else response.iter_lines():
+        for line in [f"data: {response.read().decode('utf-8', 'replace')}"] if whole else _lines(response):
             if request.id in self._cancelled or abandoned.is_set():
                 yield Chunk(request.id, "", finish="cancelled", completion_tokens=pieces)
                 return
@@ -317,6 +317,17 @@ def _headers(address: RemoteAddress) -> dict[str, str]:
     if not key.isascii() or not key.isprintable():
         raise RemoteError(f"the key in {address.key_env} holds characters that no key has", where=address.url)
     return {"Authorization": f"Bearer {key}"}
+
+
+def _lines(response: httpx.Response) -> Iterator[str]:
+    """The lines of a stream, which a line feed ends and nothing else: U+2028 and its like may stand within JSON."""
+    rest = ""
+    for text in response.iter_text():
+        *lines, rest = (rest + text).split("\n")
+        yield from lines
+        if len(rest) > _LONGEST_LINE_CHARACTERS:
+            break
+    yield rest
 
 
 def _payload(request: Request, name: str) -> tuple[str, dict[str, Any]]:
