@@ -127,6 +127,8 @@ def test_every_rated_answer_is_taken_for_learning_from_good_and_bad_ones(tmp_pat
         ("feedback:6", "same"): ("bad rating", ["-1"]),  # the newest word on an answer counts
     }
     wanted = {"Return f.", "answer 2", "Right."}
+    bad = [s.rated_down for s in rows(data, "train")]
+    assert bad == sorted(bad) and len(set(bad)) == 2  # a good answer stays where both are alike
     assert {s.target for s in rows(data) if answered(s)} == {s.target for s in _tasks(data, "train")} == wanted
     run = Run("base", tmp_path / "base", tmp_path / "work")
     assert {s.target for s in gathered(run, [data])[1]} == wanted

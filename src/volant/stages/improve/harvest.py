@@ -40,7 +40,8 @@ def harvest(
         min_rating: an answer rated at least this high (as clients send it; 1 is a thumb up) is taken as it
             is where nobody corrected it; higher takes less.
         rated: take every answer that was rated, bad ones too, beside the corrections: for `align.kto`, which learns
-            from good and bad answers alike. Other training and reports leave the bad ones out. Text only.
+            from good and bad answers alike. Other training and reports leave the bad ones out. Text only. Where prompts
+            are long, `collect.clean` takes a bad answer for a near duplicate of the good one, unless `near: 1` is set.
         max_characters: longer requests or answers are dropped.
         per_client: at most so many pairs of one client, its newest; bounds what a single one can teach.
         licence: SPDX expression of the terms that clients give feedback under; stands on every sample.
@@ -70,8 +71,9 @@ def harvest(
         fix = "Serve the model and send corrections to /v1/feedback with consent: training."
         raise DataError(f"{what}.", where=run.step, fix=fix)
     with writer(run.out, modality=run.modality) as file:
-        # By what they say: in which order people happened to write must not change what is learnt from it.
-        file.write_all(sorted(samples, key=lambda s: (s.text, s.source.uri, s.id)))
+        # By what they say: in which order people happened to write must not change what is learnt from it. Bad answers
+        # last, for of two that are alike `collect.clean` keeps the earlier.
+        file.write_all(sorted(samples, key=lambda s: (s.rated_down, s.text, s.source.uri, s.id)))
     facts = {"feedback": len(rows), "kept": len(kept), "refused": dict(sorted(refused.items()))}
     (run.out / "harvest.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     taken = {sample.source.uri.partition("#")[0]: sample.attrs["taught_by"] for sample in kept}
