@@ -94,6 +94,14 @@ def test_pairs_of_dialogues(tmp_path, record, turns):
     assert again.id == sample.id
 
 
+def test_pairs_of_dialogues_in_cells_of_text(tmp_path):
+    record = {"prompt": MORE, "chosen": [turn("a")], "rejected": [turn("b")]}
+    cells = {name: json.dumps(turns) for name, turns in record.items()}
+    assert one(read(tmp_path, "a.jsonl", lines(cells))).id == one(read(tmp_path, "b.jsonl", lines(record))).id
+    for text in ('[{"a": 1}]', "[]", "[1", "[1]"):  # answers that are JSON stay what they are
+        assert one(read(tmp_path, "c.jsonl", lines({"prompt": "p", "chosen": text, "rejected": "b"}))).target == text
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [

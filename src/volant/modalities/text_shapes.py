@@ -163,7 +163,7 @@ def _prompted(prompt: Any, answer: Any, key: str) -> dict[str, Any]:
 
 
 def _preference(view: Mapping[str, Any]) -> dict[str, Any]:
-    chosen, rejected, prompt = view["chosen"], view["rejected"], view.get("prompt")
+    chosen, rejected, prompt = (_unpacked(view.get(name)) for name in ("chosen", "rejected", "prompt"))
     if chosen == rejected:
         raise BadRecord("has the same text as chosen and as rejected")
     if isinstance(chosen, list) and isinstance(rejected, list):
@@ -191,6 +191,16 @@ def _preference(view: Mapping[str, Any]) -> dict[str, Any]:
         raise BadRecord("has the same text as chosen and as rejected")
     answers = {"target": parts["chosen"], "rejected": parts["rejected"]}
     return {"shape": "preference", **asked_with(turns or [{"role": "user", "content": parts["prompt"]}]), **answers}
+
+
+def _unpacked(value: Any) -> Any:
+    """The turns that a CSV or Parquet cell holds as a JSON string; anything else as it is."""
+    try:
+        turns = json.loads(value) if isinstance(value, str) and value.lstrip().startswith("[") else []
+    except (ValueError, RecursionError):
+        return value
+    is_chat = bool(turns) and all(isinstance(turn, Mapping) and {"role", "content"} <= turn.keys() for turn in turns)
+    return turns if is_chat else value
 
 
 def _before(prompt: Any, turns: list[Any]) -> list[Any]:
