@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from volant.cli.app import app
+from volant.project import turning
 
 SPEC = """volant: 1
 name: toy
@@ -60,6 +61,22 @@ def test_set_runs_what_depends_on_it_and_nothing_else(folder: Path) -> None:
 def test_only_the_named_step_and_what_it_needs(folder: Path) -> None:
     assert ran(out_of("run", "some", "--json")) == {"some": True}
     assert ran(out_of("run", "some", "--refresh", "--json")) == {"some": True}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "champion", "said"),
+    [
+        ("kept", "c" * 64, "The champion stays: cccccccccccc\n"),
+        ("kept", "", "Not promoted: aaaaaaaaaaaa\n"),
+        ("promoted", "c" * 64, "Promoted: aaaaaaaaaaaa\n"),
+    ],
+)
+def test_a_turn_names_the_model_that_is_in_use_after_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, outcome: turning.Outcome, champion: str, said: str
+) -> None:
+    result = turning.TurnResult(outcome, "a" * 64, champion, "relevance")
+    monkeypatch.setattr(turning, "turn", lambda project: result)
+    assert volant("turn").startswith(said)
 
 
 def test_status_shows_figure_beside_target(folder: Path) -> None:

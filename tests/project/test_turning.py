@@ -50,7 +50,7 @@ def test_the_wheel_turns_twice_and_back(project):
     back = rollback(project)
     assert back.digest == first.candidate and value(project) == 20
     assert all(done.fresh for done in Project(project.root).go().values())
-    with pytest.raises(GateRefused, match="no earlier model"):
+    with pytest.raises(GateRefused, match=f"no earlier model. It is {first.candidate[:12]}, its first one"):
         rollback(project)
 
 

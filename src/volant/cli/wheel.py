@@ -168,10 +168,13 @@ def turn(
     words = {
         "first": "The first champion",
         "promoted": "Promoted",
-        "kept": "The champion stays",
+        # Where the review blocks the first candidate there is no champion that could stay.
+        "kept": "The champion stays" if result.champion else "Not promoted",
         "nothing new": "Nothing new",
     }
-    present.say(f"{words[result.outcome]}: {(result.candidate or result.champion)[:12]}")
+    # What stays is the champion, not the candidate that did not beat it.
+    stays = result.outcome == "kept" and result.champion
+    present.say(f"{words[result.outcome]}: {(stays or result.candidate)[:12]}")
     for reason in result.reasons:
         present.say(f"  {reason}")
     for name, digest in result.reports.items():

@@ -101,9 +101,10 @@ def rollback(project: Project, alias: str = "") -> Promotion:
     made = [p for p in history if "rollback_of" not in p.evidence]
     current = next((p for p in made if row and p.digest == row.digest), None)
     if row is None or current is None or not current.previous:
-        raise GateRefused(
-            f"{alias!r} has no earlier model.", where="rollback", fix="`volant turn` makes the first one."
-        )
+        fix = "`volant turn` makes the first one."
+        if row is not None:
+            fix = f"It is {row.digest[:12]}, its first one; `volant turn` puts a better one in its place."
+        raise GateRefused(f"{alias!r} has no earlier model.", where="rollback", fix=fix)
     before = next((p for p in made if p.digest == current.previous), None)
     evidence = {"rollback_of": current.id, "extensions": before.evidence.get("extensions", []) if before else []}
     key = f"rollback:{history[0].id}:{current.id}"
