@@ -46,11 +46,13 @@ def test_own_data_and_a_local_base(shape: str, tmp_path: Path, monkeypatch: pyte
     assert json.loads(volant("compare", "base", "tuned", "--json"))
     assert json.loads(volant("generate", "What is 1?", "--max-tokens", "4", "--json"))[0]["completion_tokens"] > 0
     assert "parameters" in volant("chat", "--max-tokens", "4", keys="hello\n/exit\n")
-    assert json.loads(volant("turn", "--json"))["outcome"] == "first"
     state = json.loads(volant("up", "--port", "0", "--json"))
     try:
         with urllib.request.urlopen(f"{state['url']}/v1/models", timeout=20) as answer:
-            assert json.load(answer)["data"][0]["id"] == "champion"
+            served = json.load(answer)["data"][0]
+        first = json.loads(volant("turn", "--json"))
+        assert first["outcome"] == "first", "served before, under the name that its clients will go on using"
+        assert served["id"] == "champion" and served["x-volant-model"] == first["candidate"]
         assert json.loads(volant("status", "--json"))["serving"]["pid"] == state["pid"]
     finally:
         volant("down")

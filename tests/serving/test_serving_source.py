@@ -64,6 +64,10 @@ def test_an_alias_points_to_a_model_or_to_an_endpoint_with_its_prompt(shelf: She
     shelf.champion = None
     with pytest.raises(ArtifactError, match="nothing was promoted"):
         source.now()
+    waiting = source_for(shelf, shelf, "champion", until="bbbbbb")
+    assert waiting.name == "champion" and waiting.now() == "bbbbbb", "what was made first is served until a promotion"
+    shelf.champion = "aaaaaa"
+    assert waiting.now() == "aaaaaa"
 
 
 def test_a_target_is_an_alias_or_a_digest(shelf: Shelf) -> None:

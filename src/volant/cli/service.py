@@ -67,9 +67,10 @@ def serve(
             f"Serving at {address(host, port)}; Ctrl-C ends it. OpenAI clients: base_url={address(host, port)}/v1"
         )
 
+    name, until = _target(opened, target)
     run.serve(
-        opened.store.root, opened.records.database.url, _target(opened, target),
-        process=process, prompt=_prompt(opened, prompt), ready=ready,
+        opened.store.root, opened.records.database.url, name,
+        process=process, prompt=_prompt(opened, prompt), until=until, ready=ready,
     )  # fmt: skip
 
 
@@ -92,8 +93,9 @@ def up(
     opened = place.project(threads=threads)
     from volant.serving import background
 
+    name, until = _target(opened, target)
     child, bound = background.start_background(
-        opened.store.root, opened.records.database.url, _target(opened, target),
+        opened.store.root, opened.records.database.url, name, until=until,
         process=_process(opened, host, port, engine, workload, allow_host, require_key), prompt=_prompt(opened, prompt),
     )  # fmt: skip
     child.returncode = 0  # it outlives this process on purpose; nobody is to wait for it
@@ -136,15 +138,19 @@ def _process(
     )  # fmt: skip
 
 
-def _target(opened: Project, name: str) -> str:
-    """An alias as it is, so that the server follows it; a step or a digest as the digest of a model."""
+def _target(opened: Project, name: str) -> tuple[str, str]:
+    """An alias as it is, so that the server follows it; a step or a digest as the digest of a model.
+
+    Where there is no champion yet, the second is the newest model: it is served under the champion's name until
+    the first promotion, which a server that runs already follows as well.
+    """
     if name and opened.records.alias(name) is not None:
-        return name
+        return name, ""
     if name:
-        return place.artifact(opened, name, Model).digest
+        return place.artifact(opened, name, Model).digest, ""
     if opened.records.alias("champion") is not None:
-        return "champion"
-    return place.newest(opened, Model).digest
+        return "champion", ""
+    return "champion", place.newest(opened, Model).digest
 
 
 def _prompt(opened: Project, name: str) -> str:

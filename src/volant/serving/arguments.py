@@ -33,6 +33,7 @@ class Asked:
     name: str = "champion"
     digest: str = ""
     prompt_path: Path | None = None
+    until: str = ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         help="SQLAlchemy URL; with --model: empty keeps no records",
     )
     parser.add_argument("--target", default="champion", help="alias to follow, or a digest")
+    parser.add_argument("--until", default="", help="digest to serve until something is promoted to the alias")
     parser.add_argument("--prompt", default="", help="digest of a Prompt; with --model: its directory")
     parser.add_argument("--model", type=Path, help="serve the model in this directory, without a store")
     parser.add_argument("--name", default="champion", help="what clients call it (with --model)")
@@ -96,6 +98,7 @@ def parse(arguments: Sequence[str] | None = None) -> Asked:
         given.name,
         given.digest,
         prompt_path,
+        given.until,
     )
 
 

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 MODULE = "volant.serving.run"
 
 
-def command(root_store: Path, records_url: str, target: str, *, process: Process, prompt: str = "") -> list[str]:
+def command(
+    root_store: Path, records_url: str, target: str, *, process: Process, prompt: str = "", until: str = ""
+) -> list[str]:
     """The command that serves `target` in a process of its own."""
     names = ["--store", str(root_store), "--records", records_url, "--target", target]
     names += ["--prompt", prompt] if prompt else []
+    names += ["--until", until] if until else []
     return [sys.executable, "-m", MODULE, *names, *written(process)]
 
 
@@ -41,12 +44,14 @@ def start_background(
     *,
     process: Process | None = None,
     prompt: str = "",
+    until: str = "",
     log: Path | None = None,
     seconds: float = 180.0,
 ) -> tuple[subprocess.Popen[bytes], int]:
     """Start a server that outlives this process, and wait until it takes requests.
 
     Args:
+        until: digest of the model that is served until something is promoted to the alias.
         log: where its output goes; `<store>/logs/serve-<workload>.log` by default.
         seconds: how long it may take to open the model.
 
@@ -68,7 +73,7 @@ def start_background(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         child = subprocess.Popen(
-            command(root_store, records_url, target, process=process, prompt=prompt),
+            command(root_store, records_url, target, process=process, prompt=prompt, until=until),
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     deadline = time.monotonic() + seconds

@@ -145,6 +145,7 @@ def serve(
     *,
     process: Process | None = None,
     prompt: str = "",
+    until: str = "",
     ready: Ready | None = None,
     stop: threading.Event | None = None,
 ) -> None:
@@ -156,6 +157,7 @@ def serve(
         target: an alias to follow, or a model's digest.
         process: address, workload, engine, threads, limits.
         prompt: digest of a Prompt that goes before every request.
+        until: digest of the model that is served until something is promoted to the alias.
         ready: told host and port once requests are taken.
 
     Raises:
@@ -170,7 +172,7 @@ def serve(
     found = store.get(prompt) if prompt else None
     if found is not None and not isinstance(found, Prompt):
         raise ArtifactError(f"{prompt[:16]} is a {found.kind}, not a Prompt", where="prompt", fix="Name a Prompt.")
-    source = source_for(store, records, target, found)
+    source = source_for(store, records, target, found, until=until)
     listener = bind(process.host, process.port)
     try:
         service = process.service(source, records)
@@ -281,7 +283,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 records_url=asked.records, ready=announce,
             )  # fmt: skip
         else:
-            serve(asked.store, asked.records, asked.target, process=asked.process, prompt=asked.prompt, ready=announce)
+            serve(
+                asked.store, asked.records, asked.target, process=asked.process, prompt=asked.prompt,
+                until=asked.until, ready=announce,
+            )  # fmt: skip
     except VolantError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -83,10 +83,11 @@ class Alias:
         store: has `get(digest)`.
         records: has `alias(name)`.
         prompt: goes with a bare model; an endpoint names its own.
+        until: digest of what is served until something is promoted to the alias; empty for nothing.
     """
 
-    def __init__(self, store: Any, records: Any, name: str, prompt: Prompt | None = None) -> None:
-        self.name, self._store, self._records, self._prompt = name, store, records, prompt
+    def __init__(self, store: Any, records: Any, name: str, prompt: Prompt | None = None, *, until: str = "") -> None:
+        self.name, self._store, self._records, self._prompt, self._until = name, store, records, prompt, until
 
     def now(self) -> str:
         """The alias's digest.
@@ -95,8 +96,10 @@ class Alias:
             ArtifactError: nothing was promoted to the alias.
         """
         row = self._records.alias(self.name)
+        if row is None and self._until:
+            return self._until
         if row is None:
-            fix = "Run `volant run`, which promotes the first model."
+            fix = "Run `volant turn`, which promotes the first model."
             raise ArtifactError(f"nothing was promoted to {self.name!r} yet", where="alias", fix=fix)
         return str(row.digest)
 
@@ -306,13 +309,17 @@ class Service:
                 self._event("serving", self.meter.snapshot())
 
 
-def source_for(store: Any, records: Any, target: str, prompt: Prompt | None = None) -> Source:
-    """An alias of that name to follow, or else the model with that digest (or its first digits)."""
-    if records.alias(target) is not None:
-        return Alias(store, records, target, prompt)
+def source_for(store: Any, records: Any, target: str, prompt: Prompt | None = None, *, until: str = "") -> Source:
+    """An alias of that name to follow, or else the model with that digest (or its first digits).
+
+    Args:
+        until: digest of what is served under the alias until something is promoted to it.
+    """
+    if until or records.alias(target) is not None:
+        return Alias(store, records, target, prompt, until=until)
     if len(target) >= 6 and not set(target) - set("0123456789abcdef"):
         return Fixed(_model(store.get(target)), prompt, name=target[:12])
-    fix = "Run `volant run`, which promotes the first model, or name a model's digest."
+    fix = "Run `volant turn`, which promotes the first model, or name a model's digest."
     raise ArtifactError(f"there is no alias {target!r}", where="serve", fix=fix)
 
 
