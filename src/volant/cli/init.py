@@ -32,6 +32,11 @@ SHAPES = (
     ("Alpaca", {"instruction", "output"}),
 )
 
+OTHERWISE = (
+    "Or leave --data out, put your files into the project's data/ in place of the example, and name them under `files` "
+    "in volant.yaml: it reads CSV and JSON too, with `fields` and `encoding` (see volant methods collect.files)."
+)
+
 
 def _templates(incomplete: str) -> list[str]:
     return [name for name in TEMPLATES if name.startswith(incomplete)]
@@ -86,12 +91,25 @@ def init(
         raise SettingError(
             f"{base!r} is neither a folder nor a hub name like owner/model.", where="--base", fix="Check the path."
         )
+    if local and local.is_dir() and not any((local / name).is_file() for name in ("config.json", "model_index.json")):
+        raise SettingError(
+            f"{base!r} holds no config.json.",
+            where="--base",
+            fix="Name a folder that transformers has saved a model to.",
+        )
+    # The template's glob asks for this ending, whatever the file was called.
+    place = folder / "data" / f"{data.stem}.jsonl" if data else None
+    copies = [(data, place)] if data and place else []
+    copies += [(local, folder / "base")] if local and local.is_dir() else []
+    for given, there in copies:
+        if there.exists() and not there.samefile(given):
+            raise SettingError(f"{there} is there already.", fix="Choose another folder, or name what lies there.")
     filled = {"BASE": "base" if local and local.is_dir() else base or EXAMPLE_BASE, "LICENCE": licence}
     fill(template, folder, filled, skip_data=bool(data), from_scratch=from_scratch)
-    if data:
-        (folder / "data").mkdir(exist_ok=True)
-        shutil.copyfile(data, folder / "data" / data.name)
-    if local and local.is_dir():
+    if data and place and not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(data, place)
+    if local and local.is_dir() and not (folder / "base").exists():
         adopt(local, folder / "base")
     _next_steps(folder, template, shape, base or EXAMPLE_BASE)
 
@@ -113,18 +131,27 @@ def check_data(path: Path) -> str:
     Raises:
         DataError: with the line and what was expected.
     """
+    if path.is_dir():
+        raise DataError("this is a folder; --data takes one JSONL file.", where=str(path), fix=OTHERWISE)
     if not path.is_file():
         raise DataError("there is no such file.", where=str(path), fix="Check the path after --data.")
     shape, records = "", 0
-    with path.open(encoding="utf-8-sig") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
             where = f"{path}:{number}"
             try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"no JSON: {error}.", where=where, fix="One JSON object a line.") from error
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"no UTF-8: {error.reason}.", where=where, fix=f"Save it as UTF-8. {OTHERWISE}"
+                ) from error
+            if not text.strip():
+                continue
+            try:
+                record = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                what = "this line by itself is no JSON"
+                raise DataError(f"{what}: {error}.", where=where, fix=f"One JSON object a line. {OTHERWISE}") from error
             found = _shape(record, where)
             if shape and found != shape:
                 raise DataError(
@@ -133,17 +160,22 @@ def check_data(path: Path) -> str:
             shape, records = found, records + 1
     if not records:
         raise DataError("the file holds no record.", where=str(path), fix="One JSON object a line.")
-    return f"{records:,} records, shape {shape}"
+    return f"{records:,} record{'s' * (records != 1)}, shape {shape}"
 
 
 def _shape(record: Any, where: str) -> str:
-    keys = set(record) if isinstance(record, dict) else set()
+    if not isinstance(record, dict):
+        what = f"this line is a {type(record).__name__}, no JSON object."
+        raise DataError(what, where=where, fix=f"One JSON object a line. {OTHERWISE}")
+    keys = set(record)
     for name, needed in SHAPES:
         if needed <= keys:
             return name
     known = "; ".join(f"{name}: {', '.join(sorted(needed))}" for name, needed in SHAPES)
     raise DataError(
-        f"no known shape (found: {', '.join(sorted(keys)) or 'no keys'}).", where=where, fix=f"Expected {known}."
+        f"no known shape (found: {', '.join(sorted(keys)) or 'no keys'}).",
+        where=where,
+        fix=f"Expected {known}. {OTHERWISE}",
     )
 
 
