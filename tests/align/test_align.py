@@ -22,7 +22,7 @@ from volant.core.sample import Label, Sample, split_of
 from volant.engines import open_model
 from volant.modalities import open_modality
 from volant.nets import judge
-from volant.scorers.measure import check_task
+from volant.scorers.measure import answered, check_task
 from volant.stages.align import dpo, kto, orpo, preferences, reward, simpo
 from volant.stages.align.from_pairs import _rated
 from volant.stages.align.reward import _split
@@ -363,6 +363,12 @@ def test_a_correction_is_a_good_answer_whatever_was_said_of_the_one_that_it_corr
     ]):  # fmt: skip
         good, bad = _rated(codec, dataset(tmp_path / str(number), kept), "train", [])
         assert (len(good), len(bad)) == sides
+
+
+def test_a_bad_answer_from_a_file_is_neither_fine_tuned_on_nor_measured_against() -> None:
+    told = [("-1", {}), ("0", {}), ("1", {}), ("5", {}), ("many", {}), ("-1", {"taught_by": "correction"})]
+    wanted = [False, False, True, True, True, True]
+    assert [answered(thumbs(rating, **attrs)[0]) for rating, attrs in told] == wanted
 
 
 def test_ratings_that_say_nothing_of_good_and_bad_are_told(

@@ -121,8 +121,18 @@ class Sample(BaseModel):
 
     @property
     def rated_down(self) -> bool:
-        """Whether its answer is kept for what is wrong with it: none to say, or to be measured by."""
-        return bool(self.attrs.get("taught_by") == BAD_RATING)
+        """Whether somebody called the answer bad: none to say, or to be measured by; only `align.kto` learns from it.
+
+        What `improve.harvest` kept says so itself, since its label may be of the answer that a correction replaced;
+        of other records the labels `rating` do, where they are numbers: above 0 is good, as for `align.kto`.
+        """
+        if "taught_by" in self.attrs:
+            return bool(self.attrs["taught_by"] == BAD_RATING)
+        try:
+            ratings = [float(label.value) for label in self.labels if label.name == "rating"]
+        except ValueError:
+            return False
+        return bool(ratings) and sum(ratings) / len(ratings) <= 0
 
     @property
     def text(self) -> str:

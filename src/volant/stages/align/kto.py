@@ -35,8 +35,8 @@ def kto(
         run: seed, threads, checkpoints, where to write.
         model: the model to align; as it is now, it is the reference.
         data: answers with a label `rating` (above 0 is good, else bad; `fields: {labels.rating: ...}` of
-            `collect.files` reads it, `rated: true` of `improve.harvest` takes it from use), or pairs from
-            `align.preferences`; those of the validation split are held out.
+            `collect.files` reads it, `rated: true` of `improve.harvest` takes it from use), or pairs, as `align.dpo`
+            takes them; those of the validation split are held out. Fine-tuning and reports leave bad answers out.
         judge: a model that the task metric asks, where it needs one.
         reward: a model from `align.reward`; train pairs in which it prefers the rejected answer are left out.
         beta: how dearly distance from the reference is paid; higher stays closer and learns less.
