@@ -38,7 +38,8 @@ def dpo(
     Args:
         run: seed, threads, checkpoints, where to write.
         model: the model to align; as it is now, it is the reference.
-        data: pairs from `align.preferences`; those of the validation split are held out.
+        data: pairs from `align.preferences`, or records of `prompt`, `chosen` and `rejected` that `collect.files`
+            reads; those of the validation split are held out.
         judge: a model that the task metric asks, where it needs one.
         reward: a model from `align.reward`; train pairs in which it prefers the rejected answer are left out.
         beta: how dearly distance from the reference is paid; higher stays closer and learns less.

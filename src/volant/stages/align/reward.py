@@ -35,7 +35,8 @@ def reward(
     Args:
         run: seed, threads, checkpoints, where to write.
         model: where the weights start; usually the fine-tuned model that is to be aligned.
-        data: pairs from `align.preferences`; the validation pairs are held out.
+        data: pairs from `align.preferences`, or records of `prompt`, `chosen` and `rejected` that `collect.files`
+            reads; the validation pairs are held out.
         epochs: passes over the train pairs; the weights that do best on held-out pairs are kept.
         rows: pairs in one step; more are smoother and take more memory.
         lr: AdamW's highest rate; 0 takes what suits the model's width (1e-5 at 2048).

@@ -34,7 +34,8 @@ def simpo(
     Args:
         run: seed, threads, checkpoints, where to write.
         model: the model to align; the loss asks for no reference, the bound measures from where it started.
-        data: pairs from `align.preferences`; those of the validation split are held out.
+        data: pairs from `align.preferences`, or records of `prompt`, `chosen` and `rejected` that `collect.files`
+            reads; those of the validation split are held out.
         judge: a model that the task metric asks, where it needs one.
         reward: a model from `align.reward`; train pairs in which it prefers the rejected answer are left out.
         beta: how steep the loss is in nats per token; higher cares more about pairs that are nearly right.
