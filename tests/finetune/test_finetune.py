@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -475,7 +476,11 @@ def test_a_context_without_room_is_refused(model, data, tmp_path, method):
 def test_fewer_examples_than_a_step_takes_is_said(model, tmp_path):
     run = make_run(tmp_path)
     lora(run, model, dataset(tmp_path / "d", pairs(3, "train")), steps=1)
-    assert any("there are 3 examples, fewer than the 16 of a step" in line for line in run.watcher.lines)
+    assert any("examples: 3, fewer than the 16 of a step" in line for line in run.watcher.lines)
+    said = r"steps: 1 of up to 3 examples, rate [\d.]+ \([\d.]+ by Muon, which is shown\)$"
+    assert any(re.search(said, line) for line in run.watcher.lines), (
+        "what a step takes, and the rate that the bar shows"
+    )
 
 
 def test_packed_examples_are_learnt_as_well(model, data, tmp_path):

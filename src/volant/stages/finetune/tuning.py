@@ -135,9 +135,7 @@ def prepare(run: Run, net: Any, codec: Codec, data: Dataset, budget: Budget, ret
     batches = _batches(run, net, encoded, budget, length, pad)
     examples.state_cut(run, encoded, length)
     if len(encoded) < budget.rows:
-        run.say(
-            f"there are {len(encoded)} examples, fewer than the {budget.rows} of a step: each step takes all of them"
-        )
+        run.say(f"examples: {len(encoded)}, fewer than the {budget.rows} of a step: each step takes all of them")
     if batches.masked_out:
         run.say(f"{batches.masked_out} examples have no answer token and were left out")
     held_out = _tasks(data, "validation") if data.about["splits"].get("validation") else []
@@ -244,7 +242,9 @@ def tune(tuning: Tuning, net: Any) -> Outcome:
     piece = row * max(1, min(batches.rows, recipe.piece_tokens // row))
     run.say(check_ways(run, net, tokens=piece, counted=piece, row=row))
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    run.say(f"{trained:,} weights are trained, {steps} steps of {budget.rows} examples, rate {budget.lr:.2g}")
+    # The bar and the curves show Muon's rate where there is one, so both are said.
+    rate = f"rate {budget.lr:.2g}" + (f" ({budget.muon:.2g} by Muon, which is shown)" if budget.muon else "")
+    run.say(f"{trained:,} weights are trained, steps: {steps} of up to {batches.rows} examples, {rate}")
     return train(run, net, batches, recipe, validation=tuning.looks, title="fine-tuning")
 
 
