@@ -24,6 +24,7 @@ from volant.modalities import open_modality
 from volant.nets import judge
 from volant.scorers.measure import answered, check_task
 from volant.stages.align import dpo, kto, orpo, preferences, reward, simpo
+from volant.stages.align.aligned import state_lengths
 from volant.stages.align.from_pairs import _rated
 from volant.stages.align.reward import _split
 from volant.store.dataset import rows
@@ -446,3 +447,9 @@ def test_the_likeliest_answer_may_be_among_those_that_are_ranked(tmp_path):
     }
     assert heats[True] == [0.0, 0.9, 0.9, 0.9] * 3
     assert heats[False] == [0.9] * 12
+
+
+def test_pairs_that_are_held_out_are_not_denied_where_the_length_is_not_measured(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    state_lengths(run, [], [])
+    assert watched(run).lines[-1].endswith("the validation split has no prompts with answers")

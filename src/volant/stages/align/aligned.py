@@ -97,7 +97,7 @@ def state_lengths(run: Run, before: list[float], after: list[float]) -> None:
     from volant.scorers.measure import mean_score
 
     if not before:
-        run.say("the length of answers was not measured: the data carries no validation prompts")
+        run.say("the length of answers was not measured: the validation split has no prompts with answers")
         return
     change = paired("answer_length", before, after, direction="lower", unit="characters")
     run.score(mean_score("answer_length", after, unit="characters", direction="lower", note="watched, not aimed at"))
