@@ -125,6 +125,15 @@ def test_turns_of_a_pair_are_checked():
         assert any(said in problem for problem in TEXT.check(pair))
 
 
+@pytest.mark.parametrize("prompt", [{"prompt": "p", "completion": "c"}, {"prompt": [USER], "completion": [turn("c")]}])
+def test_thumbs_are_ratings(tmp_path, prompt):
+    good, bad, plain = read(tmp_path, "a.jsonl", lines({**prompt, "label": True}, {**prompt, "label": False}, prompt))
+    assert [[(label.name, label.value) for label in s.labels] for s in (good, bad, plain)] == [
+        [("rating", "1")], [("rating", "-1")], [],
+    ]  # fmt: skip
+    assert [s.rated_down for s in (good, bad, plain)] == [False, True, False]
+
+
 def test_one_prompt_stays_in_one_split(tmp_path):
     found = read(tmp_path, "a.jsonl", lines(*({"prompt": "same", "completion": f"c{i}"} for i in range(40))))
     assert len({s.split for s in found}) == 1 and len({s.id for s in found}) == 40

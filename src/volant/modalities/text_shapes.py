@@ -11,6 +11,7 @@ core shapes, or a Refusal that says what was wrong with it. The shape is read fr
 | `chosen`, `rejected` (both chats)        | implicit prompt      | `preference` |
 | `instruction`, `input`, `output`         | Alpaca               | `completion` |
 | `prompt`, `completion` (or `response`)   | completion           | `completion` |
+| the same, `label` true or false          | TRL's unpaired       | the same, with a label `rating` of 1 or -1 |
 | `text` (or `content`)                    | text                 | `text`       |
 
 Groups keep records of one prompt in one split: the group is the prompt's id unless a field is named.
@@ -22,12 +23,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from volant.core.sample import CHAT_SHAPES, TEXT_FIELDS, Sample, Source, asked_with, sample_id, split_of
+from volant.core.sample import CHAT_SHAPES, TEXT_FIELDS, Label, Sample, Source, asked_with, sample_id, split_of
 
 MAX_CHARS = 10_000_000
 FIELDS = (
     "messages", "conversations", "prompt", "chosen", "rejected", "instruction", "input", "output", "response",
-    "completion", "text", "content", "tests",
+    "completion", "text", "content", "tests", "label",
 )  # fmt: skip
 _ROLES = {
     "system": "system", "developer": "system",
@@ -69,6 +70,8 @@ def sample_of(
     parts = _parts(view)
     if tests := _tests(view.get("tests")):
         parts["attrs"] = {"tests": tests}
+    if "prompt" in view and isinstance(good := view.get("label"), bool):
+        parts["labels"] = [Label(name="rating", value="1" if good else "-1", by="source")]
     problem = text_problem("\n".join(str(parts.get(k) or "") for k in TEXT_FIELDS))
     if problem:
         raise BadRecord(problem)
