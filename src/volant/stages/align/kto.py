@@ -36,7 +36,8 @@ def kto(
         model: the model to align; as it is now, it is the reference.
         data: answers with a label `rating` (above 0 is good, else bad): `collect.files` makes it of a `label` true or
             false beside prompt and completion, or reads it (`fields: {labels.rating: ...}`), `rated: true` of
-            `improve.harvest` takes it from use. Or pairs, as `align.dpo` takes them; those of the validation split are held out. Fine-tuning and reports leave bad answers out.
+            `improve.harvest` takes it from use. Or pairs, as `align.dpo` takes them. Those of the validation split are
+            held out. Fine-tuning and reports leave bad answers out.
         judge: a model that the task metric asks, where it needs one.
         reward: a model from `align.reward`; train pairs in which it prefers the rejected answer are left out.
         beta: how dearly distance from the reference is paid; higher stays closer and learns less.
