@@ -8,11 +8,12 @@ import json
 import pytest
 import torch
 
-from volant.core.errors import ArtifactError, SettingError
+from volant.core.errors import ArtifactError, DataError, SettingError
 from volant.core.outside import OutsideFile, Snapshot
 from volant.core.protocols import Request
 from volant.core.run import Run
 from volant.engines import open_model
+from volant.modalities import open_modality
 from volant.stages.pretrain import base
 
 
@@ -82,6 +83,52 @@ def test_a_local_directory_becomes_a_model_that_runs(llama, tmp_path):
     assert chunks[-1].finish
     text = "".join(p.read_text(errors="ignore") for p in model.path.glob("*.json"))
     assert str(tmp_path) not in text and str(llama) not in text
+
+
+THINKS = """
+{%- for m in messages %}
+    {%- set said = m.content.split('</think>')[-1].lstrip('\n') %}
+    {%- set thought = m.content.split('</think>')[0].split('<think>')[-1].strip() if '</think>' in m.content else '' %}
+    {%- set block = '<think>\n' ~ thought ~ '\n</think>\n\n' if m.role == 'assistant' and loop.last else '' %}
+    {{- '<|' ~ m.role ~ '|>' ~ block ~ said ~ '</s>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|assistant|>' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}
+{%- endif %}"""
+"""Of the kind of Qwen3's: the last answer begins with a thought, an empty one where there is none."""
+
+
+def test_of_a_template_that_can_think_the_answer_alone_is_learnt_and_served(llama, tmp_path):
+    from transformers import AutoTokenizer
+
+    thinker = copy(llama, tmp_path / "thinker")
+    (thinker / "chat_template.jinja").write_text(THINKS)
+    turns = [{"role": "user", "content": "to"}, {"role": "assistant", "content": "be"}]
+    (tmp_path / "off").mkdir(), (tmp_path / "on").mkdir(), (tmp_path / "again").mkdir()
+    off = base(run := make_run(tmp_path / "off", thinker), source=str(thinker))
+    assert any("set not to" in line for line in run.watcher.lines)
+    codec = open_modality("text").open_codec(off.path)
+    for before in (turns[:1], [*turns, turns[0]]):
+        asked = codec.encode_prompt(before)
+        told = codec.encode_messages([*before, turns[1]])
+        assert told.ids[: len(asked)] == asked and told.mask.index(True, len(asked) - 1) == len(asked)
+        assert codec.tokenizer.decode(told.ids[len(asked) :], skip_special_tokens=False) == "be</s>"
+    known = AutoTokenizer.from_pretrained(off.path)  # as anyone else opens it
+    text = known.apply_chat_template(turns[:1], add_generation_prompt=True, tokenize=False)
+    assert text == "<|user|>to</s><|assistant|><think>\n\n</think>\n\n"
+    said = known.apply_chat_template(turns[:1], add_generation_prompt=True, tokenize=False, enable_thinking=True)
+    assert said.endswith("<|assistant|>")
+    on = base(make_run(tmp_path / "on", thinker), source=str(thinker), thinking=True)
+    assert (on.path / "chat_template.jinja").read_text() == THINKS
+    thought = [turns[0], {"role": "assistant", "content": "<think>why</think>be"}]
+    counted = open_modality("text").open_codec(on.path)
+    told = counted.encode_messages(thought)
+    assert "why" in counted.decode([i for i, c in zip(told.ids, told.mask, strict=True) if c])
+    with pytest.raises(DataError, match="hides an answer.*`thinking: true`"):
+        codec.encode_messages(thought)
+    again = base(make_run(tmp_path / "again", off.path), source=str(off.path))
+    assert again.about.chat_template_sha256 == off.about.chat_template_sha256
 
 
 def test_same_source_same_digest(llama, tmp_path):

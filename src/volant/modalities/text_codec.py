@@ -198,7 +198,8 @@ class TextCodec:
             begin = _end_of(text, messages[:at])
             found = text.find(message["content"].strip(), begin)
             if found < 0:
-                raise DataError("the chat template hides an answer.", fix="Train on the last turn only.")
+                fix = "Train on the last turn only; of a base that thinks (`pretrain.base`) set `thinking: true`."
+                raise DataError("the chat template hides an answer.", fix=fix)
             spans.append((found, self._through_marker(text, found + len(message["content"].strip()))))
         return text, spans
 

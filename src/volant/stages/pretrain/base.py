@@ -36,6 +36,12 @@ _TAKEN = (
 )
 
 
+_SWITCH = "enable_thinking"
+# In the template itself, so that whoever opens the model puts prompts to it as they were learnt. Who names the switch
+# is still heard.
+_OFF = f"{{%- set {_SWITCH} = {_SWITCH} | default(false) -%}}"
+
+
 def base(
     run: Run,
     *,
@@ -44,6 +50,7 @@ def base(
     address: str = "",
     key_env: Annotated[str, Field(pattern=r"^([A-Z_][A-Z0-9_]*)?$")] = "",
     concurrency: Annotated[int, Field(ge=1, le=64)] = 4,
+    thinking: bool = False,
 ) -> Model:
     """Take an existing model as the start.
 
@@ -56,6 +63,9 @@ def base(
             later use of the model sends its prompts there.
         key_env: name of the environment variable that holds the service's key; the key itself is stored nowhere.
         concurrency: requests to the service that are under way at once; more are faster and hit limits sooner.
+        thinking: of a model whose chat template can switch thoughts on and off (Qwen3's `enable_thinking`): leave them
+            on. Off, it answers at once, and learns answers without thoughts as they stand in the data. Answers that
+            hold their thoughts (`<think>...</think>`) want it on.
     """
     if address:
         return _hosted(run, str(source), address, key_env, concurrency)
@@ -71,7 +81,7 @@ def base(
     for name, path in files.items():
         if "/" not in name and _is_taken(name):
             shutil.copyfile(path, run.out / name)
-    return _adopt(run, where, sorted(f.name for f in snapshot.files))
+    return _adopt(run, where, sorted(f.name for f in snapshot.files), thinking=thinking)
 
 
 def _is_taken(name: str) -> bool:
@@ -120,7 +130,7 @@ def _fetched(run: Run, name: str, revision: str) -> Path:
         raise RemoteError(f"cannot fetch {name!r} from the hub: {said}", where=run.step, fix=fix) from error
 
 
-def _adopt(run: Run, where: str, names: list[str]) -> Model:
+def _adopt(run: Run, where: str, names: list[str], *, thinking: bool) -> Model:
     """Check what was copied, open it once, and describe it."""
     from volant.modalities import open_modality
     from volant.nets.transformer import check_files, family
@@ -135,6 +145,10 @@ def _adopt(run: Run, where: str, names: list[str]) -> Model:
         check_files(run.out)
         _plain_config(run.out / "config.json")
         codec = open_modality(run.modality).open_codec(run.out)
+        if _SWITCH in getattr(codec, "chat_template", "") and not (thinking or (run.out / "volant.json").is_file()):
+            (run.out / "chat_template.jinja").write_text(f"{_OFF}{codec.chat_template}", encoding="utf-8")
+            codec = open_modality(run.modality).open_codec(run.out)
+            run.say("its chat template can think: it is set not to (`thinking: true` leaves it on)")
         net = family.load(run.out)
     except ArtifactError as error:
         # The directory that failed is a scratch copy; the user knows the one that was named.
