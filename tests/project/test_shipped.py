@@ -11,7 +11,8 @@ import pytest
 
 from volant.core.errors import ArtifactError, SettingError
 from volant.core.sample import split_of
-from volant.project import Project, shipped
+from volant.project import Project
+from volant.store import shipped
 
 BOX = "volant/docstrings"
 

@@ -17,8 +17,8 @@ from volant.core.artifact import file_sha256
 from volant.core.errors import DataError
 from volant.core.outside import OutsideFile, OutsideKind, Snapshot, storable
 from volant.core.paths import Resolver
-from volant.project import shipped
 from volant.project.cache import read_cache, write_cache
+from volant.store import shipped
 from volant.store.records import Records
 
 SKIPPED_FOLDERS = {".git", ".volant", "__pycache__", ".cache"}

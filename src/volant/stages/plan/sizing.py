@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from volant.core import Machine, Model, Plan, Records, Run
-from volant.core.errors import MachineError, PathError
+from volant.core.errors import MachineError, PathError, SettingError
 from volant.core.method import method_named
 
 if TYPE_CHECKING:
@@ -198,12 +197,12 @@ def _answers(settings: Mapping[str, Any]) -> int:
 def _base(run: Run, settings: Mapping[str, Any]) -> Sketch:
     """A base from elsewhere: its size from the weights on disk (two bytes a weight); 0 where they are not here."""
     from volant.stages.plan.estimates import Sketch
+    from volant.store import shipped
 
     name = str(settings.get("source") or "")
     try:
-        shipped = Path(str(files("volant") / "bases")) / name.removeprefix("volant/")
-        folder = shipped if name.startswith("volant/") else run.resolver.resolve(name or ".")
-    except PathError:  # a hub name, or a step that will be refused when it runs
+        folder = shipped.folder_of(name) if shipped.is_shipped(name) else run.resolver.resolve(name or ".")
+    except (PathError, SettingError):  # a hub name, or a step that will be refused when it runs
         folder = Path()
     bytes_ = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if name and folder.is_dir() else 0
     parameters = bytes_ // 2
