@@ -30,6 +30,7 @@ from volant.nets.optim import Optimisers, bf16_pays, trainable, wsd
 from volant.nets.pieces import Loss, evaluate, in_pieces, summed
 from volant.nets.recipe import Outcome as Outcome
 from volant.nets.recipe import Recipe as Recipe
+from volant.nets.recipe import rows_at_once
 from volant.nets.repeatable import aside, given_up, repeatable
 from volant.nets.team import ALONE, Alone, team
 from volant.nets.transformer import token_loss
@@ -353,7 +354,7 @@ class _Training:
 
     def _gradients(self, batch: Step) -> float:
         """Leave the gradient of the batch's mean loss in the weights; returns that loss."""
-        size = max(1, self.recipe.piece_tokens // batch.width)
+        size = rows_at_once(batch.width, self.recipe.piece_tokens)
         count = max(1, batch.counted)
 
         def learnt() -> Iterator[tuple[torch.Tensor, float, int]]:

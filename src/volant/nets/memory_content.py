@@ -16,7 +16,7 @@ from volant.core.errors import MachineError
 from volant.core.run import Run
 from volant.nets.memory import REST_BYTES, check_room, free_bytes, told, weight_bytes
 from volant.nets.optim import bf16_pays
-from volant.nets.recipe import Recipe
+from volant.nets.recipe import Recipe, rows_at_once
 from volant.nets.repeatable import aside
 
 _FEW = 2
@@ -40,7 +40,7 @@ def check_memory(
         MachineError: there is less; the message says how many examples fit.
     """
     torch.set_num_threads(run.threads)
-    rows = min(batch.size, max(1, recipe.piece_tokens // batch.width))
+    rows = min(batch.size, rows_at_once(batch.width, recipe.piece_tokens))
     few = max(1, min(_FEW, rows // 2))
     bf16 = recipe.bf16 and bf16_pays(net, run.device)
     free, smaller = free_bytes(run.device), "Take smaller examples or a smaller network."

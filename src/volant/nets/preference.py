@@ -30,6 +30,7 @@ from volant.nets.memory import check_training
 from volant.nets.nearness import Check, Start
 from volant.nets.opened import unconverted
 from volant.nets.pieces import Loss, evaluate
+from volant.nets.recipe import rows_at_once
 
 
 @dataclass(frozen=True)
@@ -332,7 +333,7 @@ def recipe_of_pairs(
 def _check_memory(run: Run, net: Any, data: Pairs, *, reference: bool) -> None:
     """The plan of memory, or that there is too little, before anything is computed."""
     row = data.longest
-    piece = 2 * row * max(1, min(data.rows, Recipe.piece_tokens // (2 * row)))
+    piece = 2 * row * min(data.rows, rows_at_once(2 * row))
     fix = "Take fewer `rows`, a smaller model, or shorter prompts and answers."
     check_training(run, net, tokens=piece, counted=piece, row=row, fix=fix, reference=reference)
 

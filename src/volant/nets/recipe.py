@@ -42,6 +42,16 @@ class Recipe:
     compiled: bool = False
 
 
+def rows_at_once(width: int, tokens: int = Recipe.piece_tokens) -> int:
+    """Rows of a step that are computed at once: as many as come to `piece_tokens`, and at least one.
+
+    Args:
+        width: what a row counts, padding included.
+        tokens: of the recipe.
+    """
+    return max(1, tokens // width)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What training came to.

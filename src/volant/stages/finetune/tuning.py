@@ -221,6 +221,7 @@ def tune(tuning: Tuning, net: Any) -> Outcome:
     """
     from volant.nets.loop import Recipe, train
     from volant.nets.memory import check_ways
+    from volant.nets.recipe import rows_at_once
 
     run, budget, batches = tuning.run, tuning.budget, tuning.batches
     steps = budget.steps or max(1, round(batches.steps * budget.epochs))
@@ -239,7 +240,7 @@ def tune(tuning: Tuning, net: Any) -> Outcome:
     )
     # A step that holds the longest example has all of its rows padded to that.
     row = batches.longest
-    piece = row * max(1, min(batches.rows, recipe.piece_tokens // row))
+    piece = row * min(batches.rows, rows_at_once(row, recipe.piece_tokens))
     run.say(check_ways(run, net, tokens=piece, counted=piece, row=row))
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     # The bar and the curves show Muon's rate where there is one, so both are said.
